@@ -1,0 +1,529 @@
+"""The door: everything a plugin sees of TenonRT, in the order a model meets it.
+
+Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Calibrator`, `Device`): only the abstract
+methods are required, every other one says "nothing to add", and later versions only add such methods. The Protocols are
+what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt` itself, nothing
+else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+import numpy as np
+
+from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, symbols, unknown
+from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
+from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.types import (
+    LINEAR,
+    NCHW16C,
+    NHWC,
+    Array,
+    Format,
+    Place,
+    Quant,
+    Range,
+    Shape,
+    TensorInfo,
+    TensorType,
+    dtype_name,
+    is_float,
+    numpy_dtype,
+)
+
+CONTRACT_VERSION = 1
+
+
+class Attributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of a layer type's attributes: plain values only (numbers, strings, booleans, tuples of them, None).
+
+    ``forbid_unknown_fields`` makes a misspelt attribute an error that names it.
+    """
+
+
+A = TypeVar("A", bound=Attributes)
+Pattern = Literal["pointwise", "reduction", "contraction", "movement", "opaque"]
+
+
+# --- what authors are handed: the graph, read only ------------------------------------------------------------------
+
+
+class Tensor(Protocol):
+    """An edge of a graph: written by one layer (or an input, or a constant), read by any number."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> TensorType: ...
+    @property
+    def info(self) -> TensorInfo:
+        """Type, place, and the inferred value where shape arithmetic knows it."""
+
+    @property
+    def constant(self) -> Array | None:
+        """The values, read only, when the tensor is a constant of the network."""
+
+    @property
+    def range(self) -> Range | None:
+        """The calibrated range, None when nobody gave one."""
+
+
+class Layer(Protocol):
+    """A node of a graph."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def attrs(self) -> Any:
+        """An instance of the layer type's `Attributes`."""
+
+    @property
+    def inputs(self) -> Sequence[Tensor | None]:
+        """Declared inputs (None: an optional one left out), then the tensors its subgraphs capture."""
+
+    @property
+    def outputs(self) -> Sequence[Tensor]: ...
+    @property
+    def sources(self) -> Sequence[str]:
+        """Names of the model's own nodes that this layer came from."""
+
+
+class GraphView(Protocol):
+    """Questions a pass or a kernel may ask about the graph. Nothing here changes it."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """All layers in topological order."""
+
+    def producer(self, tensor: Tensor) -> Layer | None: ...
+    def consumers(self, tensor: Tensor) -> Sequence[Layer]: ...
+    def is_output(self, tensor: Tensor) -> bool: ...
+    def layer_type(self, layer: Layer) -> LayerType: ...
+
+
+class GraphBuilder(Protocol):
+    """What parsers and mappings fill. A subgraph's builder captures tensors of the outer graph by being given them."""
+
+    def input(self, name: str, type: TensorType, place: Place = "device") -> Tensor: ...
+    def constant(self, values: Array, name: str | None = None) -> Tensor: ...
+    def output(self, tensor: Tensor, name: str | None = None) -> None: ...
+
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[Tensor | Array | None],
+        attrs: Mapping[str, Any] | Attributes | None = None,
+        *,
+        name: str | None = None,
+        graphs: Sequence[GraphBuilder] = (),
+    ) -> Sequence[Tensor]:
+        """Add a layer and return its outputs. Arrays become constants. `GraphError` says what the layer type refused."""
+
+    def subgraph(self, name: str) -> GraphBuilder:
+        """A builder for a graph that a control layer (If, Loop, Scan) will own."""
+
+    def origin(self, source: str) -> AbstractContextManager[None]:
+        """Layers added inside are reported as coming from this node of the model."""
+
+    def mapping(self, format: str, domain: str, type: str) -> LayerMapping | None:
+        """The installed `tenonrt.mappings` entry ``format:domain:type``, or None."""
+
+
+# --- layer types (group tenonrt.layers, name = kind) ----------------------------------------------------------------
+
+
+class Run(Protocol):
+    """Handed to `LayerType.reference`: the subgraphs of a control layer and the context's random generator."""
+
+    @property
+    def generator(self) -> np.random.Generator: ...
+    def graph(self, index: int, arrays: Sequence[Array]) -> list[Array]:
+        """Run subgraph ``index`` on its declared inputs; what it captures is supplied by the core."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One example of a layer for the conformance kit. An input is a type (values are drawn), an array, or absent."""
+
+    attrs: Any
+    inputs: tuple[Any, ...]
+    name: str = ""
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """An output is right when ``|y - ref| <= relative * |ref| + absolute * max |ref|`` everywhere."""
+
+    relative: float
+    absolute: float
+
+
+Part = tuple[tuple[int, int, int], ...]  # (start, stop, step) per axis
+
+
+class View(msgspec.Struct, frozen=True):
+    """A layer that need not move data. parts None: input 0 and output 0 are the same bytes in the same order.
+
+    Otherwise the ``whole`` side is one tensor and every tensor of the other side is the given slice of it.
+    """
+
+    whole: Literal["input", "output"] = "input"
+    parts: tuple[Part, ...] | None = None
+
+
+class LayerType(ABC):
+    """The meaning of a layer kind. One instance serves all layers; keep no state."""
+
+    Attrs: ClassVar[type[Attributes]] = Attributes
+    # Names of the inputs; "bias?" may be absent, a last "inputs*" takes any number.
+    inputs: ClassVar[tuple[str, ...]] = ("input",)
+    # Indices of inputs that infer wants to know the value of (shapes, axes): they are kept on the host.
+    shape_inputs: ClassVar[tuple[int, ...]] = ()
+    pattern: ClassVar[Pattern] = "opaque"
+    # False: draws random numbers or has effects; never folded, merged or deduplicated.
+    pure: ClassVar[bool] = True
+    # True: reference also works on object arrays of int and Dim, so that shapes can be computed while inferring.
+    shape_arithmetic: ClassVar[bool] = False
+
+    @abstractmethod
+    def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
+        """Types of the outputs. `ValueError` (with found and expected values) refuses; the core adds the layer's name."""
+
+    @abstractmethod
+    def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
+        """The meaning, in plain NumPy, for any dtype infer accepts; must not change its inputs.
+
+        Floating-point results are computed in the inputs' dtype; the core passes float64 to judge kernels.
+        """
+
+    def infer_control(
+        self, attrs: Any, inputs: Sequence[TensorInfo | None], graphs: Sequence[GraphTypes]
+    ) -> list[TensorInfo]:
+        """Replaces `infer` for layers that own subgraphs."""
+        return self.infer(attrs, inputs)
+
+    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+        """Valid random inputs of these static types: normal floats, small integers. Override where values matter."""
+        return [draw(t, rng) for t in types]
+
+    def cases(self) -> Iterable[Case]:
+        """Examples that cover the attributes; the conformance kit runs them on every kernel that supports them."""
+        return ()
+
+    def view(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> View | None:
+        """Offered as a tactic of no cost where layouts allow; None: this layer computes."""
+        return None
+
+    def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
+        """How many terms are summed into one output element; sets the tolerance."""
+        return 1
+
+    def tolerance(self, dtype: str, reduction: int) -> Tolerance:
+        """Allowed deviation from the float64 reference for a kernel that computes in ``dtype``."""
+        if not is_float(dtype):
+            return Tolerance(0.0, 0.0)
+        eps = float(np.finfo(dtype).eps) if dtype.startswith("float") and dtype[5:].isdigit() else 2.0**-7
+        return Tolerance(64 * eps, 8 * eps * max(1.0, float(reduction)) ** 0.5)
+
+    def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
+        """Arithmetic operations of one run; a multiply-add counts two."""
+        size = sum((o.type.size for o in outputs), start=0)
+        return size * self.reduction(attrs, inputs)
+
+
+class GraphTypes(Protocol):
+    """The types of a subgraph, for `LayerType.infer_control`."""
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]: ...
+    @property
+    def outputs(self) -> Sequence[TensorInfo]: ...
+
+
+def draw(type: TensorType, rng: np.random.Generator) -> Array:
+    """Random values of a static type: standard normal floats, integers 0 to 9, booleans."""
+    shape, dtype = type.concrete({}), numpy_dtype(type.dtype)
+    if is_float(type.dtype):
+        return rng.standard_normal(shape).astype(dtype)
+    if type.dtype.startswith("complex"):
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
+    if type.dtype == "string":
+        return rng.choice(np.array(["", "a", "tenon"], object), shape)
+    return rng.integers(0, 2 if type.dtype == "bool" else 2 if "int2" in type.dtype else 8, shape).astype(dtype)
+
+
+# --- parsers and mappings (groups tenonrt.parsers and tenonrt.mappings) ---------------------------------------------
+
+
+class SourceNode(msgspec.Struct, frozen=True):
+    """One operator of a model file in plain values: what a mapping translates."""
+
+    format: str
+    domain: str
+    type: str
+    name: str
+    version: int  # of the operator set, 1 where the format has none
+    attrs: Mapping[str, Any]  # numbers, strings, arrays, sequences of them; a subgraph is a `SourceGraph`
+    outputs: tuple[bool, ...]  # which outputs the model uses
+
+
+class SourceGraph(Protocol):
+    """A nested graph of a model file, as an attribute of a `SourceNode`."""
+
+    def build(self, builder: GraphBuilder) -> None:
+        """Translate it into a builder made by `GraphBuilder.subgraph`."""
+
+
+LayerMapping = Callable[[GraphBuilder, SourceNode, Sequence[Tensor | None]], Sequence[Tensor]]
+
+
+class Parser(ABC):
+    """Reads one model format."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def sniff(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes (up to 4096) is surely of this format."""
+
+    @abstractmethod
+    def parse(self, path: Path, builder: GraphBuilder) -> None:
+        """Fill the builder. `ParseError` names byte, node or field; `UnsupportedError` lists every unknown operator."""
+
+
+# --- passes (group tenonrt.passes, name <phase>.<name>) -------------------------------------------------------------
+
+
+class NewTensor:
+    """A tensor that a patch will create."""
+
+
+PatchInput = Tensor | NewTensor | None
+
+
+@dataclass(frozen=True)
+class NewLayer:
+    kind: str
+    inputs: tuple[PatchInput, ...]
+    attrs: Mapping[str, Any] | Attributes
+    outputs: tuple[NewTensor, ...]
+    name: str | None
+
+
+@dataclass
+class Patch:
+    """A proposed change. The core applies it whole or not at all, re-infers, verifies, and records the reason."""
+
+    reason: str
+    constants: list[tuple[NewTensor, Array]] = field(default_factory=list)
+    layers: list[NewLayer] = field(default_factory=list)
+    replacements: list[tuple[Tensor, Tensor | NewTensor]] = field(default_factory=list)
+    removals: list[Layer] = field(default_factory=list)
+
+    def constant(self, values: Array) -> NewTensor:
+        tensor = NewTensor()
+        self.constants.append((tensor, values))
+        return tensor
+
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[PatchInput],
+        attrs: Mapping[str, Any] | Attributes | None = None,
+        *,
+        outputs: int = 1,
+        name: str | None = None,
+    ) -> tuple[NewTensor, ...]:
+        """Add a layer; ``name`` defaults to that of the layer whose output it replaces."""
+        new = tuple(NewTensor() for _ in range(outputs))
+        self.layers.append(NewLayer(kind, tuple(inputs), attrs or {}, new, name))
+        return new
+
+    def replace(self, old: Tensor, new: Tensor | NewTensor) -> None:
+        """Readers of ``old`` read ``new``; layers that nobody needs any more disappear."""
+        self.replacements.append((old, new))
+
+    def remove(self, layer: Layer) -> None:
+        """Remove a layer none of whose outputs is used."""
+        self.removals.append(layer)
+
+
+class Pass(ABC):
+    """A rewrite that is right on every device. Called for each layer until no pass has anything to offer."""
+
+    kinds: ClassVar[frozenset[str] | None] = None  # only these layers are shown; None: all
+
+    @abstractmethod
+    def rewrite(self, view: GraphView, layer: Layer) -> Patch | None:
+        """A patch around this layer, or None."""
+
+
+# --- kernels (group tenonrt.kernels, name <device>/<kind|@pattern|*>.<implementation>) ------------------------------
+
+
+class Kernel(ABC):
+    """One implementation, for any number of problems. One instance serves all; keep no state."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        """Regions anchored at a layer that the entry point's name routes here: the layer alone by default.
+
+        A region must be convex; those that are not are refused by the core.
+        """
+        return ([layer],)
+
+    @abstractmethod
+    def supports(self, problem: Problem) -> Support:
+        """Asked once per distinct problem; pure, and quick (under 1 ms)."""
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        """The ways to solve a supported problem, best guess first."""
+        return (Tactic(),)
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        """Expected seconds, for ranking before anything is timed; None when unknown."""
+        return None
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        """Generate code; may be slow, runs in a worker process."""
+        return Code(problem, tactic)
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Arrange the weights for this code; saved in plans. Must depend on its arguments only, not on the host."""
+        return weights.constants
+
+    @abstractmethod
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+        """Make something that can be launched; must not copy ``packed`` (it is memory-mapped and shared)."""
+
+
+@runtime_checkable
+class Executable(Protocol):
+    """A bound kernel."""
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        """Compute outputs from inputs (arrays of the tactic's physical shapes, in Problem order, constants excluded).
+
+        Allocates nothing that outlives it, does not synchronise, assumes no aliasing that its tactic did not declare.
+        """
+
+
+@runtime_checkable
+class NativeCall(Protocol):
+    """Ability of CPU executables: a C function that the runtime calls without Python.
+
+    ``int32_t f(void *const *buffers, const int64_t *symbols, void *scratch, int64_t begin, int64_t end)``
+
+    buffers: outputs, inputs, packed weights, 64-byte aligned. symbols: the values of `Problem.symbols`, then the byte
+    strides of each operand that the tactic declares strided (outputs first). Called concurrently on disjoint ranges of
+    0..units(symbols), each thread with its own scratch. Allocates nothing, takes no lock, does not unwind; a non-zero
+    status raises `ExecutionError`.
+    """
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def packed(self) -> Sequence[Array]: ...
+    @property
+    def scratch(self) -> int:
+        """Bytes each thread needs."""
+
+    def units(self, symbols: Sequence[int]) -> int: ...
+
+
+NATIVE_ABI_VERSION = 1
+
+
+@runtime_checkable
+class AllocatesOutputs(Protocol):
+    """Ability of executables whose output shapes depend on data: the core calls this instead of `launch`."""
+
+    def launch_allocating(
+        self, inputs: Sequence[Any], allocate: Callable[[int, Sequence[int]], Any], stream: Any | None
+    ) -> None:
+        """Ask ``allocate(output index, shape)`` for each output once its shape is known, then fill it."""
+
+
+# --- devices and calibrators (groups tenonrt.devices and tenonrt.calibrators) ---------------------------------------
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One step of a program with its buffers: what a device binds."""
+
+    name: str
+    executable: Executable | NativeCall
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    workspace: Any | None
+    symbols: tuple[int, ...]
+
+
+class Runnable(Protocol):
+    """A straight line of launches bound to fixed buffers."""
+
+    def run(self, stream: Any | None) -> None:
+        """`ExecutionError` names the step that failed."""
+
+    def time(self, stream: Any | None) -> list[float]:
+        """Run once, waiting after each step: its seconds, in order (for profilers and the tuner)."""
+
+
+class Device(ABC):
+    """Where engines run."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """What must be equal for measured times to carry over: model, features, driver. Always has "kind"."""
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> Any:
+        """A buffer of bytes (a 1-D uint8 array, 64-byte aligned) that lives as long as it is referenced."""
+
+    @abstractmethod
+    def upload(self, host: Array, buffer: Any) -> None: ...
+    @abstractmethod
+    def download(self, buffer: Any, host: Array) -> None: ...
+    def stream(self) -> Any | None:
+        """A new stream; None where the device has none."""
+        return None
+
+    def synchronize(self, stream: Any | None) -> None:
+        """Wait for all work on a stream."""
+
+    @abstractmethod
+    def bind(self, launches: Sequence[Launch], threads: int) -> Runnable: ...
+
+
+class Calibrator(ABC):
+    """Finds the ranges of tensors from sample inputs."""
+
+    @abstractmethod
+    def observe(self, tensor: str, values: Array) -> None:
+        """Called for every tensor of every batch, in any order of batches."""
+
+    @abstractmethod
+    def ranges(self) -> Mapping[str, Range]: ...
+
+
+class Progress(Protocol):
+    """What a caller of a build may pass: called often; returning False cancels."""
+
+    def __call__(self, phase: str, done: int, total: int, detail: str) -> bool | None: ...
+
+
+__all__ = [
+    "CONTRACT_VERSION", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs", "Array", "Attributes",
+    "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable", "ExecutionError", "Format", "GraphBuilder",
+    "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "NativeCall",
+    "NewTensor", "ParseError", "Parser", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput",
+    "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support",
+    "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "View",
+    "Weights", "draw", "dtype_name", "is_float", "maximum", "minimum", "numpy_dtype", "product", "symbol", "unknown",
+]  # fmt: skip

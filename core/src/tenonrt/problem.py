@@ -1,0 +1,125 @@
+"""Problems and tactics: what kernels are asked, what they answer, and the compiled result. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from tenonrt.dims import Dimension, Symbol, symbols
+from tenonrt.types import LINEAR, Array, Format, TensorType
+
+Role = Literal["activation", "constant", "host"]
+
+
+class ProblemInput(msgspec.Struct, frozen=True):
+    """One distinct tensor that a region reads. ``value``: the flat elements of a constant of at most 64."""
+
+    role: Role
+    value: tuple[Any, ...] | None = None
+
+
+class ProblemLayer(msgspec.Struct, frozen=True):
+    """A layer of a problem; tensors are numbers into `Problem.types`, -1 is an absent input."""
+
+    kind: str
+    attrs: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What a kernel is asked to compute: a region without names or large weights. Equal problems are tuned once.
+
+    Tensors are numbered: the inputs first (0 to len(inputs) - 1), then every output of every layer in order. Symbols
+    are renamed s0, s1, ... in order of appearance.
+    """
+
+    layers: tuple[ProblemLayer, ...]
+    inputs: tuple[ProblemInput, ...]
+    types: tuple[TensorType, ...]
+    outputs: tuple[int, ...]
+    device: str
+    threads: int = 1
+
+    @property
+    def layer(self) -> ProblemLayer:
+        """The first layer: the whole problem when it is a single one."""
+        return self.layers[0]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(layer.kind for layer in self.layers)
+
+    @property
+    def activations(self) -> tuple[int, ...]:
+        """The inputs passed to `Executable.launch`, in order: all but the constants."""
+        return tuple(i for i, given in enumerate(self.inputs) if given.role != "constant")
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """The inputs passed to `Kernel.pack`, in order."""
+        return tuple(i for i, given in enumerate(self.inputs) if given.role == "constant")
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The distinct symbols in order of appearance."""
+        return tuple(dict.fromkeys(s for t in self.types for d in t.shape for s in symbols(d)))
+
+
+class Support(msgspec.Struct, frozen=True):
+    """Whether a kernel takes a problem; a refusal says why. runtime_symbols: those that may change between launches.
+
+    For the other symbols the engine specialises the kernel per value. "all" is every symbol.
+    """
+
+    ok: bool
+    why: str = ""
+    runtime_symbols: tuple[str, ...] | Literal["all"] = ()
+
+
+class Tactic(msgspec.Struct, frozen=True):
+    """One way a kernel solves a problem. Keys are unique within (kernel, problem) and stable between versions."""
+
+    key: str = "default"
+    inputs: tuple[Format, ...] = ()  # per Problem.activations; () means all linear
+    outputs: tuple[Format, ...] = ()  # per Problem.outputs; () means all linear
+    precision: str = "float32"
+    workspace: Dimension = 0  # bytes, 64-byte aligned when handed over
+    inplace: tuple[tuple[int, int], ...] = ()  # (output, activation) pairs that may share one buffer
+    exact: bool = True  # False: an algorithm of reduced accuracy, which a configuration may forbid
+    reads_strided: tuple[int, ...] = ()  # activations that may be a slice of a larger buffer
+    writes_strided: tuple[int, ...] = ()  # outputs that may be
+
+    def input_format(self, index: int) -> Format:
+        return self.inputs[index] if self.inputs else LINEAR
+
+    def output_format(self, index: int) -> Format:
+        return self.outputs[index] if self.outputs else LINEAR
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A compiled tactic without weights: kept in caches and plans. ``info`` holds plain values.
+
+    It must depend only on (problem, tactic, the host's features). native: ``blob`` is position-independent machine code
+    that the runtime can load without the kernel's distribution.
+    """
+
+    problem: Problem
+    tactic: Tactic
+    blob: bytes = b""
+    info: dict[str, Any] = {}
+    native: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The real values behind a problem: constants per `Problem.constants`, scales per activation and per output.
+
+    A scale is float32, scalar or per channel, where the tactic's format is quantized; else None.
+    """
+
+    constants: tuple[Array, ...]
+    input_scales: tuple[Array | None, ...] = ()
+    output_scales: tuple[Array | None, ...] = ()
