@@ -1,0 +1,1 @@
+"""TenonRT: an inference optimizer and runtime in which every part is a plugin."""
