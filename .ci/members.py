@@ -88,10 +88,10 @@ def read_member(path: Path) -> Member:
 
 def read_members(root: Path) -> list[Member]:
     """Every member that the root's workspace table covers, ordered by name."""
-    patterns = tomlkit.parse((root / "pyproject.toml").read_text(encoding="utf-8")).unwrap()
+    document = tomlkit.parse((root / "pyproject.toml").read_text(encoding="utf-8")).unwrap()
     paths = (
         path
-        for folder in patterns["tool"]["uv"]["workspace"]["members"]
+        for folder in document["tool"]["uv"]["workspace"]["members"]
         for path in root.glob(f"{folder}/pyproject.toml")
     )
     return sorted(map(read_member, paths), key=lambda member: member.name)
@@ -105,7 +105,7 @@ def bound(version: str) -> str:
 
 def with_bound(requirement: str, version: str) -> str:
     """The requirement, with the current bound in place of its own if it names a first-party distribution."""
-    match = re.fullmatch(r"(tenonrt(?:-[\w-]+)?)\s*(\[[^]]*])?[^;]*?(\s*;.*)?", requirement)
+    match = re.fullmatch(r"(tenonrt(?:-[\w-]+)?)(?![\w.-])\s*(\[[^]]*])?[^;]*?(\s*;.*)?", requirement)
     return f"{match[1]}{match[2] or ''}{bound(version)}{match[3] or ''}" if match else requirement
 
 
@@ -148,9 +148,9 @@ def bound_requirements(member: Member, version: str) -> str:
     if member.name != CORE and CORE not in names:
         required.insert(0, CORE)
     for requirements in (required, *project.get("optional-dependencies", {}).values()):
-        for position, requirement in enumerate(requirements):
+        for index, requirement in enumerate(requirements):
             if with_bound(requirement, version) != requirement:
-                requirements[position] = with_bound(requirement, version)
+                requirements[index] = with_bound(requirement, version)
     return tomlkit.dumps(document)
 
 

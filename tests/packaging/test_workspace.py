@@ -151,7 +151,7 @@ def test_generator_completes_a_minimal_member(workspace: Path) -> None:
 [project]
 name = "tenonrt-layer-demo"
 description = "A demonstration"
-dependencies = ["tenonrt-parser-onnx[x]>=7; python_version < '3.12'", "scipy>=1.11"]  # why scipy
+dependencies = ["tenonrt-parser-onnx[x]>=7; python_version < '3.12'", "tenonrtx>=2", "scipy>=1.11"]  # why scipy
 # why the extra
 optional-dependencies.more = ["tenonrt-testing"]
 [project.entry-points."tenonrt.layers"]
@@ -171,6 +171,7 @@ conflicts = [[{ extra = "a" }, { extra = "b" }]]
     assert project["dependencies"] == [
         "tenonrt-core>=0.1,<0.2",
         "tenonrt-parser-onnx[x]>=0.1,<0.2; python_version < '3.12'",
+        "tenonrtx>=2",
         "scipy>=1.11",
     ]
     assert project["optional-dependencies"] == {"more": ["tenonrt-testing>=0.1,<0.2"]}
