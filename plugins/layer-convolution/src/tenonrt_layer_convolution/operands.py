@@ -9,20 +9,9 @@ from tenonrt.contracts import Array, Dimension, TensorInfo, dtype_name
 
 from tenonrt_layer_convolution.window import differ
 
-DTYPES = (
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-)
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+DTYPES = (*FLOATS, *INTEGERS)
 MAX_SPATIAL_AXES = 3
 
 
