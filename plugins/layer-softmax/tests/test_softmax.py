@@ -30,8 +30,6 @@ def values(case: Case) -> Any:
 @pytest.mark.parametrize(("layer", "case"), CASES)
 def test_agrees_with_onnxruntime(layer: Any, case: Case, oracle: Any, no_graphs: Run) -> None:
     x = values(case)
-    if not x.size:
-        pytest.skip("onnxruntime's answer for no elements is no elements")
     operator = "Hardmax" if layer is HARDMAX else "LogSoftmax" if case.attrs.log else "Softmax"
     (expected,) = oracle(operator, [x], axis=case.attrs.axis)
     (found,) = layer.reference(case.attrs, [x], no_graphs)
