@@ -127,7 +127,7 @@ class GraphBuilder(Protocol):
         name: str | None = None,
         graphs: Sequence[GraphBuilder] = (),
     ) -> Sequence[Tensor]:
-        """Add a layer and return its outputs. Arrays become constants. `GraphError` says what the layer type refused."""
+        """Add a layer and return its outputs. Arrays become constants. `GraphError` says what was refused."""
 
     def subgraph(self, name: str) -> GraphBuilder:
         """A builder for a graph that a control layer (If, Loop, Scan) will own."""
@@ -195,7 +195,7 @@ class LayerType(ABC):
 
     @abstractmethod
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        """Types of the outputs. `ValueError` (with found and expected values) refuses; the core adds the layer's name."""
+        """Types of the outputs. `ValueError` (with found and expected values) refuses; the core names the layer."""
 
     @abstractmethod
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Tensors, layers and graphs. Only the core changes them; plugins see them through the contract's read-only Protocols."""
+"""Tensors, layers and graphs. Only the core changes them; plugins see them through the read-only Protocols."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Layer:
     """One node. ``inputs`` ends with the ``captured`` tensors of the outer graph that its subgraphs read."""
 
     __slots__ = (
-        "attrs", "captured", "graphs", "inputs", "kind", "layer_type", "name", "outputs", "patches", "position", "sources",
+        "attrs", "captured", "graphs", "inputs", "kind", "layer_type", "name", "outputs", "patches", "position",
+        "sources",
     )  # fmt: skip
 
     def __init__(

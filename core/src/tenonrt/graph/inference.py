@@ -95,8 +95,9 @@ def _name_unknowns(info: TensorInfo, prefix: str) -> TensorInfo:
     shape = []
     for axis, dimension in enumerate(info.shape):
         unnamed = next((s for s in symbols(dimension) if s.name == UNKNOWN), None)
-        if unnamed is not None:
+        if unnamed is None:
+            shape.append(dimension)
+        else:
             named = symbol(f"{prefix}.{axis}", unnamed.lower, unnamed.upper)
-            dimension = substitute(dimension, {UNKNOWN: named})
-        shape.append(dimension)
+            shape.append(substitute(dimension, {UNKNOWN: named}))
     return replace(info, type=info.type.reshape(shape))

@@ -131,7 +131,7 @@ class _Application:
         return dead
 
     def _inherit(self, dead: list[Layer]) -> None:
-        """New layers come from the sources of what they replaced; with no new layer, the survivors above keep theirs."""
+        """New layers come from the sources of what they replaced."""
         sources = tuple(dict.fromkeys(s for layer in reversed(dead) for s in layer.sources))
         patches = tuple(dict.fromkeys(p for layer in reversed(dead) for p in layer.patches))
         for layer in self.added:

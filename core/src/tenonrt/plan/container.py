@@ -47,6 +47,7 @@ class FileHeader(msgspec.Struct, frozen=True):
 
 
 def digest(data: bytes | memoryview) -> str:
+    """BLAKE2b-256 in hexadecimal."""
     return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 

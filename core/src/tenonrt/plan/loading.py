@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +103,8 @@ def check_program(path: Path, program: Program, codes: int, weights: Sequence[Ar
     def refuse(what: str) -> PlanCorruptError:
         return PlanCorruptError(f"{path}: the program is not consistent: {what}")
 
+    _check_tensors(program, len(weights), refuse)
     count = len(program.tensors)
-    for number, tensor in enumerate(program.tensors):
-        if not UNPLACED <= tensor.base < count or tensor.base == number:
-            raise refuse(f"tensor {number} is a view of tensor {tensor.base} of {count}")
-        if not UNPLACED <= tensor.weight < len(weights):
-            raise refuse(f"tensor {number} is weight {tensor.weight} of {len(weights)}")
-        if tensor.offset != UNPLACED and program.arena is not None:
-            nbytes = bounds(tensor.type.nbytes)[1]
-            if tensor.offset < 0 or nbytes is None or tensor.offset + nbytes > program.arena:
-                raise refuse(f"tensor {number} lies outside the arena of {program.arena} bytes")
-    _check_views(program, refuse)
     for step in program.steps:
         for index in (*step.inputs, *step.outputs):
             if not (0 <= index < count or (index == UNPLACED and isinstance(step, ControlStep))):
@@ -127,9 +118,19 @@ def check_program(path: Path, program: Program, codes: int, weights: Sequence[Ar
         raise refuse("an input or output is no tensor")
 
 
-def _check_views(program: Program, refuse: Any) -> None:
-    """Chains of views end at a tensor with bytes of its own."""
-    for number in range(len(program.tensors)):
+def _check_tensors(program: Program, weights: int, refuse: Callable[[str], PlanCorruptError]) -> None:
+    count = len(program.tensors)
+    for number, tensor in enumerate(program.tensors):
+        if not UNPLACED <= tensor.base < count or tensor.base == number:
+            raise refuse(f"tensor {number} is a view of tensor {tensor.base} of {count}")
+        if not UNPLACED <= tensor.weight < weights:
+            raise refuse(f"tensor {number} is weight {tensor.weight} of {weights}")
+        if tensor.offset != UNPLACED and program.arena is not None:
+            nbytes = bounds(tensor.type.nbytes)[1]
+            if tensor.offset < 0 or nbytes is None or tensor.offset + nbytes > program.arena:
+                raise refuse(f"tensor {number} lies outside the arena of {program.arena} bytes")
+    # Chains of views must end at a tensor with bytes of its own.
+    for number in range(count):
         index, seen = number, 0
         while program.tensors[index].base != UNPLACED:
             index, seen = program.tensors[index].base, seen + 1

@@ -171,7 +171,8 @@ class Registry:
             if entry.id == kernel_id:
                 kernel: Kernel = self.instance(entry)
                 return kernel
-        raise PluginError(f"kernel {kernel_id!r} is not installed; install the distribution {kernel_id.split(':', maxsplit=1)[0]}")
+        distribution, _, _ = kernel_id.partition(":")
+        raise PluginError(f"kernel {kernel_id!r} is not installed; install the distribution {distribution}")
 
     def passes(self, entry: Entry) -> Pass:
         return self.instance(entry)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from tenonrt.types import TensorType
 
 
 def bind_shape(name: str, type: TensorType, shape: Sequence[int], values: dict[str, int]) -> None:
-    """Match an actual shape with a type, adding the symbols it tells to ``values``; `ExecutionError` names the tensor."""
+    """Match a shape with a type, adding the symbols it tells to ``values``; `ExecutionError` names the tensor."""
     if len(shape) != type.rank:
         raise ExecutionError(f"{name} has shape {tuple(shape)}; {type} has {type.rank} dimensions")
     for dimension, size in zip(type.shape, shape, strict=True):
@@ -41,4 +41,5 @@ def known(type: TensorType, values: Mapping[str, int]) -> bool:
 
 
 def physical_shape(type: TensorType, values: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape in memory with every symbol's value."""
     return tuple(evaluate(d, values) for d in type.physical_shape)
