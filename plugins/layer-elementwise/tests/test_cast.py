@@ -78,14 +78,14 @@ def test_large_integers_in_strings_are_exact():
 
 
 def test_words_are_no_numbers():
-    with pytest.raises(ValueError, match="cannot be converted to float32: .*'ten'"):
+    with pytest.raises(ValueError, match=r"cannot be converted to float32: .*'ten'"):
         compute(strings("ten"), "float32")
 
 
 @pytest.mark.parametrize("target", ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"])
 @pytest.mark.parametrize("saturate", [True, False])
 def test_float8_follows_the_table_of_onnx(target, saturate):
-    x = np.array([0, 1, -1.06, 300, np.nan, np.inf, -np.inf, 1e6, -1e6], np.float32)
+    x = np.array([0, 1, -1.06, 200, np.nan, np.inf, -np.inf, 1e6, -1e6], np.float32)
     result = compute(x, target, saturate=saturate).astype(np.float64)
     largest = float(ml_dtypes.finfo(target).max)
     beyond = [largest, -largest, largest, -largest]
@@ -93,10 +93,7 @@ def test_float8_follows_the_table_of_onnx(target, saturate):
         beyond = [np.inf, -np.inf, np.inf, -np.inf] if target == "float8_e5m2" else [np.nan] * 4
     np.testing.assert_array_equal(result[4:], [np.nan, *beyond])
     inside = x[:4].astype(getattr(ml_dtypes, target)).astype(np.float64)
-    np.testing.assert_array_equal(result[:3], inside[:3])
-    assert result[3] == (min(inside[3], largest) if largest > 300 else beyond[0]) or (
-        np.isnan(result[3]) and largest < 300
-    )
+    np.testing.assert_array_equal(result[:4], inside)
 
 
 @pytest.mark.parametrize("saturate", [True, False])

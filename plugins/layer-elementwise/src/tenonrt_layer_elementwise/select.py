@@ -11,6 +11,14 @@ from tenonrt_layer_elementwise.broadcasting import broadcast, common_place
 from tenonrt_layer_elementwise.operands import required
 from tenonrt_layer_elementwise.symbolic import as_bool
 
+SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (
+    ((3, 5), (3, 5), (3, 5)),
+    ((3, 1), (1, 5), ()),
+    ((2, 3, 4), (4,), (3, 1)),
+    ((), (6,), (6,)),
+    ((0, 2), (2,), (1, 1)),
+)
+
 
 class SelectLayer(LayerType):
     """y = a where condition, else b; all three broadcast as in NumPy. a and b may be of any one element type."""
@@ -37,14 +45,7 @@ class SelectLayer(LayerType):
         return [np.asarray(np.where(condition, a, b))]
 
     def cases(self) -> Iterable[Case]:
-        shapes = [
-            ((3, 5),) * 3,
-            ((3, 1), (1, 5), ()),
-            ((2, 3, 4), (4,), (3, 1)),
-            ((), (6,), (6,)),
-            ((0, 2), (2,), (1, 1)),
-        ]
-        for c, a, b in shapes:
+        for c, a, b in SHAPES:
             yield Case(Attributes(), (TensorType(c, "bool"), TensorType(a), TensorType(b)), f"{c} {a} {b}")
         for dtype in ("int64", "bool", "float16"):
             x = TensorType((4, 7), dtype)

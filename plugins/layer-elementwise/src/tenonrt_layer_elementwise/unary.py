@@ -93,10 +93,10 @@ class UnaryLayer(LayerType):
             dtype = {"not": "bool", "bitwise_not": "int32"}.get(name, "float32")
             for shape in ((3, 5, 7), (33,)):
                 yield Case(attrs, (TensorType(shape, dtype),), f"{name} {shape}")
-        for shape in ((), (0, 4), (1,)):
-            yield Case(UnaryAttributes("exp"), (TensorType(shape),), f"exp {shape}")
+        for edge in ((), (0, 4), (1,)):
+            yield Case(UnaryAttributes("exp"), (TensorType(edge),), f"exp {edge}")
         for number in ("abs", "neg", "sign"):
-            yield Case(UnaryAttributes(number), (TensorType((4, 5), "int64"),), f"{number} of integers")  # type: ignore[arg-type]
+            yield Case(UnaryAttributes(number), (TensorType((4, 5), "int64"),), f"{number} of integers")
         for signs in ((True, False), (False, True), (False, False)):
             yield Case(UnaryAttributes("is_inf", *signs), (TensorType((4, 5)),), f"is_inf {signs}")
 
