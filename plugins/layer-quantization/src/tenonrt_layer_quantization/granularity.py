@@ -17,16 +17,16 @@ def normalize_axis(axis: int, rank: int) -> int:
     return axis % rank
 
 
-def check_scale(input: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:  # noqa: A002 - as the layers' input
+def check_scale(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:
     """Refuse a scale whose shape fits none of the granularities."""
     if block < 0:
         raise ValueError(f"block is {block}, expected 0 (no blocks) or a positive number of elements")
     if block:
-        _check_blocked(input, scale, axis, block)
+        _check_blocked(tensor, scale, axis, block)
     elif scale.shape not in {(), (1,)}:
         if scale.rank != 1:
             raise ValueError(f"scale is {scale.type}, expected a scalar or one axis (set block for blocked scales)")
-        _check_size(input.shape[normalize_axis(axis, input.rank)], scale.shape[0], f"axis {axis} of the input")
+        _check_size(tensor.shape[normalize_axis(axis, tensor.rank)], scale.shape[0], f"axis {axis} of the input")
 
 
 def check_zero_point(scale: TensorInfo, zero_point: TensorInfo | None, dtype: str) -> None:
@@ -41,11 +41,11 @@ def check_zero_point(scale: TensorInfo, zero_point: TensorInfo | None, dtype: st
         _check_size(expected, found, f"axis {i} of the scale")
 
 
-def _check_blocked(input: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:  # noqa: A002
-    if scale.rank != input.rank:
-        raise ValueError(f"a blocked scale must have the input's rank {input.rank}, found {scale.type}")
-    blocked = normalize_axis(axis, input.rank)
-    for i, (size, found) in enumerate(zip(input.shape, scale.shape, strict=True)):
+def _check_blocked(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:
+    if scale.rank != tensor.rank:
+        raise ValueError(f"a blocked scale must have the input's rank {tensor.rank}, found {scale.type}")
+    blocked = normalize_axis(axis, tensor.rank)
+    for i, (size, found) in enumerate(zip(tensor.shape, scale.shape, strict=True)):
         expected = (size + (block - 1)) // block if i == blocked else size
         _check_size(expected, found, f"axis {i} of the input" + (f" in blocks of {block}" if i == blocked else ""))
 
