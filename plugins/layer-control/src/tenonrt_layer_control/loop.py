@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from tenonrt.contracts import (
@@ -34,6 +34,8 @@ from tenonrt_layer_control.carried import (
     truth,
     visible_symbols,
 )
+
+T = TypeVar("T")
 
 
 def _iterations(trips: TensorInfo | None, condition: TensorInfo | None, again: TensorInfo) -> Dimension:
@@ -75,7 +77,7 @@ class LoopLayer(LayerType):
         self, attrs: Any, inputs: Sequence[TensorInfo | None], graphs: Sequence[GraphTypes]
     ) -> list[TensorInfo]:
         body = _body(graphs)
-        trips, condition, *states = [*inputs, *(None,) * (2 - len(inputs))]
+        trips, condition, *states = _padded(inputs)
         if trips is not None and not (trips.dtype == "int64" and trips.shape in {(), (1,)}):
             raise ValueError(f"the trip count is {trips.type}, expected one int64")
         if condition is not None:
@@ -90,7 +92,7 @@ class LoopLayer(LayerType):
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         """A loop that never runs learns what it would collect from one run of its body that has no other effect."""
-        trips, condition, *given = [*arrays, *(None,) * (2 - len(arrays))]
+        trips, condition, *given = _padded(arrays)
         states = [s for s in given if s is not None]
         limit = None if trips is None else int(trips.reshape(-1)[0])
         holds = condition is None or truth(condition)
@@ -106,6 +108,12 @@ class LoopLayer(LayerType):
     def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
         states = [draw(t, rng) for t in types[2:]]
         return [np.full(types[0].concrete({}), 3, np.int64), np.ones(types[1].concrete({}), np.bool_), *states]
+
+
+def _padded(values: Sequence[T | None]) -> list[T | None]:
+    """The inputs with the trip count and the condition present, if only as None."""
+    absent: list[T | None] = [None] * (2 - len(values))
+    return [*values, *absent]
 
 
 def _body(graphs: Sequence[GraphTypes]) -> GraphTypes:
