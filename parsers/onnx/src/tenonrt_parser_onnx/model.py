@@ -59,6 +59,7 @@ def read_model(path: Path) -> Model:
 
 
 def read_versions(imports: Iterable[OperatorSetIdProto]) -> dict[str, int]:
+    """Operator-set versions by domain; `ParseError` when two entries disagree."""
     versions: dict[str, int] = {}
     for entry in imports:
         domain = standard_domain(text(entry.domain, "opset_import: a domain"))

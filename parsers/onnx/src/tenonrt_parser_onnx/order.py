@@ -49,8 +49,8 @@ def producers(nodes: Sequence[NodeProto], defined: set[str]) -> dict[str, int]:
     """Which node writes which name; `ParseError` when a name has two writers."""
     result: dict[str, int] = {}
     for index, node in enumerate(nodes):
-        for name in node.output:
-            name = text(name, f"{describe(node, index)}: an output's name")
+        for output in node.output:
+            name = text(output, f"{describe(node, index)}: an output's name")
             if not name:
                 continue
             if name in defined or name in result:

@@ -127,7 +127,8 @@ def _convert(values: object, field: str, dtype: str) -> Array:
     if dtype == "bool":
         return integers != 0
     # Narrow floats are kept as their bits.
-    return integers.astype(np.uint16 if target.itemsize == 2 else np.uint8).view(target)
+    narrow: Array = integers.astype(np.uint16 if target.itemsize == 2 else np.uint8).view(target)
+    return narrow
 
 
 def _strings(tensor: TensorProto, shape: tuple[int, ...]) -> Array:

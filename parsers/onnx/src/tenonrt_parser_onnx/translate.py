@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tenonrt.contracts import (
@@ -51,7 +51,7 @@ class Scope:
         return found or (self._parent is not None and self._parent.has(name))
 
     def find(self, name: str) -> Tensor | None:
-        """The tensor; None is an input that a function's caller left out. Initializers are decoded when first needed."""
+        """The tensor; None is an input that a function's caller left out. Initializers are decoded when needed."""
         if name in self.tensors:
             return self.tensors[name]
         if name in self.initializers:
@@ -135,7 +135,9 @@ class Translator:
         mapping = self.mapping(scope.builder, domain, text(node.op_type, "the operator"))
         name = self._name(node, index, frame)
         if mapping is None:
-            results = self._call(node, name, inputs, attributes, scope, frame)
+            function = self.model.functions[function_key(node)]
+            inner = Frame({**frame.versions, **read_versions(function.opset_import)}, f"{name}/", attributes)
+            results = self._call(function, inputs, scope.builder, inner)
         else:
             source = SourceNode(
                 "onnx", domain, node.op_type, name, self._version(domain, frame), attributes,
@@ -211,31 +213,26 @@ class Translator:
         return copy
 
     def _call(
-        self, node: NodeProto, name: str, inputs: Sequence[Tensor | None], given: Mapping[str, Any], scope: Scope,
-        frame: Frame,
-    ) -> list[Tensor]:  # fmt: skip
-        """Expand a function of the model in place."""
-        function = self.model.functions[function_key(node)]
+        self, function: FunctionProto, inputs: Sequence[Tensor | None], builder: GraphBuilder, frame: Frame
+    ) -> list[Tensor]:
+        """Expand a function of the model in place; the frame's arguments are what the call gives."""
         if len(inputs) > len(function.input):
             raise ParseError(f"has {len(inputs)} inputs, function {function.name!r} takes {len(function.input)}")
-        body = Scope(scope.builder, self.model)
+        body = Scope(builder, self.model)
         body.tensors.update(dict.fromkeys(function.input))
         body.tensors.update(zip(function.input, inputs, strict=False))
-        arguments = self._arguments(function, given, body)
-        versions = {**frame.versions, **read_versions(function.opset_import)}
-        inner = Frame(versions, f"{name}/", arguments)
+        arguments = {**self._defaults(function), **(frame.arguments or {})}
         try:
-            self._nodes(function.node, body, inner)
+            self._nodes(function.node, body, replace(frame, arguments=arguments))
         except ParseError as error:
             raise located(f"function {function.name!r}", error) from error
         return [self._result(function, output, body) for output in function.output]
 
-    def _arguments(self, function: FunctionProto, given: Mapping[str, Any], body: Scope) -> dict[str, Any]:
+    def _defaults(self, function: FunctionProto) -> dict[str, Any]:
         def refuse(graph: GraphProto) -> NestedGraph:
             raise ParseError("is a graph, which cannot be a default")
 
-        defaults = {a.name: read_attribute(a, self.model.files, refuse) for a in function.attribute_proto}
-        return {**defaults, **given}
+        return {a.name: read_attribute(a, self.model.files, refuse) for a in function.attribute_proto}
 
     def _result(self, function: FunctionProto, output: str, body: Scope) -> Tensor:
         tensor = body.find(output) if body.has(output) else None

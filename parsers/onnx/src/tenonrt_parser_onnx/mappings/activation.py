@@ -30,12 +30,14 @@ def activation(function: str, alpha: str | None = None, beta: str | None = None)
 
 
 def gelu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The exact function, or its tanh approximation (opset 20)."""
     approximate = text(node, "approximate", "none", ("none", "tanh"))
     attrs = {"function": "gelu" if approximate == "none" else "gelu_tanh"}
     return list(emit(builder, node, "Activation", [required(inputs, 0, "X")], attrs))
 
 
 def prelu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A slope for negative inputs, broadcast to them."""
     return list(emit(builder, node, "ParametricRelu", [required(inputs, 0, "X"), required(inputs, 1, "slope")]))
 
 

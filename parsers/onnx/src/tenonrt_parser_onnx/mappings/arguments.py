@@ -39,6 +39,7 @@ def present(inputs: Inputs, index: int) -> Tensor | None:
 
 
 def required(inputs: Inputs, index: int, name: str) -> Tensor:
+    """An input that must be there."""
     tensor = present(inputs, index)
     if tensor is None:
         raise ParseError(f"input {index} ({name}) is missing")
@@ -68,6 +69,7 @@ def integer(node: SourceNode, name: str, default: int | None = None) -> int:
 
 
 def optional_integer(node: SourceNode, name: str) -> int | None:
+    """An integer attribute, None when it is left out."""
     return integer(node, name) if name in node.attrs else None
 
 
@@ -77,6 +79,7 @@ def flag(node: SourceNode, name: str, default: bool = False) -> bool:
 
 
 def number(node: SourceNode, name: str, default: float | None = None) -> float:
+    """A float attribute; one without a default must be there."""
     if default is not None and name not in node.attrs:
         return default
     value = _value(node, name, "a number")
@@ -86,6 +89,7 @@ def number(node: SourceNode, name: str, default: float | None = None) -> float:
 
 
 def optional_number(node: SourceNode, name: str) -> float | None:
+    """A float attribute, None when it is left out."""
     return number(node, name) if name in node.attrs else None
 
 
@@ -102,6 +106,7 @@ def text(node: SourceNode, name: str, default: str | None = None, choices: Seque
 
 
 def integers(node: SourceNode, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+    """A list of integers; one without a default must be there."""
     if default is not None and name not in node.attrs:
         return tuple(default)
     value = _value(node, name, "integers")
@@ -111,10 +116,12 @@ def integers(node: SourceNode, name: str, default: Sequence[int] | None = None) 
 
 
 def optional_integers(node: SourceNode, name: str) -> tuple[int, ...] | None:
+    """A list of integers, None when it is left out."""
     return integers(node, name) if name in node.attrs else None
 
 
 def numbers(node: SourceNode, name: str, default: Sequence[float] | None = None) -> tuple[float, ...]:
+    """A list of floats; one without a default must be there."""
     if default is not None and name not in node.attrs:
         return tuple(default)
     value = _value(node, name, "numbers")
@@ -124,6 +131,7 @@ def numbers(node: SourceNode, name: str, default: Sequence[float] | None = None)
 
 
 def texts(node: SourceNode, name: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """A list of strings; one without a default must be there."""
     if default is not None and name not in node.attrs:
         return tuple(default)
     value = _value(node, name, "strings")
@@ -133,6 +141,7 @@ def texts(node: SourceNode, name: str, default: Sequence[str] | None = None) -> 
 
 
 def array(node: SourceNode, name: str) -> Array:
+    """A tensor attribute, which must be there."""
     value = _value(node, name, "a tensor")
     if not isinstance(value, np.ndarray):
         raise _refuse(node, name, "a tensor")

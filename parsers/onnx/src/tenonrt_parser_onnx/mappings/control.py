@@ -21,11 +21,13 @@ def _build(builder: GraphBuilder, node: SourceNode, attribute: str, types: Seque
 
 
 def if_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """One of two graphs, neither of which has inputs."""
     graphs = [_build(builder, node, "then_branch"), _build(builder, node, "else_branch")]
     return list(emit(builder, node, "If", [required(inputs, 0, "cond")], graphs=graphs))
 
 
 def loop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A body of (iteration, condition, carried...) run up to a trip count; both limits are optional."""
     initial = [required(inputs, index, "v_initial") for index in range(2, len(inputs))]
     types = [TensorType((), "int64"), TensorType((), "bool"), *(tensor.type for tensor in initial)]
     body = _build(builder, node, "body", types)
@@ -33,6 +35,7 @@ def loop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def scan(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A body run over the slices of its last inputs (opset 9 on)."""
     if node.version < 9:
         raise ParseError("is the Scan of opset 8, which had a batch axis; convert the model to opset 9 or later")
     operands = [required(inputs, index, "initial_state_and_scan_inputs") for index in range(len(inputs))]

@@ -55,12 +55,14 @@ def _spatial(node: SourceNode, weights: Tensor) -> int:
 
 
 def conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Input [N, C, ...], weights [K, C/group, ...], bias [K]."""
     x, weights = required(inputs, 0, "X"), required(inputs, 1, "W")
     attrs = window_attributes(node, _spatial(node, weights)) | {"groups": integer(node, "group", 1)}
     return list(emit(builder, node, "Convolution", [x, weights, present(inputs, 2)], attrs))
 
 
 def conv_transpose(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Input [N, C, ...], weights [C, K/group, ...], bias [K]."""
     x, weights = required(inputs, 0, "X"), required(inputs, 1, "W")
     spatial = _spatial(node, weights)
     attrs = window_attributes(node, spatial) | {

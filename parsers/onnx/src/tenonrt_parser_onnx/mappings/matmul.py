@@ -9,6 +9,7 @@ from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, number, p
 
 
 def matmul(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """`numpy.matmul`."""
     return list(emit(builder, node, "MatrixMultiply", [required(inputs, 0, "A"), required(inputs, 1, "B")]))
 
 
@@ -21,7 +22,7 @@ def gemm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
     plain = alpha == 1.0 and not flag(node, "transA") and (c is None or beta == 1.0)
     if plain and (c is None or _is_bias(c, b, flag(node, "transB"))):
         return list(emit(builder, node, "FullyConnected", [a, _weights(builder, node, b), c]))
-    return [_general(builder, node, a, b, c if beta else None, alpha, beta)]
+    return [_general(builder, node, (a, b, c if beta else None), alpha, beta)]
 
 
 def _is_bias(c: Tensor, b: Tensor, transposed: bool) -> bool:
@@ -38,21 +39,21 @@ def _weights(builder: GraphBuilder, node: SourceNode, b: Tensor) -> Tensor | Arr
 
 
 def _general(
-    builder: GraphBuilder, node: SourceNode, a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float
+    builder: GraphBuilder, node: SourceNode, operands: tuple[Tensor, Tensor, Tensor | None], alpha: float, beta: float
 ) -> Tensor:
-    dtype = a.info.dtype
+    a, b, c = operands
     attrs = {"transpose_a": flag(node, "transA"), "transpose_b": flag(node, "transB")}
     scaled = alpha != 1.0
     (y,) = emit(builder, node, "MatrixMultiply", [a, b], attrs, part="product" if scaled or c is not None else "")
     if scaled:
-        y = _scaled(builder, node, y, alpha, dtype, "alpha" if c is not None else "")
+        y = _scaled(builder, node, y, alpha, "alpha" if c is not None else "")
     if c is None:
         return y
     if beta != 1.0:
-        c = _scaled(builder, node, c, beta, dtype, "beta")
+        c = _scaled(builder, node, c, beta, "beta")
     return emit(builder, node, "Elementwise", [y, c], {"operation": "sum"})[0]
 
 
-def _scaled(builder: GraphBuilder, node: SourceNode, x: Tensor, factor: float, dtype: str, part: str) -> Tensor:
-    scale = np.asarray(factor, numpy_dtype(dtype))
+def _scaled(builder: GraphBuilder, node: SourceNode, x: Tensor, factor: float, part: str) -> Tensor:
+    scale = np.asarray(factor, numpy_dtype(x.info.dtype))
     return emit(builder, node, "Elementwise", [x, scale], {"operation": "prod"}, part=part)[0]

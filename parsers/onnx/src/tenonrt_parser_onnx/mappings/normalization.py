@@ -19,6 +19,7 @@ from tenonrt_parser_onnx.mappings.arguments import (
 
 
 def batch_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """With the statistics of training; training itself is refused."""
     if flag(node, "training_mode") or any(node.outputs[1:]):
         raise ParseError("is in training mode; export the model for inference")
     if node.version < 9 and not flag(node, "spatial", True):
@@ -29,6 +30,7 @@ def batch_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs)
 
 
 def layer_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Over the axes from ``axis`` on; mean and inverse deviation are made where they are used."""
     attrs = {
         "axis": integer(node, "axis", -1),
         "epsilon": number(node, "epsilon", 1e-5),
@@ -39,12 +41,14 @@ def layer_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs)
 
 
 def rms_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Over the axes from ``axis`` on (opset 23)."""
     attrs = {"axis": integer(node, "axis", -1), "epsilon": number(node, "epsilon", 1e-5)}
     operands = [required(inputs, 0, "X"), required(inputs, 1, "scale")]
     return list(emit(builder, node, "RmsNormalization", operands, attrs))
 
 
 def instance_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Each channel of each image by itself."""
     operands = [required(inputs, index, name) for index, name in enumerate(("input", "scale", "B"))]
     return list(emit(builder, node, "InstanceNormalization", operands, {"epsilon": number(node, "epsilon", 1e-5)}))
 
@@ -54,23 +58,27 @@ def group_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs)
     x, scale, bias = (required(inputs, index, name) for index, name in enumerate(("X", "scale", "bias")))
     groups = integer(node, "num_groups")
     if node.version < 21:
-        scale = _per_channel(builder, node, x, scale, groups, "scale")
-        bias = _per_channel(builder, node, x, bias, groups, "bias")
+        scale = _per_channel(builder, node, scale, _group_shape(x, groups), "scale")
+        bias = _per_channel(builder, node, bias, _group_shape(x, groups), "bias")
     attrs = {"groups": groups, "epsilon": number(node, "epsilon", 1e-5)}
     return list(emit(builder, node, "GroupNormalization", [x, scale, bias], attrs))
 
 
-def _per_channel(builder: GraphBuilder, node: SourceNode, x: Tensor, values: Tensor, groups: int, part: str) -> Tensor:
+def _group_shape(x: Tensor, groups: int) -> tuple[int, int]:
     channels = x.info.shape[1] if x.info.rank > 1 else None
     if not isinstance(channels, int) or groups < 1 or channels % groups:
         raise ParseError(f"needs a known number of channels that {groups} groups divide; X is {x.info.type}")
+    return groups, channels // groups
+
+
+def _per_channel(builder: GraphBuilder, node: SourceNode, values: Tensor, shape: tuple[int, int], part: str) -> Tensor:
     (column,) = emit(builder, node, "Unsqueeze", [values], {"axes": (1,)}, part=f"{part}/column")
-    shape = shape_constant([groups, channels // groups])
-    (table,) = emit(builder, node, "Expand", [column, shape], part=f"{part}/table")
-    return emit(builder, node, "Reshape", [table, shape_constant([channels])], part=part)[0]
+    (table,) = emit(builder, node, "Expand", [column, shape_constant(shape)], part=f"{part}/table")
+    return emit(builder, node, "Reshape", [table, shape_constant([shape[0] * shape[1]])], part=part)[0]
 
 
 def lp_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Divide by the l1 or l2 norm along an axis."""
     attrs = {"axis": integer(node, "axis", -1), "p": integer(node, "p", 2)}
     return list(emit(builder, node, "LpNormalization", [required(inputs, 0, "input")], attrs))
 

@@ -10,6 +10,8 @@ from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, integer, 
 
 
 def unary(operation: str) -> LayerMapping:
+    """The mapping to a unary layer."""
+
     def mapping(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
         return list(emit(builder, node, "Unary", [required(inputs, 0, "X")], {"operation": operation}))
 
@@ -17,6 +19,8 @@ def unary(operation: str) -> LayerMapping:
 
 
 def binary(operation: str) -> LayerMapping:
+    """The mapping to a binary layer, with NumPy broadcasting (opset 7 on)."""
+
     def mapping(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
         return _binary(builder, node, inputs, operation)
 
@@ -51,21 +55,25 @@ def _chain(builder: GraphBuilder, node: SourceNode, inputs: Inputs, operation: s
 
 
 def mean(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The sum of any number of inputs divided by their number."""
     total = _chain(builder, node, inputs, "sum", "sum")
     count = np.asarray(len(inputs), numpy_dtype(total.info.dtype))
     return list(emit(builder, node, "Elementwise", [total, count], {"operation": "div"}))
 
 
 def mod(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The remainder with the sign of the divisor, or with fmod=1 of the dividend."""
     return _binary(builder, node, inputs, "fmod" if flag(node, "fmod") else "mod")
 
 
 def bit_shift(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Shift to the side that ``direction`` says."""
     direction = text(node, "direction", choices=("LEFT", "RIGHT"))
     return _binary(builder, node, inputs, f"shift_{direction.lower()}")
 
 
 def is_inf(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Infinities of either sign, or of one."""
     attrs = {
         "operation": "is_inf",
         "detect_positive": flag(node, "detect_positive", True),
@@ -75,15 +83,18 @@ def is_inf(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tens
 
 
 def where(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The first where the condition holds, else the second."""
     operands = [required(inputs, 0, "condition"), required(inputs, 1, "X"), required(inputs, 2, "Y")]
     return list(emit(builder, node, "Select", operands))
 
 
 def cast(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Conversion to the data type numbered ``to``."""
     return _cast(builder, node, inputs, dtype_named(integer(node, "to")))
 
 
 def cast_like(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Conversion to the second input's type."""
     return _cast(builder, node, inputs, required(inputs, 1, "target_type").info.dtype)
 
 

@@ -21,17 +21,20 @@ def _pool(
 
 
 def max_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The largest of a window, and where it is found if the second output is used."""
     indices = len(node.outputs) > 1 and node.outputs[1]
     extra = {"with_indices": indices, "storage_order": integer(node, "storage_order", 0)}
     return _pool(builder, node, inputs, "max", extra)
 
 
 def average_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The mean of a window, padding counted or not."""
     extra = {"count_includes_padding": flag(node, "count_include_pad")}
     return _pool(builder, node, inputs, "average", extra)
 
 
 def lp_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The p-norm of a window."""
     return _pool(builder, node, inputs, "lp", {"p": integer(node, "p", 2)})
 
 
@@ -51,6 +54,7 @@ def _spatial_axes(x: Tensor) -> tuple[int, ...]:
 
 
 def global_lp_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The p-norm over every spatial axis."""
     x, p = required(inputs, 0, "X"), integer(node, "p", 2)
     if p in (1, 2):
         return list(global_pool(f"l{p}")(builder, node, inputs))
@@ -63,6 +67,7 @@ def global_lp_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> l
 
 
 def lrn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Local response normalisation across channels."""
     attrs = {
         "window": integer(node, "size"),
         "alpha": number(node, "alpha", 1e-4),

@@ -43,12 +43,14 @@ def _operands(inputs: Inputs, count: int) -> list[Tensor | None]:
 
 
 def lstm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """X, W, R, B, sequence lengths, initial hidden state and cell, peepholes."""
     operands = _operands(inputs, 8)
     attrs = _attributes(node, required(inputs, 2, "R")) | {"input_forget": flag(node, "input_forget")}
     return list(emit(builder, node, "LSTM", operands, attrs))
 
 
 def gru(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """X, W, R, B, sequence lengths, initial hidden state."""
     operands = _operands(inputs, 6)
     attrs = _attributes(node, required(inputs, 2, "R"))
     attrs["linear_before_reset"] = flag(node, "linear_before_reset")
@@ -56,5 +58,6 @@ def gru(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
 
 
 def rnn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """X, W, R, B, sequence lengths, initial hidden state."""
     operands = _operands(inputs, 6)
     return list(emit(builder, node, "RNN", operands, _attributes(node, required(inputs, 2, "R"))))

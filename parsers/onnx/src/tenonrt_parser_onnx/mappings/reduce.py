@@ -40,6 +40,8 @@ def _axes(node: SourceNode, inputs: Inputs, axes_input_since: int) -> tuple[int,
 
 
 def arg_reduction(operation: str) -> LayerMapping:
+    """The index of the extreme element along an axis."""
+
     def mapping(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
         attrs = {
             "operation": operation,
@@ -64,6 +66,7 @@ def top_k(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
 
 
 def cum_sum(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Running sums along an axis, which is an input."""
     attrs = {"exclusive": flag(node, "exclusive"), "reverse": flag(node, "reverse")}
     operands = [required(inputs, 0, "x"), required(inputs, 1, "axis")]
     return list(emit(builder, node, "CumulativeSum", operands, attrs))

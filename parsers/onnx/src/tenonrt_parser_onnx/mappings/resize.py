@@ -47,6 +47,7 @@ def _old(builder: GraphBuilder, node: SourceNode, x: Tensor, scales: Tensor | Ar
 
 
 def resize(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Opset 10 had scales only; coordinate transformations came with 11, axes and antialiasing with 18."""
     x = required(inputs, 0, "X")
     if node.version < 11:
         return _old(builder, node, x, required(inputs, 1, "scales"))

@@ -25,6 +25,7 @@ from tenonrt_parser_onnx.mappings.arguments import (
 
 
 def constant(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The value, in whichever of its attributes it is."""
     given = [name for name in node.attrs if name in _CONSTANTS or name == "sparse_value"]
     if len(given) != 1 or given[0] == "sparse_value":
         raise ParseError(f"needs exactly one of {', '.join(_CONSTANTS)}; it has {', '.join(given) or 'none'}")
@@ -49,6 +50,7 @@ _CONSTANTS: dict[str, Any] = {
 
 
 def constant_of_shape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A tensor of one value, 0.0 unless given."""
     value = array(node, "value") if "value" in node.attrs else np.zeros(1, np.float32)
     if value.size != 1:
         raise ParseError(f"attribute 'value' must have one element, not {value.size}")
@@ -61,24 +63,29 @@ def constant_of_shape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -
 
 
 def shape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The dims from start to end (opset 15), int64."""
     attrs = {"start": integer(node, "start", 0), "end": optional_integer(node, "end")}
     return list(emit(builder, node, "Shape", [required(inputs, 0, "data")], attrs))
 
 
 def size(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The number of elements, int64."""
     return list(emit(builder, node, "Size", [required(inputs, 0, "data")]))
 
 
 def range_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """start, start + delta, ... below limit."""
     operands = [required(inputs, index, name) for index, name in enumerate(("start", "limit", "delta"))]
     return list(emit(builder, node, "Range", operands))
 
 
 def non_zero(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Indices of the elements that are not zero, one column each."""
     return list(emit(builder, node, "NonZero", [required(inputs, 0, "X")]))
 
 
 def one_hot(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A new axis that is values[1] at the index and values[0] elsewhere."""
     operands = [required(inputs, index, name) for index, name in enumerate(("indices", "depth", "values"))]
     return list(emit(builder, node, "OneHot", operands, {"axis": integer(node, "axis", -1)}))
 

@@ -25,6 +25,7 @@ from tenonrt_parser_onnx.mappings.arguments import (
 
 
 def identity(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The input itself."""
     return list(emit(builder, node, "Identity", [required(inputs, 0, "input")]))
 
 
@@ -43,16 +44,19 @@ def dropout(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Ten
 
 
 def transpose(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Axes in the order of perm, reversed without it."""
     attrs = {"permutation": integers(node, "perm", ())}
     return list(emit(builder, node, "Transpose", [required(inputs, 0, "data")], attrs))
 
 
 def reshape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """0 copies a dim unless allowzero (opset 14), -1 takes the rest."""
     operands = [required(inputs, 0, "data"), required(inputs, 1, "shape")]
     return list(emit(builder, node, "Reshape", operands, {"zero_copies": not flag(node, "allowzero")}))
 
 
 def flatten(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A matrix: the axes before ``axis``, and those from it on."""
     return list(emit(builder, node, "Flatten", [required(inputs, 0, "input")], {"axis": integer(node, "axis", 1)}))
 
 
@@ -65,10 +69,12 @@ def _axes(node: SourceNode, inputs: Inputs) -> tuple[int, ...] | None:
 
 
 def squeeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Remove axes of size 1."""
     return list(emit(builder, node, "Squeeze", [required(inputs, 0, "data")], {"axes": _axes(node, inputs)}))
 
 
 def unsqueeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Insert axes of size 1."""
     axes = _axes(node, inputs)
     if axes is None:
         raise ParseError("axes are missing: an attribute before opset 13, input 1 since")
@@ -76,25 +82,30 @@ def unsqueeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[T
 
 
 def expand(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Broadcast input and shape against each other."""
     return list(emit(builder, node, "Expand", [required(inputs, 0, "input"), required(inputs, 1, "shape")]))
 
 
 def tile(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Repeat along each axis."""
     return list(emit(builder, node, "Tile", [required(inputs, 0, "input"), required(inputs, 1, "repeats")]))
 
 
 def depth_to_space(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Blocks of channels become squares of pixels."""
     attrs = {"block_size": integer(node, "blocksize"), "mode": text(node, "mode", "DCR", ("DCR", "CRD"))}
     return list(emit(builder, node, "DepthToSpace", [required(inputs, 0, "input")], attrs))
 
 
 def space_to_depth(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Squares of pixels become blocks of channels."""
     text(node, "mode", "DCR", ("DCR",))  # opset 28 has CRD too, which no layer expresses
     attrs = {"block_size": integer(node, "blocksize")}
     return list(emit(builder, node, "SpaceToDepth", [required(inputs, 0, "input")], attrs))
 
 
 def concat(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Join along an axis."""
     operands = [required(inputs, index, "inputs") for index in range(len(inputs))]
     if not operands:
         raise ParseError("has no inputs")
@@ -139,14 +150,17 @@ def pad(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
 
 
 def gather(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Slices of an axis by index."""
     return _indexed(builder, node, inputs, "Gather", {"axis": integer(node, "axis", 0)})
 
 
 def gather_elements(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """One element for each index, along an axis."""
     return _indexed(builder, node, inputs, "GatherElements", {"axis": integer(node, "axis", 0)})
 
 
 def gather_nd(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Elements or slices by index tuples."""
     return _indexed(builder, node, inputs, "GatherND", {"batch_dims": integer(node, "batch_dims", 0)})
 
 

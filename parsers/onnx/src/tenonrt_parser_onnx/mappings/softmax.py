@@ -17,13 +17,13 @@ def normalizer(kind: str, log: bool | None = None) -> LayerMapping:
         axis = normalized_axis(integer(node, "axis", 1), x.info.rank, end=True)
         if axis == x.info.rank - 1:
             return list(emit(builder, node, kind, [x], {"axis": -1, "log": log}))
-        return _flattened(builder, node, x, axis, kind, log)
+        return _flattened(builder, node, x, kind, axis=axis, log=log)
 
     return mapping
 
 
 def _flattened(
-    builder: GraphBuilder, node: SourceNode, x: Tensor, axis: int, kind: str, log: bool | None
+    builder: GraphBuilder, node: SourceNode, x: Tensor, kind: str, *, axis: int, log: bool | None
 ) -> list[Tensor]:
     (rows,) = emit(builder, node, "Flatten", [x], {"axis": axis}, part="rows")
     (result,) = emit(builder, node, kind, [rows], {"axis": -1, "log": log}, part="normalized")
