@@ -1,0 +1,1 @@
+"""The standard operators as layers, one module per family. Nothing here needs onnx."""

@@ -1,0 +1,64 @@
+"""If, Loop and Scan: layers that own graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor, TensorType
+
+from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, integer, integers, normalized_axis, present, required
+from tenonrt_parser_onnx.nested import NestedGraph
+
+
+def _build(builder: GraphBuilder, node: SourceNode, attribute: str, types: Sequence[TensorType] = ()) -> GraphBuilder:
+    """Translate a graph attribute. ``types`` stand in for those that the graph's inputs do not declare."""
+    graph = node.attrs.get(attribute)
+    if not isinstance(graph, NestedGraph):
+        raise ParseError(f"attribute {attribute!r} (a graph) is missing or of another type")
+    inner = builder.subgraph(f"{node.name}/{attribute}")
+    graph.build(inner, types)
+    return inner
+
+
+def if_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """One of two graphs, neither of which has inputs."""
+    graphs = [_build(builder, node, "then_branch"), _build(builder, node, "else_branch")]
+    return list(emit(builder, node, "If", [required(inputs, 0, "cond")], graphs=graphs))
+
+
+def loop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A body of (iteration, condition, carried...) run up to a trip count; both limits are optional."""
+    initial = [required(inputs, index, "v_initial") for index in range(2, len(inputs))]
+    types = [TensorType((), "int64"), TensorType((), "bool"), *(tensor.type for tensor in initial)]
+    body = _build(builder, node, "body", types)
+    return list(emit(builder, node, "Loop", [present(inputs, 0), present(inputs, 1), *initial], graphs=[body]))
+
+
+def scan(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A body run over the slices of its last inputs (opset 9 on)."""
+    if node.version < 9:
+        raise ParseError("is the Scan of opset 8, which had a batch axis; convert the model to opset 9 or later")
+    operands = [required(inputs, index, "initial_state_and_scan_inputs") for index in range(len(inputs))]
+    scanned = integer(node, "num_scan_inputs")
+    if not 1 <= scanned <= len(operands):
+        raise ParseError(f"attribute 'num_scan_inputs' is {scanned}; the node has {len(operands)} inputs")
+    states = len(operands) - scanned
+    axes = integers(node, "scan_input_axes", (0,) * scanned)
+    if len(axes) != scanned:
+        raise ParseError(f"attribute 'scan_input_axes' has {len(axes)} values; {scanned} are needed")
+    types = [tensor.type for tensor in operands[:states]]
+    types += [_slice_type(tensor.type, axis) for tensor, axis in zip(operands[states:], axes, strict=True)]
+    attrs = {
+        "num_scan_inputs": scanned,
+        "scan_input_axes": axes,
+        "scan_input_directions": integers(node, "scan_input_directions", ()),
+        "scan_output_axes": integers(node, "scan_output_axes", ()),
+        "scan_output_directions": integers(node, "scan_output_directions", ()),
+    }
+    return list(emit(builder, node, "Scan", operands, attrs, graphs=[_build(builder, node, "body", types)]))
+
+
+def _slice_type(whole: TensorType, axis: int) -> TensorType:
+    """What the body sees of a scanned tensor."""
+    index = normalized_axis(axis, whole.rank)
+    return whole.reshape(whole.shape[:index] + whole.shape[index + 1 :])

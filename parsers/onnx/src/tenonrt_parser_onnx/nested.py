@@ -1,0 +1,23 @@
+"""A nested graph of a model, as mappings see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tenonrt.contracts import GraphBuilder, TensorType
+
+
+@dataclass(frozen=True)
+class NestedGraph:
+    """The body of an If, Loop or Scan; satisfies `tenonrt.contracts.SourceGraph`."""
+
+    name: str
+    translate: Callable[[GraphBuilder, Sequence[TensorType]], None]
+
+    def build(self, builder: GraphBuilder, types: Sequence[TensorType] = ()) -> None:
+        """Translate it into a builder made by `GraphBuilder.subgraph`.
+
+        ``types`` stand in for the types of inputs that the model does not declare (it need not, for Loop and Scan).
+        """
+        self.translate(builder, types)

@@ -1,0 +1,36 @@
+"""The parser: reads a model file into a graph builder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from tenonrt.contracts import GraphBuilder, GraphError, ParseError, Parser
+
+from tenonrt_parser_onnx.model import read_model
+from tenonrt_parser_onnx.sniff import is_onnx
+from tenonrt_parser_onnx.survey import Survey
+from tenonrt_parser_onnx.translate import Frame, Scope, Translator, located
+
+
+class OnnxParser(Parser):
+    """ONNX models of opsets 7 to 28. onnx is imported when a file is parsed, not before."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+
+    def sniff(self, head: bytes) -> bool:
+        return is_onnx(head)
+
+    def parse(self, path: Path, builder: GraphBuilder) -> None:
+        """Fill the builder with the model's main graph. The file is trusted in nothing."""
+        try:
+            self._parse(path, builder)
+        except (ParseError, GraphError) as error:
+            raise located(str(path), error) from error
+
+    def _parse(self, path: Path, builder: GraphBuilder) -> None:
+        model = read_model(path)
+        translator = Translator(model)
+        survey = Survey(model.functions, lambda domain, kind: translator.mapping(builder, domain, kind))
+        survey.check(model.graph.node, model.versions)
+        translator.graph(model.graph, Scope(builder, model), Frame(model.versions), nested=False)

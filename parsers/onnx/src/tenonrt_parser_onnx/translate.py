@@ -1,0 +1,241 @@
+"""Translate graphs: names to tensors, nodes to layers by their mappings, functions by expanding them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tenonrt.contracts import (
+    GraphBuilder,
+    GraphError,
+    LayerMapping,
+    ParseError,
+    SourceNode,
+    Tensor,
+    TensorType,
+    UnsupportedError,
+)
+
+from tenonrt_parser_onnx.attributes import read_attribute, read_attributes
+from tenonrt_parser_onnx.model import Model, function_key, read_versions, standard_domain
+from tenonrt_parser_onnx.nested import NestedGraph
+from tenonrt_parser_onnx.order import describe, ordered
+from tenonrt_parser_onnx.tensors import read_tensor
+from tenonrt_parser_onnx.text import text
+from tenonrt_parser_onnx.values import read_type
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
+
+
+def located(where: str, error: ParseError | GraphError) -> ParseError:
+    """The same error, saying where."""
+    if isinstance(error, UnsupportedError):
+        return UnsupportedError(f"{where}: {error}", error.operators)
+    return ParseError(f"{where}: {error}")
+
+
+class Scope:
+    """The names of one graph; what it lacks is looked up in the graph around it."""
+
+    def __init__(self, builder: GraphBuilder, model: Model, parent: Scope | None = None) -> None:
+        self.builder = builder
+        self.tensors: dict[str, Tensor | None] = {}
+        self.initializers: dict[str, TensorProto] = {}
+        self._model = model
+        self._parent = parent
+
+    def has(self, name: str) -> bool:
+        found = name in self.tensors or name in self.initializers
+        return found or (self._parent is not None and self._parent.has(name))
+
+    def find(self, name: str) -> Tensor | None:
+        """The tensor; None is an input that a function's caller left out. Initializers are decoded when needed."""
+        if name in self.tensors:
+            return self.tensors[name]
+        if name in self.initializers:
+            self.tensors[name] = self._constant(name)
+            return self.tensors[name]
+        if self._parent is None:
+            raise ParseError(f"{name!r} is not defined")
+        return self._parent.find(name)
+
+    def _constant(self, name: str) -> Tensor:
+        try:
+            return self.builder.constant(read_tensor(self.initializers[name], self._model.files), name)
+        except (ParseError, GraphError) as error:
+            raise located(f"initializer {name!r}", error) from error
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where nodes stand: the operator sets in force, and the function call that is being expanded."""
+
+    versions: Mapping[str, int]
+    prefix: str = ""
+    arguments: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Translator:
+    """Fills builders from the graphs of one model."""
+
+    model: Model
+    mappings: dict[tuple[str, str], LayerMapping | None] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    def graph(
+        self, graph: GraphProto, scope: Scope, frame: Frame, nested: bool, types: Sequence[TensorType] = ()
+    ) -> None:
+        """Translate a whole graph; ``types`` stand in for those its inputs do not declare."""
+        self._initializers(graph, scope)
+        self._inputs(graph, scope, types)
+        self._nodes(graph.node, scope, frame)
+        self._outputs(graph, scope, nested)
+
+    def _initializers(self, graph: GraphProto, scope: Scope) -> None:
+        if len(graph.sparse_initializer):
+            name = graph.sparse_initializer[0].values.name
+            raise ParseError(f"initializer {name!r} is sparse; only dense tensors are read")
+        for tensor in graph.initializer:
+            name = text(tensor.name, "an initializer's name")
+            if not name or name in scope.initializers:
+                raise ParseError(f"initializer {name!r} is given twice" if name else "an initializer has no name")
+            scope.initializers[name] = tensor
+
+    def _inputs(self, graph: GraphProto, scope: Scope, types: Sequence[TensorType]) -> None:
+        for index, value in enumerate(graph.input):
+            name = text(value.name, f"the name of input {index}")
+            if not name or name in scope.tensors:
+                raise ParseError(f"input {name!r} is given twice" if name else f"input {index} has no name")
+            if name in scope.initializers:  # IR versions before 4 list initializers as inputs too
+                continue
+            try:
+                given = read_type(value, types[index] if index < len(types) else None)
+                scope.tensors[name] = scope.builder.input(name, given)
+            except (ParseError, GraphError) as error:
+                raise located(f"input {name!r}", error) from error
+
+    def _nodes(self, nodes: Sequence[NodeProto], scope: Scope, frame: Frame) -> None:
+        defined = {*scope.tensors, *scope.initializers}
+        for index in ordered(nodes, defined, scope.has):
+            node = nodes[index]
+            try:
+                self._node(node, index, scope, frame)
+            except (ParseError, GraphError) as error:
+                raise located(describe(node, index), error) from error
+
+    def _node(self, node: NodeProto, index: int, scope: Scope, frame: Frame) -> None:
+        inputs = [scope.find(text(name, "an input's name")) if name else None for name in node.input]
+        attributes = read_attributes(
+            node, frame.arguments, self.model.files, lambda graph: self._nested(graph, scope, frame)
+        )
+        domain = standard_domain(text(node.domain, "the domain"))
+        mapping = self.mapping(scope.builder, domain, text(node.op_type, "the operator"))
+        name = self._name(node, index, frame)
+        if mapping is None:
+            function = self.model.functions[function_key(node)]
+            inner = Frame({**frame.versions, **read_versions(function.opset_import)}, f"{name}/", attributes)
+            results = self._call(function, inputs, scope.builder, inner)
+        else:
+            source = SourceNode(
+                "onnx", domain, node.op_type, name, self._version(domain, frame), attributes,
+                tuple(bool(output) for output in node.output),
+            )  # fmt: skip
+            with scope.builder.origin(name):
+                results = list(mapping(scope.builder, source, inputs))
+        for position, output in enumerate(node.output):
+            if output and position >= len(results):
+                raise ParseError(f"has {len(results)} outputs; the model uses output {position}, {output!r}")
+            if output:
+                scope.tensors[output] = results[position]
+
+    def mapping(self, builder: GraphBuilder, domain: str, kind: str) -> LayerMapping | None:
+        """The installed mapping of an operator; asked for once."""
+        key = domain, kind
+        if key not in self.mappings:
+            self.mappings[key] = builder.mapping("onnx", domain, kind)
+        return self.mappings[key]
+
+    def _version(self, domain: str, frame: Frame) -> int:
+        version = frame.versions.get(domain, self.model.versions.get(domain))
+        if version is None and not domain:
+            raise ParseError("the model imports no version of the standard operators (opset_import, field 8)")
+        return version or 1
+
+    def _name(self, node: NodeProto, index: int, frame: Frame) -> str:
+        """The node's name, or its first output's where it has none, made unique."""
+        own = text(node.name, "the name") or next((o for o in node.output if o), f"{node.op_type}_{index}")
+        name, count = frame.prefix + own, 1
+        while name in self.names:
+            count += 1
+            name = f"{frame.prefix}{own}_{index}" if count == 2 else f"{frame.prefix}{own}_{index}_{count}"
+        self.names.add(name)
+        return name
+
+    def _nested(self, graph: GraphProto, scope: Scope, frame: Frame) -> NestedGraph:
+        name = text(graph.name, "a graph's name") or "graph"
+
+        def translate(builder: GraphBuilder, types: Sequence[TensorType]) -> None:
+            try:
+                self.graph(graph, Scope(builder, self.model, scope), frame, True, types)
+            except ParseError as error:
+                raise located(f"graph {name!r}", error) from error
+
+        return NestedGraph(name, translate)
+
+    def _outputs(self, graph: GraphProto, scope: Scope, nested: bool) -> None:
+        """Mark the outputs. One that no node of this graph writes (an input, a constant, a capture) is copied."""
+        written = {name for node in graph.node for name in node.output}
+        seen: set[str] = set()
+        for value in graph.output:
+            name = text(value.name, "an output's name")
+            if name in seen and not nested:
+                raise ParseError(f"output {name!r} is given twice")
+            if not scope.has(name):
+                raise ParseError(f"output {name!r} is written by no node")
+            tensor = scope.find(name)
+            assert tensor is not None  # only inputs of functions can be left out
+            try:
+                if name not in written or name in seen:
+                    (tensor,) = scope.builder.add("Identity", [tensor], {}, name=self._copy_name(name))
+                scope.builder.output(tensor, name if name not in seen else None)
+            except GraphError as error:
+                raise located(f"output {name!r}", error) from error
+            seen.add(name)
+
+    def _copy_name(self, name: str) -> str:
+        copy = f"{name}/output"
+        while copy in self.names:
+            copy += "_"
+        self.names.add(copy)
+        return copy
+
+    def _call(
+        self, function: FunctionProto, inputs: Sequence[Tensor | None], builder: GraphBuilder, frame: Frame
+    ) -> list[Tensor]:
+        """Expand a function of the model in place; the frame's arguments are what the call gives."""
+        if len(inputs) > len(function.input):
+            raise ParseError(f"has {len(inputs)} inputs, function {function.name!r} takes {len(function.input)}")
+        body = Scope(builder, self.model)
+        body.tensors.update(dict.fromkeys(function.input))
+        body.tensors.update(zip(function.input, inputs, strict=False))
+        arguments = {**self._defaults(function), **(frame.arguments or {})}
+        try:
+            self._nodes(function.node, body, replace(frame, arguments=arguments))
+        except ParseError as error:
+            raise located(f"function {function.name!r}", error) from error
+        return [self._result(function, output, body) for output in function.output]
+
+    def _defaults(self, function: FunctionProto) -> dict[str, Any]:
+        def refuse(graph: GraphProto) -> NestedGraph:
+            raise ParseError("is a graph, which cannot be a default")
+
+        return {a.name: read_attribute(a, self.model.files, refuse) for a in function.attribute_proto}
+
+    def _result(self, function: FunctionProto, output: str, body: Scope) -> Tensor:
+        tensor = body.find(output) if body.has(output) else None
+        if tensor is None:
+            raise ParseError(f"function {function.name!r} does not define its output {output!r}")
+        return tensor
