@@ -18,8 +18,11 @@ from tenonrt_device_cpu.fingerprint import _described
 def test_fingerprint_describes_this_machine() -> None:
     found = CpuDevice().fingerprint()
     assert isinstance(CpuDevice(), Device)
-    assert found["kind"] == "cpu" and found["machine"] == platform.machine() and found["os"] == platform.system()
-    assert int(found["cores"]) >= 1 and found["model"]
+    assert found["kind"] == "cpu"
+    assert found["machine"] == platform.machine()
+    assert found["os"] == platform.system()
+    assert int(found["cores"]) >= 1
+    assert found["model"]
     assert all(isinstance(v, str) for v in found.values())
     assert found == CpuDevice().fingerprint()
 
@@ -36,7 +39,9 @@ def test_cpuinfo_is_read_for_the_first_processor_only(tmp_path) -> None:
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1000, 1 << 20])
 def test_allocated_memory_is_aligned_and_zero(nbytes: int) -> None:
     buffer = CpuDevice().allocate(nbytes)
-    assert buffer.shape == (nbytes,) and buffer.dtype == np.uint8 and not buffer.any()
+    assert buffer.shape == (nbytes,)
+    assert buffer.dtype == np.uint8
+    assert not buffer.any()
     assert nbytes == 0 or buffer.ctypes.data % 64 == 0
 
 
@@ -54,7 +59,8 @@ def test_upload_and_download_round_trip(values: np.ndarray) -> None:
     back = np.zeros_like(values).T
     device.download(buffer, back)
     assert np.array_equal(back.astype(np.float64), values.T.astype(np.float64))
-    assert buffer[: values.nbytes].tobytes() == values.T.tobytes() and not buffer[values.nbytes :].any()
+    assert buffer[: values.nbytes].tobytes() == values.T.tobytes()
+    assert not buffer[values.nbytes :].any()
 
 
 def test_copies_that_cannot_work_are_refused() -> None:

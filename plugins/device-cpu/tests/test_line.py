@@ -97,10 +97,10 @@ def floats(shape: tuple[int, ...], values: object = 0) -> np.ndarray:
     return array
 
 
-def axpy(library: ctypes.CDLL, x: np.ndarray, w: np.ndarray, y: np.ndarray, a: int, name: str = "axpy") -> Launch:
+def axpy(library: ctypes.CDLL, x: np.ndarray, w: np.ndarray, y: np.ndarray, a: int) -> Launch:
     call = Native(address(library, "axpy"), x.size, [w], scratch=4)
     assert isinstance(call, NativeCall)
-    return Launch(name, call, (x,), (y,), None, (a,))
+    return Launch("axpy", call, (x,), (y,), None, (a,))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -123,10 +123,13 @@ def test_a_python_step_stands_between_native_ones(library: ctypes.CDLL) -> None:
     ]
     line = CpuDevice().bind(steps, 2)
     line.run(None)
-    assert np.array_equal(last, np.full(8, -29.0)) and negate.calls == [("workspace", None)]
+    assert np.array_equal(last, np.full(8, -29.0))
+    assert negate.calls == [("workspace", None)]
     last[:] = 0
     seconds = line.time(None)
-    assert len(seconds) == 3 and all(s > 0 for s in seconds) and last[0] == -29
+    assert len(seconds) == 3
+    assert all(s > 0 for s in seconds)
+    assert last[0] == -29
 
 
 def test_scalars_and_empty_arrays(library: ctypes.CDLL) -> None:
@@ -137,7 +140,8 @@ def test_scalars_and_empty_arrays(library: ctypes.CDLL) -> None:
         [axpy(library, x, w, y, 2), Launch("empty", seen, (nothing,), (nothing,), None, ())], threads=4
     )
     line.run(None)
-    assert y == 7 and len(seen.calls) == 1
+    assert y == 7
+    assert len(seen.calls) == 1
 
 
 def test_callback_sees_buffers_symbols_scratch_and_range() -> None:
@@ -153,7 +157,9 @@ def test_callback_sees_buffers_symbols_scratch_and_range() -> None:
     CpuDevice().bind([Launch("f", callback(function, 4, packed=[w], scratch=9), (x,), (y,), None, (5, 6))], 1).run(None)
     [(pointers, numbers, scratch, begin, end)] = seen
     assert pointers == [y.ctypes.data, x.ctypes.data, w.ctypes.data]
-    assert numbers == [5, 6] and scratch % 64 == 0 and (begin, end) == (0, 4)
+    assert numbers == [5, 6]
+    assert scratch % 64 == 0
+    assert (begin, end) == (0, 4)
 
 
 def test_ranges_run_at_the_same_time_with_a_scratch_each() -> None:
@@ -171,7 +177,8 @@ def test_ranges_run_at_the_same_time_with_a_scratch_each() -> None:
     line = CpuDevice().bind([Launch("meet", callback(function, 10, scratch=1), (), (), None, ())], 3)
     line.run(None)
     line.run(None)
-    assert len(scratches) == 3 and None not in scratches
+    assert len(scratches) == 3
+    assert None not in scratches
 
 
 def test_status_names_the_step(library: ctypes.CDLL) -> None:
@@ -194,7 +201,8 @@ def test_python_exception_names_the_step_and_stops_the_line() -> None:
     )
     with pytest.raises(ExecutionError, match=r"'take'.*IndexError: index 9 of 4") as caught:
         line.run(None)
-    assert isinstance(caught.value.__cause__, IndexError) and caught.value.__cause__.__notes__ == ["in step 'take'"]
+    assert isinstance(caught.value.__cause__, IndexError)
+    assert caught.value.__cause__.__notes__ == ["in step 'take'"]
     assert not after.calls
 
 
@@ -203,7 +211,8 @@ def test_strided_operands_get_their_strides(library: ctypes.CDLL) -> None:
     target, x = whole[:, 2:7], source[:, ::-1]
     call = Native(address(library, "strided"), 6, strided_operands=(0, 1))
     CpuDevice().bind([Launch("copy", call, (x,), (target,), None, (5,))], 2).run(None)
-    assert np.array_equal(target, x) and (whole[:, [0, 1, 7]] == -1).all()
+    assert np.array_equal(target, x)
+    assert (whole[:, [0, 1, 7]] == -1).all()
 
 
 def test_undeclared_strides_and_bad_alignment_are_refused(library: ctypes.CDLL) -> None:
@@ -235,14 +244,16 @@ def test_the_pool_is_made_again_after_fork(library: ctypes.CDLL) -> None:
     child.join(20)
     hung = child.is_alive()
     child.kill()
-    assert not hung and answers.get(timeout=5) == 300
+    assert not hung
+    assert answers.get(timeout=5) == 300
 
 
 @given(st.integers(0, 1000), st.integers(1, 70))
 def test_ranges_partition_the_work(units: int, threads: int) -> None:
     spans = split(units, threads)
     assert [i for begin, end in spans for i in range(begin, end)] == list(range(units))
-    assert len(spans) == (threads if units >= threads else min(units, 1)) and all(b < e for b, e in spans)
+    assert len(spans) == (threads if units >= threads else min(units, 1))
+    assert all(b < e for b, e in spans)
 
 
 def test_the_device_is_a_device() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from tenonrt.contracts import Executable, ExecutionError, Launch, NativeCall
 
 from tenonrt_device_cpu.native import BoundCall
-from tenonrt_device_cpu.pool import workers
+from tenonrt_device_cpu.pool import pools
 
 
 class StraightLine:
@@ -66,7 +66,7 @@ class NativeSegment:
         """Call every range, the first here and the others in workers; the first non-zero status, 0 when all is well."""
         if not ranges:
             return 0
-        pending = [workers(self._threads).submit(function, *arguments) for arguments in ranges[1:]]
+        pending = [pools.workers(self._threads).submit(function, *arguments) for arguments in ranges[1:]]
         try:
             statuses = [function(*ranges[0]), *(future.result() for future in pending)]
         finally:
@@ -78,11 +78,12 @@ Segment = PythonStep | NativeSegment
 
 
 def _bind(launch: Launch, threads: int) -> PythonStep | BoundCall:
-    if isinstance(launch.executable, NativeCall):
+    executable: object = launch.executable
+    if isinstance(executable, NativeCall):
         return BoundCall(launch, threads)
-    if isinstance(launch.executable, Executable):
+    if isinstance(executable, Executable):
         return PythonStep(launch)
-    found = type(launch.executable).__name__
+    found = type(executable).__name__
     raise ExecutionError(f"step {launch.name!r}: a {found} has neither `launch` nor the members of `NativeCall`")
 
 

@@ -6,24 +6,26 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-_lock = Lock()
+
+class Pools:
+    """One pool for each number of threads that some program uses."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew: a forked child has the pools but not their threads, and perhaps a lock that a lost thread held."""
+        self._lock = Lock()
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def workers(self, threads: int) -> ThreadPoolExecutor:
+        """The pool of programs that use ``threads`` threads: one fewer than that, as the caller works too."""
+        with self._lock:
+            if threads not in self._pools:
+                self._pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix=f"tenonrt-{threads}")
+            return self._pools[threads]
 
 
-def workers(threads: int) -> ThreadPoolExecutor:
-    """The pool of programs that use ``threads`` threads: one fewer than that, as the caller works too."""
-    with _lock:
-        if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix=f"tenonrt-{threads}")
-        return _pools[threads]
-
-
-def _forget() -> None:
-    """A forked child has the pools but not their threads, and perhaps a lock that a lost thread held."""
-    global _lock
-    _lock = Lock()
-    _pools.clear()
-
-
+pools = Pools()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=pools.reset)
