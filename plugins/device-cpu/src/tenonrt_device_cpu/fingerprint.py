@@ -8,11 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 # Features that change which code a kernel generates or how fast it is, as Linux spells them (x86, then AArch64).
-FEATURES = frozenset(
-    ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
-    + ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16")
-    + ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
-)
+FEATURES = frozenset((
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"),
+    *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+))  # fmt: skip
 
 
 def fingerprint() -> dict[str, str]:

@@ -14,7 +14,7 @@ class Pools:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew: a forked child has the pools but not their threads, and perhaps a lock that a lost thread held."""
+        """Start anew: a forked child has the pools without their threads, and perhaps a lock that a lost one held."""
         self._lock = Lock()
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
