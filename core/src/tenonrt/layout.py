@@ -15,7 +15,8 @@ def to_storage(values: Array, type: TensorType, scale: Array | None = None) -> A
     layout = type.format
     for axis, size in layout.blocks:
         stored = _pad(stored, axis, size)
-    return np.ascontiguousarray(_split(stored, layout).transpose(_axes(layout, type.rank)))
+    physical = _split(stored, layout).transpose(_axes(layout, type.rank))
+    return np.ascontiguousarray(physical).reshape(physical.shape)  # ascontiguousarray makes rank 0 into rank 1
 
 
 def from_storage(stored: Array, type: TensorType, scale: Array | None = None) -> Array:
