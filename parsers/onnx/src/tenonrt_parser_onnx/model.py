@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tenonrt.contracts import ParseError
 
 from tenonrt_parser_onnx.external import ExternalFiles
+from tenonrt_parser_onnx.sniff import FIELDS
 from tenonrt_parser_onnx.text import text
 
 if TYPE_CHECKING:
@@ -102,14 +103,16 @@ def _damage(data: bytes) -> str:
 
 
 def _field_end(data: bytes, position: int) -> int | None:
-    """Where a protobuf field ends; None where it cannot be told."""
+    """Where a field of the model ends; None where there is none."""
     tag, position = _varint(data, position)
+    if tag >> 3 not in FIELDS["model"]:
+        return None
     if tag & 7 == 0:
         return _varint(data, position)[1]
     if tag & 7 == 2:
         length, position = _varint(data, position)
         return position + length
-    return {1: position + 8, 5: position + 4}.get(tag & 7)
+    return None
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

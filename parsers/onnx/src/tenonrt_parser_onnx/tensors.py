@@ -123,7 +123,8 @@ def _convert(values: object, field: str, dtype: str) -> Array:
     integers = np.array(values, np.int32)
     target = numpy_dtype(dtype)
     if target.kind in "iu":
-        return integers.astype(target)
+        cast: Array = integers.astype(target)
+        return cast
     if dtype == "bool":
         return integers != 0
     # Narrow floats are kept as their bits.

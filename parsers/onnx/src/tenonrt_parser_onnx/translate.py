@@ -43,6 +43,7 @@ class Scope:
         self.builder = builder
         self.tensors: dict[str, Tensor | None] = {}
         self.initializers: dict[str, TensorProto] = {}
+        self.made: set[int] = set()  # ids of the tensors that nodes of this graph made, which `tensors` keeps alive
         self._model = model
         self._parent = parent
 
@@ -150,6 +151,8 @@ class Translator:
                 raise ParseError(f"has {len(results)} outputs; the model uses output {position}, {output!r}")
             if output:
                 scope.tensors[output] = results[position]
+                if not any(results[position] is tensor for tensor in inputs):
+                    scope.made.add(id(results[position]))
 
     def mapping(self, builder: GraphBuilder, domain: str, kind: str) -> LayerMapping | None:
         """The installed mapping of an operator; asked for once."""
@@ -186,8 +189,7 @@ class Translator:
         return NestedGraph(name, translate)
 
     def _outputs(self, graph: GraphProto, scope: Scope, nested: bool) -> None:
-        """Mark the outputs. One that no node of this graph writes (an input, a constant, a capture) is copied."""
-        written = {name for node in graph.node for name in node.output}
+        """Mark the outputs. One that no layer of this graph made (an input, a constant, a capture) is copied."""
         seen: set[str] = set()
         for value in graph.output:
             name = text(value.name, "an output's name")
@@ -198,7 +200,7 @@ class Translator:
             tensor = scope.find(name)
             assert tensor is not None  # only inputs of functions can be left out
             try:
-                if name not in written or name in seen:
+                if tensor.constant is not None or id(tensor) not in scope.made or name in seen:
                     (tensor,) = scope.builder.add("Identity", [tensor], {}, name=self._copy_name(name))
                 scope.builder.output(tensor, name if name not in seen else None)
             except GraphError as error:
