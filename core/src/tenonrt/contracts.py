@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 import numpy as np
 
-from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, symbols, unknown
+from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
+from tenonrt.layout import from_storage, to_storage
 from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.types import (
     LINEAR,
@@ -126,7 +127,7 @@ class GraphBuilder(Protocol):
         name: str | None = None,
         graphs: Sequence[GraphBuilder] = (),
     ) -> Sequence[Tensor]:
-        """Add a layer and return its outputs. Arrays become constants. `GraphError` says what the layer type refused."""
+        """Add a layer and return its outputs. Arrays become constants. `GraphError` says what was refused."""
 
     def subgraph(self, name: str) -> GraphBuilder:
         """A builder for a graph that a control layer (If, Loop, Scan) will own."""
@@ -194,13 +195,14 @@ class LayerType(ABC):
 
     @abstractmethod
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        """Types of the outputs. `ValueError` (with found and expected values) refuses; the core adds the layer's name."""
+        """Types of the outputs. `ValueError` (with found and expected values) refuses; the core names the layer."""
 
     @abstractmethod
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         """The meaning, in plain NumPy, for any dtype infer accepts; must not change its inputs.
 
-        Floating-point results are computed in the inputs' dtype; the core passes float64 to judge kernels.
+        Floating-point results have the inputs' dtype; the core passes float64 to judge kernels. Always arrays, also of
+        rank 0, never NumPy scalars.
         """
 
     def infer_control(
@@ -209,9 +211,12 @@ class LayerType(ABC):
         """Replaces `infer` for layers that own subgraphs."""
         return self.infer(attrs, inputs)
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        """Valid random inputs of these static types: normal floats, small integers. Override where values matter."""
-        return [draw(t, rng) for t in types]
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
+        """Valid random inputs of these static types, None for absent ones: normal floats, small integers.
+
+        Override where values matter (indices, variances).
+        """
+        return [None if t is None else draw(t, rng) for t in types]
 
     def cases(self) -> Iterable[Case]:
         """Examples that cover the attributes; the conformance kit runs them on every kernel that supports them."""
@@ -371,6 +376,9 @@ class Pass(ABC):
 class Kernel(ABC):
     """One implementation, for any number of problems. One instance serves all; keep no state."""
 
+    # True: it runs `LayerType.reference` itself, so there is nothing to compare it with.
+    runs_reference: ClassVar[bool] = False
+
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         """Regions anchored at a layer that the entry point's name routes here: the layer alone by default.
 
@@ -494,7 +502,7 @@ class Device(ABC):
         """A new stream; None where the device has none."""
         return None
 
-    def synchronize(self, stream: Any | None) -> None:
+    def synchronize(self, stream: Any | None) -> None:  # noqa: B027 - a device without streams has nothing to wait for
         """Wait for all work on a stream."""
 
     @abstractmethod
@@ -519,11 +527,12 @@ class Progress(Protocol):
 
 
 __all__ = [
-    "CONTRACT_VERSION", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs", "Array", "Attributes",
-    "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable", "ExecutionError", "Format", "GraphBuilder",
-    "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "NativeCall",
-    "NewTensor", "ParseError", "Parser", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput",
-    "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support",
-    "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "View",
-    "Weights", "draw", "dtype_name", "is_float", "maximum", "minimum", "numpy_dtype", "product", "symbol", "unknown",
+    "CONTRACT_VERSION", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs", "Array",
+    "Attributes", "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable", "ExecutionError",
+    "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer", "LayerMapping",
+    "LayerType", "NativeCall", "NewTensor", "ParseError", "Parser", "Part", "Pass", "Patch", "Pattern", "Place",
+    "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape",
+    "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
+    "Tolerance", "UnsupportedError", "View", "Weights", "draw", "dtype_name", "from_storage", "is_float", "maximum",
+    "minimum", "numpy_dtype", "product", "symbol", "to_storage", "unknown",
 ]  # fmt: skip

@@ -188,8 +188,8 @@ def _terms(dimension: Dimension) -> tuple[tuple[Monomial, int], ...]:
 
 def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
     total: dict[Monomial, int] = {}
-    for monomial, coefficient in terms:
-        monomial = tuple(sorted(monomial, key=repr))
+    for factors, coefficient in terms:
+        monomial = tuple(sorted(factors, key=repr))
         total[monomial] = total.get(monomial, 0) + coefficient
     kept = {m: c for m, c in total.items() if c}
     if not any(kept):

@@ -1,0 +1,65 @@
+"""The short way in: parse a file, compile it, run it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from tenonrt.build.builder import Builder
+from tenonrt.build.config import BuilderConfig
+from tenonrt.contracts import LayerType
+from tenonrt.errors import ParseError
+from tenonrt.graph.network import Network
+from tenonrt.graph.verification import verify
+from tenonrt.plugins.registry import PARSERS, Registry, current_registry
+from tenonrt.runtime.engine import Engine
+
+_HEAD = 4096
+
+
+def layer_type(kind: str) -> LayerType:
+    """The layer type of a kind, from the plugins in force."""
+    return current_registry().layer_type(kind)
+
+
+def parse(path: str | Path, format: str | None = None, registry: Registry | None = None) -> Network:
+    """The network of a model file. The parser is chosen by suffix, then by the file's first bytes, or named."""
+    path, registry = Path(path), registry or current_registry()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise ParseError(f"{path} cannot be read: {error}") from error
+    network = Network(path.stem, registry)
+    registry.parser(format or _detect(path, head, registry)).parse(path, network)
+    verify(network.graph)
+    return network
+
+
+def _detect(path: Path, head: bytes, registry: Registry) -> str:
+    names = [entry.name for entry in registry.usable(PARSERS)]
+    parsers = {name: registry.parser(name) for name in names}
+    for name, parser in parsers.items():
+        if path.suffix in parser.suffixes:
+            return name
+    for name, parser in parsers.items():
+        if parser.sniff(head):
+            return name
+    raise ParseError(
+        f"{path} is of no format that an installed parser reads (installed: {', '.join(names) or 'none'}); "
+        f"install the parser, tenonrt-parser-onnx for instance, or name the format"
+    )
+
+
+def compile(model: str | Path | Network, **config: Any) -> Engine:
+    """Build an engine from a file or a network; the keywords are those of `BuilderConfig`."""
+    known = {field.name for field in fields(BuilderConfig)}
+    unknown = sorted(set(config) - known)
+    if unknown:
+        raise TypeError(f"compile() does not know {unknown}; its keywords are {sorted(known)}")
+    settings = replace(BuilderConfig(), **config)
+    if not isinstance(model, Network):
+        registry = Registry(settings.plugins) if settings.plugins is not None else None
+        model = parse(model, registry=registry)
+    return Builder(settings).build(model)

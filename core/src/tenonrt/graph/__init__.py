@@ -1,0 +1,1 @@
+"""The graph: tensors and layers, how they are built, inferred, patched and verified."""

@@ -1,0 +1,127 @@
+"""The pass engine: phases in order, each run over a worklist until no pass has anything to offer."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tenonrt.contracts import Pass
+from tenonrt.errors import GraphError
+from tenonrt.graph.graph import Graph, Layer
+from tenonrt.graph.patching import apply_patch
+from tenonrt.graph.verification import verify
+from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.registry import PASSES, PluginWarning, Registry
+
+PHASES = ("clean", "fold", "fuse", "tidy")
+# A pair of passes that undo each other would run for ever; no real network comes near this many patches a layer.
+_PATCHES_PER_LAYER = 50
+
+
+class PatchRecord(msgspec.Struct, frozen=True):
+    """One applied patch, for the report."""
+
+    author: str
+    layer: str
+    reason: str
+
+
+class LadderStep(msgspec.Struct, frozen=True):
+    """How many layers there are after a step of the build."""
+
+    step: str
+    layers: int
+
+
+@dataclass
+class PassLog:
+    """What the passes did."""
+
+    ladder: list[LadderStep] = field(default_factory=list)
+    patches: list[PatchRecord] = field(default_factory=list)
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Offer:
+    entry: Entry
+    rewriter: Pass
+
+
+def run_passes(graph: Graph, registry: Registry, notify: Callable[[str, int], None] | None = None) -> PassLog:
+    """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was."""
+    log = PassLog([LadderStep("original", count_layers(graph))])
+    for phase in PHASES:
+        offers = _load(registry, phase, log)
+        _run_phase(graph, offers, registry, log)
+        verify(graph)
+        log.ladder.append(LadderStep(phase, count_layers(graph)))
+        if notify is not None:
+            notify(phase, len(graph))
+    return log
+
+
+def count_layers(graph: Graph) -> int:
+    """Layers of a graph and of the graphs its layers own."""
+    return sum(1 + sum(count_layers(g) for g in layer.graphs) for layer in graph.layers)
+
+
+def _load(registry: Registry, phase: str, log: PassLog) -> list[_Offer]:
+    offers = []
+    for entry in registry.usable(PASSES):
+        name, _, _ = entry.name.partition(".")
+        if name not in PHASES:
+            log.quarantined[entry.id] = f"unknown phase {name!r}; there are {', '.join(PHASES)}"
+        elif name == phase:
+            offers.append(_Offer(entry, registry.passes(entry)))
+    return offers
+
+
+def _run_phase(graph: Graph, offers: Sequence[_Offer], registry: Registry, log: PassLog) -> None:
+    for layer in list(graph.layers):
+        for subgraph in layer.graphs:
+            _run_phase(subgraph, offers, registry, log)
+    by_kind: dict[str, list[_Offer]] = {}
+    # From the outputs upwards: a dead layer is then seen after its dead readers are gone.
+    queue = deque(reversed(graph.layers))
+    waiting = set(queue)
+    budget = _PATCHES_PER_LAYER * (len(queue) + 10)
+    while queue:
+        layer = queue.popleft()
+        waiting.discard(layer)
+        if layer not in graph:
+            continue
+        if layer.kind not in by_kind:
+            by_kind[layer.kind] = [o for o in offers if o.rewriter.kinds is None or layer.kind in o.rewriter.kinds]
+        for again in _offer_all(graph, layer, by_kind[layer.kind], registry, log):
+            if again not in waiting:
+                waiting.add(again)
+                queue.append(again)
+                budget -= 1
+        if budget < 0:
+            authors = ", ".join(dict.fromkeys(p.author for p in log.patches[-20:]))
+            raise GraphError(f"passes do not come to an end; the last patches are by {authors}")
+
+
+def _offer_all(graph: Graph, layer: Layer, offers: Sequence[_Offer], registry: Registry, log: PassLog) -> list[Layer]:
+    """The layers to look at again after the first pass that had something to offer."""
+    for offer in offers:
+        author = offer.entry.id
+        if author in log.quarantined:
+            continue
+        try:
+            patch = offer.rewriter.rewrite(graph, layer)
+            if patch is None:
+                continue
+            touched = apply_patch(graph, patch, author, registry)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the build goes on without it
+            log.quarantined[author] = f"at layer {layer.name!r}: {error!r}"
+            warnings.warn(f"pass {author} is quarantined: {log.quarantined[author]}", PluginWarning, stacklevel=2)
+            continue
+        log.patches.append(PatchRecord(author, layer.name, patch.reason))
+        return [*touched, *([layer] if layer in graph else [])]
+    return []

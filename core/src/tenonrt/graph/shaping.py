@@ -1,0 +1,79 @@
+"""Fixing or bounding the symbolic dimensions of a network's inputs before it is optimized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tenonrt.dims import Dim, Dimension, Symbol, substitute, symbol, symbols
+from tenonrt.errors import BuildError
+from tenonrt.graph.graph import Graph, Tensor
+from tenonrt.graph.inference import infer
+
+
+def specialise_inputs(graph: Graph, max_batch: int | None, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give inputs the shapes asked for, bound the batch symbol by ``max_batch``, and infer everything anew."""
+    values: dict[str, Dimension] = {}
+    known = {tensor.name: tensor for tensor in graph.inputs}
+    for name, shape in shapes.items():
+        if name not in known:
+            raise BuildError(f"there is no input {name!r} to shape; the inputs are {', '.join(known)}")
+        values.update(_solve(known[name], shape))
+    if max_batch is not None:
+        values.update(_bound_batch(graph, max_batch, values))
+    if values:
+        substitute_symbols(graph, values)
+
+
+def substitute_symbols(graph: Graph, values: Mapping[str, Dimension]) -> None:
+    """Replace symbols in the inputs' types and infer every layer again."""
+    for tensor in graph.inputs:
+        tensor.info = replace(tensor.info, type=tensor.type.substitute(values))
+    reinfer(graph)
+
+
+def reinfer(graph: Graph) -> None:
+    """Infer all layers in order; subgraphs first see the types of what they capture."""
+    for layer in graph.layers:
+        for subgraph in layer.graphs:
+            for outer, inner in subgraph.captures:
+                inner.info = outer.info
+            reinfer(subgraph)
+        for tensor, info in zip(layer.outputs, infer(layer), strict=True):
+            tensor.info = info
+
+
+def _solve(tensor: Tensor, shape: Sequence[int]) -> dict[str, Dimension]:
+    """The symbol values under which an input has this shape."""
+    if len(shape) != tensor.type.rank:
+        raise BuildError(f"input {tensor.name!r} is {tensor.type}; the shape {tuple(shape)} has another rank")
+    values: dict[str, Dimension] = {}
+    for dimension, size in zip(tensor.type.shape, shape, strict=True):
+        found = list(symbols(dimension))
+        if len(found) == 1 and dimension == _plain(found[0]):
+            _check_range(tensor, found[0], size)
+            values[found[0].name] = size
+        elif dimension != size and substitute(dimension, values) != size:
+            raise BuildError(f"input {tensor.name!r} is {tensor.type}; it cannot have the shape {tuple(shape)}")
+    return values
+
+
+def _plain(found: Symbol) -> Dimension:
+    return symbol(found.name, found.lower, found.upper)
+
+
+def _check_range(tensor: Tensor, found: Symbol, size: int) -> None:
+    if size < found.lower or (found.upper is not None and size > found.upper):
+        limits = f"{found.lower} to {found.upper if found.upper is not None else 'any'}"
+        raise BuildError(f"input {tensor.name!r}: {found.name} = {size} is outside its range, {limits}")
+
+
+def _bound_batch(graph: Graph, max_batch: int, fixed: Mapping[str, Dimension]) -> dict[str, Dimension]:
+    values: dict[str, Dimension] = {}
+    for tensor in graph.inputs:
+        first = tensor.type.shape[0] if tensor.type.rank else 1
+        if isinstance(first, Dim):
+            for found in symbols(first):
+                if found.name not in fixed:
+                    values[found.name] = symbol(found.name, max(1, found.lower), max_batch)
+    return values

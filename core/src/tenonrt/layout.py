@@ -1,0 +1,85 @@
+"""Logical values to storage and back: the meaning of a `Format`, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tenonrt.types import Array, Format, TensorType, numpy_dtype
+
+
+def to_storage(values: Array, type: TensorType, scale: Array | None = None) -> Array:
+    """Physical array of a tensor: quantized or cast, blocked axes padded with zeros, axes in the format's order."""
+    stored = _quantize(values, type, scale)
+    layout = type.format
+    for axis, size in layout.blocks:
+        stored = _pad(stored, axis, size)
+    physical = _split(stored, layout).transpose(_axes(layout, type.rank))
+    return np.ascontiguousarray(physical).reshape(physical.shape)  # ascontiguousarray makes rank 0 into rank 1
+
+
+def from_storage(stored: Array, type: TensorType, scale: Array | None = None) -> Array:
+    """Logical values (dtype of the type, padding dropped) of a physical array; ``type`` must be static."""
+    layout, shape = type.format, type.concrete({})
+    axes = _axes(layout, type.rank)
+    split = stored.transpose(np.argsort(axes))
+    blocked = _merge(split, layout, type.rank)
+    values = blocked[tuple(slice(0, n) for n in shape)]
+    return _dequantize(values, type, scale)
+
+
+def _axes(layout: Format, rank: int) -> list[int]:
+    """Where each physical axis is found in the array whose blocked axes were split in two (outer, then all inners)."""
+    order = list(layout.order or range(rank))
+    return order + list(range(rank, rank + len(layout.blocks)))
+
+
+def _split(values: Array, layout: Format) -> Array:
+    """Each blocked axis becomes its block count; the positions inside blocks become trailing axes."""
+    rank = values.ndim
+    for axis, size in layout.blocks:
+        shape = [*values.shape[:axis], values.shape[axis] // size, size, *values.shape[axis + 1 :]]
+        values = np.moveaxis(values.reshape(shape), axis + 1, -1)
+    assert values.ndim == rank + len(layout.blocks)
+    return values
+
+
+def _merge(values: Array, layout: Format, rank: int) -> Array:
+    for axis, size in reversed(layout.blocks):
+        moved = np.moveaxis(values, -1, axis + 1)
+        values = moved.reshape(*moved.shape[:axis], moved.shape[axis] * size, *moved.shape[axis + 2 :])
+    assert values.ndim == rank
+    return values
+
+
+def _pad(values: Array, axis: int, size: int) -> Array:
+    missing = -values.shape[axis] % size
+    if not missing:
+        return values
+    return np.pad(values, [(0, missing if i == axis else 0) for i in range(values.ndim)])
+
+
+def _quantize(values: Array, type: TensorType, scale: Array | None) -> Array:
+    target = type.numpy
+    if type.format.quant is None or scale is None:
+        return values.astype(target, copy=False)
+    info = np.iinfo(target)
+    steps = np.rint(values.astype(np.float64) / _along(scale, type))
+    return np.clip(steps, info.min, info.max).astype(target)
+
+
+def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
+    dtype = numpy_dtype(type.dtype)
+    if type.format.quant is None or scale is None:
+        return values.astype(dtype, copy=False)
+    return (values.astype(np.float64) * _along(scale, type)).astype(dtype)
+
+
+def _along(scale: Array, type: TensorType) -> Array:
+    """The scale shaped to broadcast along the quantized axis."""
+    axis = type.format.quant.axis if type.format.quant else None
+    if axis is None:
+        return np.asarray(scale, np.float64)
+    shape: Sequence[int] = [-1 if i == axis else 1 for i in range(type.rank)]
+    return np.asarray(scale, np.float64).reshape(shape)

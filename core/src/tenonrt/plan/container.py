@@ -1,0 +1,151 @@
+"""The plan file: a fixed preamble, a readable header, then sections whose arrays start at multiples of 64 bytes.
+
+bytes 0-7    magic "TENONRT\\n"
+bytes 8-11   format version, little endian
+bytes 12-19  length of the header
+bytes 20-51  BLAKE2b-256 of the header
+header       JSON: `PlanHeader` and the table of sections (name, offset, length, hash)
+sections     "program", "code" (msgpack), "weights" (raw arrays, memory-mapped when loaded)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tenonrt.errors import NotAPlanError, PlanCorruptError, PlanError, PlanVersionError
+from tenonrt.plan.program import PlanHeader
+
+MAGIC = b"TENONRT\n"
+FORMAT_VERSION = 1
+ALIGNMENT = 64
+_PREAMBLE = struct.Struct("<8sIQ32s")
+_MAX_HEADER = 64 << 20
+
+
+class Section(msgspec.Struct, frozen=True):
+    """Where a section lies in the file."""
+
+    name: str
+    offset: int
+    length: int
+    hash: str
+
+
+class FileHeader(msgspec.Struct, frozen=True):
+    """The JSON header of a plan file."""
+
+    plan: PlanHeader
+    sections: tuple[Section, ...]
+
+
+def digest(data: bytes | memoryview) -> str:
+    """BLAKE2b-256 in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+Parts = Sequence[bytes | memoryview]
+
+
+def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Parts]]) -> None:
+    """Write a plan next to ``path`` and move it into place, so that no half-written plan is ever seen.
+
+    Every part of a section starts at a multiple of 64 bytes.
+    """
+    encoded = msgspec.json.encode(FileHeader(header, _table(sections)))
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(encoded), bytes.fromhex(digest(encoded))))
+            file.write(encoded)
+            for _, parts in sections:
+                for part in parts:
+                    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                    file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _table(sections: Sequence[tuple[str, Parts]]) -> tuple[Section, ...]:
+    """Offsets count from the first multiple of 64 after the header, whose own length they must not depend on."""
+    table, offset = [], 0
+    for name, parts in sections:
+        hasher, length = hashlib.blake2b(digest_size=32), 0
+        for part in parts:
+            gap = -length % ALIGNMENT
+            hasher.update(b"\0" * gap)
+            hasher.update(part)
+            length += gap + memoryview(part).nbytes
+        table.append(Section(name, offset, length, hasher.hexdigest()))
+        offset += -(-length // ALIGNMENT) * ALIGNMENT
+    return tuple(table)
+
+
+class PlanFile:
+    """An open plan: the header read and checked, the sections mapped read-only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < _PREAMBLE.size:
+                    raise NotAPlanError(f"{path} is not a plan: it has only {size} bytes")
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise PlanError(f"{path} cannot be read: {error}") from error
+        self._view = memoryview(self._map)
+        self.header, start = self._read_header()
+        self._start = -(-start // ALIGNMENT) * ALIGNMENT
+        self._sections = {section.name: section for section in self.header.sections}
+        for section in self.header.sections:
+            if section.offset < 0 or section.length < 0 or self._start + section.offset + section.length > size:
+                raise PlanCorruptError(
+                    f"{path} is cut short: section {section.name!r} ends at byte "
+                    f"{self._start + section.offset + section.length}, the file has {size}; copy it again"
+                )
+
+    def _read_header(self) -> tuple[FileHeader, int]:
+        magic, version, length, hash = _PREAMBLE.unpack_from(self._view)
+        if magic != MAGIC:
+            raise NotAPlanError(f"{self.path} is not a plan: it begins with {bytes(magic)!r}, not {MAGIC!r}")
+        if version > FORMAT_VERSION:
+            raise PlanVersionError(
+                f"{self.path} has plan format {version}; this version reads up to {FORMAT_VERSION}. "
+                f"Update tenonrt-core, or build the plan again with this version."
+            )
+        end = _PREAMBLE.size + length
+        if length > _MAX_HEADER or end > len(self._view):
+            raise PlanCorruptError(f"{self.path} is damaged: its header claims {length} bytes; copy it again")
+        encoded = self._view[_PREAMBLE.size : end]
+        if digest(encoded) != hash.hex():
+            raise PlanCorruptError(f"{self.path} is damaged: the header (bytes {_PREAMBLE.size} to {end}) has changed")
+        try:
+            return msgspec.json.decode(encoded, type=FileHeader), end
+        except msgspec.DecodeError as error:
+            raise PlanCorruptError(f"{self.path}: the header cannot be understood: {error}") from error
+
+    def section(self, name: str, verify: bool = True) -> memoryview:
+        """The bytes of a section; `PlanCorruptError` when its hash is asked for and differs."""
+        section = self._sections.get(name)
+        if section is None:
+            raise PlanCorruptError(f"{self.path} has no section {name!r}")
+        begin = self._start + section.offset
+        data = self._view[begin : begin + section.length]
+        if verify and digest(data) != section.hash:
+            raise PlanCorruptError(
+                f"{self.path} is damaged: section {name!r} (bytes {begin} to {begin + section.length}) has changed; "
+                f"copy it again or build it anew"
+            )
+        return data

@@ -1,0 +1,105 @@
+"""Addresses: in-place results share their input's bytes; tensors whose size is known get an offset in the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from tenonrt.dims import Dim, bounds
+from tenonrt.plan.memory import Layout, Lifetime, plan_memory
+from tenonrt.plan.program import UNPLACED, Program, ProgramTensor
+
+Size = Callable[[ProgramTensor], int | None]
+Lives = dict[int, tuple[int, int]]
+
+
+def place(program: Program, inplace: Mapping[int, Sequence[tuple[int, int]]]) -> Program:
+    """Alias in-place results (per step, (output, input) tensors); give offsets when every size has an upper bound.
+
+    Tensors whose shape depends on data are left to the run, and so is everything when a symbol has no upper bound.
+    """
+    program = _alias_inplace(program, inplace)
+    if any(upper_bytes(program.tensors[i]) is None for i in arena_roots(program)):
+        return program
+    offsets, layout = arena_layout(program, upper_bytes)
+    tensors = [
+        msgspec.structs.replace(t, offset=offsets[i]) if i in offsets else t for i, t in enumerate(program.tensors)
+    ]
+    return msgspec.structs.replace(program, tensors=tuple(tensors), arena=layout.nbytes, lower_bound=layout.lower_bound)
+
+
+def arena_layout(program: Program, size: Size) -> tuple[dict[int, int], Layout]:
+    """Offsets by tensor for everything that belongs in the arena."""
+    lives = lifetimes(program)
+    used = [i for i in arena_roots(program) if i in lives]
+    layout = plan_memory([Lifetime(size(program.tensors[i]) or 0, *lives[i]) for i in used])
+    return dict(zip(used, layout.offsets, strict=True)), layout
+
+
+def arena_roots(program: Program) -> list[int]:
+    """Tensors with bytes of their own in the arena: no views, no constants, no strings, no data-dependent shapes."""
+    known = input_symbols(program)
+    return [
+        i
+        for i, t in enumerate(program.tensors)
+        if t.base == UNPLACED and t.weight == UNPLACED and t.type.dtype != "string" and t.type.symbol_names() <= known
+    ]
+
+
+def input_symbols(program: Program) -> set[str]:
+    """Symbols whose values the shapes of the inputs tell."""
+    return {name for i in program.inputs for name in program.tensors[i].type.symbol_names()}
+
+
+def upper_bytes(tensor: ProgramTensor) -> int | None:
+    """The most bytes a tensor can take, None when its symbols are not bounded."""
+    nbytes = tensor.type.nbytes
+    return bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
+
+
+def root_of(tensors: Sequence[ProgramTensor], index: int) -> int:
+    """The tensor whose bytes a view shows."""
+    while tensors[index].base != UNPLACED:
+        index = tensors[index].base
+    return index
+
+
+def lifetimes(program: Program) -> Lives:
+    """First and last step of every root that is touched; inputs live from the start, outputs to the end."""
+    lives: Lives = {}
+
+    def touch(index: int, step: int) -> None:
+        root = root_of(program.tensors, index)
+        first, last = lives.get(root, (step, step))
+        lives[root] = (min(first, step), max(last, step))
+
+    for index in program.inputs:
+        touch(index, 0)
+    for number, step in enumerate(program.steps):
+        for index in (*step.inputs, *step.outputs):
+            if index != UNPLACED:
+                touch(index, number)
+    for _, index in program.outputs:
+        touch(index, len(program.steps))
+    return lives
+
+
+def _alias_inplace(program: Program, inplace: Mapping[int, Sequence[tuple[int, int]]]) -> Program:
+    """An output takes over the bytes of an input that nobody reads afterwards."""
+    tensors, lives = list(program.tensors), lifetimes(program)
+    for number in sorted(inplace):
+        for output, source in inplace[number]:
+            root = root_of(tensors, source)
+            if _may_overwrite(tensors, root, source, output) and lives[root][1] == number:
+                tensors[output] = msgspec.structs.replace(tensors[output], base=source)
+                lives[root] = (lives[root][0], lives[output][1])
+    return msgspec.structs.replace(program, tensors=tuple(tensors))
+
+
+def _may_overwrite(tensors: Sequence[ProgramTensor], root: int, source: int, output: int) -> bool:
+    """Whole, dense, of the same size, and not a constant; an output that is itself a view keeps its place."""
+    same = tensors[source].type.nbytes == tensors[output].type.nbytes == tensors[root].type.nbytes
+    return (
+        same and tensors[source].part is None and tensors[output].base == UNPLACED and tensors[root].weight == UNPLACED
+    )

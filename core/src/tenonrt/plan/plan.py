@@ -1,0 +1,140 @@
+"""The plan in memory, its making from a build, and its way to and from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tenonrt.graph.graph import Graph
+from tenonrt.plan.container import ALIGNMENT, FORMAT_VERSION, write_plan
+from tenonrt.plan.program import (
+    Binding,
+    BuildReport,
+    Choice,
+    ControlStep,
+    PlanHeader,
+    Program,
+    Requirement,
+)
+from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
+from tenonrt.problem import Code
+from tenonrt.types import Array
+
+PRODUCT = "TenonRT"
+
+
+class WeightEntry(msgspec.Struct, frozen=True):
+    """An array of the weights section. Strings and other objects have no place there; ``strings`` holds them."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+    strings: tuple[str, ...] | None = None
+
+
+class ProgramSection(msgspec.Struct, frozen=True):
+    """What the "program" section holds."""
+
+    program: Program
+    weights: tuple[WeightEntry, ...]
+    choice: Choice
+    report: BuildReport
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an engine needs."""
+
+    header: PlanHeader
+    program: Program
+    codes: Sequence[Code]
+    weights: Sequence[Array]
+    choice: Choice
+    report: BuildReport
+
+    def save(self, path: Path) -> None:
+        """Write the plan; the file appears whole or not at all."""
+        entries, parts = _lay_out(self.weights)
+        section = ProgramSection(self.program, entries, self.choice, self.report)
+        write_plan(
+            path,
+            self.header,
+            [
+                ("program", [msgspec.msgpack.encode(section)]),
+                ("code", [msgspec.msgpack.encode(list(self.codes))]),
+                ("weights", parts),
+            ],
+        )
+
+
+def _lay_out(weights: Sequence[Array]) -> tuple[tuple[WeightEntry, ...], list[memoryview]]:
+    entries, parts, offset = [], [], 0
+    for array in weights:
+        if array.dtype.hasobject:
+            entries.append(WeightEntry(0, array.shape, "string", tuple(str(v) for v in array.reshape(-1))))
+            continue
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        entries.append(WeightEntry(offset, array.shape, array.dtype.name))
+        parts.append(data)
+        offset += -(-data.nbytes // ALIGNMENT) * ALIGNMENT
+    return tuple(entries), parts
+
+
+def make_plan(
+    graph: Graph,
+    program: Program,
+    codes: Sequence[Code],
+    weights: Sequence[Array],
+    report: BuildReport,
+    choice: Choice,
+    device: str,
+    fingerprint: Mapping[str, str],
+    registry: Registry,
+    threads: int,
+) -> Plan:
+    """A plan from the parts of a build, with the distributions that running it needs."""
+    bindings = [Binding(t.name, t.type, True) for t in graph.inputs]
+    bindings += [Binding(name, t.type, False) for name, t in graph.outputs.items()]
+    requires = tuple(_requirements(program, codes, device, registry))
+    header = PlanHeader(
+        PRODUCT, FORMAT_VERSION, f"tenonrt-core {core_version()}", graph.name, device, dict(fingerprint), requires,
+        tuple(bindings), threads,
+    )  # fmt: skip
+    return Plan(header, program, codes, weights, choice, report)
+
+
+def core_version() -> str:
+    """The installed version of the core."""
+    from importlib_metadata import PackageNotFoundError, version
+
+    try:
+        return version("tenonrt-core")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _requirements(program: Program, codes: Sequence[Code], device: str, registry: Registry) -> Iterator[Requirement]:
+    wanted: dict[tuple[str, str], str] = {(DEVICES, device): f"runs the device {device!r}"}
+    _needs(program, codes, wanted)
+    seen = set()
+    for (group, name), why in wanted.items():
+        found = next((e for e in registry.entries(group) if name in (e.name, e.id)), None)
+        if found is not None and found.distribution not in seen:
+            seen.add(found.distribution)
+            yield Requirement(found.distribution, found.version, why)
+
+
+def _needs(program: Program, codes: Sequence[Code], wanted: dict[tuple[str, str], str]) -> None:
+    for step in program.steps:
+        if isinstance(step, ControlStep):
+            wanted.setdefault((LAYERS, step.kind), f"the layer kind {step.kind!r} of step {step.name!r}")
+            for graph in step.graphs:
+                _needs(graph, codes, wanted)
+        elif not codes[step.code].native or step.specialise:
+            wanted.setdefault((KERNELS, step.kernel), f"the kernel of step {step.name!r}")
+            for layer in codes[step.code].problem.layers:
+                wanted.setdefault((LAYERS, layer.kind), f"the layer kind {layer.kind!r} of step {step.name!r}")

@@ -1,0 +1,1 @@
+"""Finding plugins by entry points, and loading the one that is asked for."""

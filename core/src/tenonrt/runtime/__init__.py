@@ -1,0 +1,1 @@
+"""Running plans: engines, contexts, and the instances of a program at one set of shapes."""

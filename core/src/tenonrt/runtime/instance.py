@@ -1,0 +1,279 @@
+"""A program at one set of shapes: buffers laid out, executables bound, runs of static steps handed to the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
+from tenonrt.dims import evaluate
+from tenonrt.errors import ExecutionError
+from tenonrt.plan.placement import arena_layout
+from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
+from tenonrt.problem import Code
+from tenonrt.runtime.shapes import bind_shape, known, physical_shape
+from tenonrt.types import Array, TensorInfo, TensorType
+
+if TYPE_CHECKING:
+    from tenonrt.runtime.runner import ProgramRunner, Resources
+
+Profiler = Callable[[str, float], None]
+
+
+class Instance:
+    """Buffers and bound steps of a program for fixed values of its inputs' symbols."""
+
+    def __init__(self, program: Program, resources: Resources, values: Mapping[str, int]) -> None:
+        self.program = program
+        self.resources = resources
+        self.static = dict(values)
+        self.values = dict(values)  # with the data-dependent symbols of the run in progress
+        self._fixed = [known(tensor.type, values) for tensor in program.tensors]
+        self._layout = self._allocate()
+        self.arrays: list[Any] = [None] * len(program.tensors)
+        for index in range(len(program.tensors)):
+            if self._fixed[index]:
+                self.arrays[index] = self._make(index)
+        self._workspace = resources.device.allocate(self._workspace_bytes())
+        self._actions = self._bind()
+
+    # buffers ---------------------------------------------------------------------------------------------------------
+
+    def _allocate(self) -> dict[int, int]:
+        program = self.program
+        if program.arena is not None:
+            offsets, nbytes = {i: t.offset for i, t in enumerate(program.tensors)}, program.arena
+        else:
+            offsets, layout = arena_layout(program, lambda t: evaluate(t.type.nbytes, self.static))
+            nbytes = layout.nbytes
+        self._arena = self.resources.device.allocate(nbytes)
+        return {i: offset for i, offset in offsets.items() if offset != UNPLACED}
+
+    def _make(self, index: int) -> Any:
+        """The array of a tensor whose shape is known; views are made from their base."""
+        tensor = self.program.tensors[index]
+        if tensor.weight != UNPLACED:
+            return self.resources.weights[tensor.weight]
+        if tensor.base != UNPLACED:
+            return self._view(tensor, self.array(tensor.base))
+        shape = physical_shape(tensor.type, self.values)
+        if index not in self._layout:
+            return self._fresh(tensor.type, shape)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * tensor.type.numpy.itemsize
+        start = self._layout[index]
+        return self._arena[start : start + nbytes].view(tensor.type.numpy).reshape(shape)
+
+    def _fresh(self, type: TensorType, shape: Sequence[int]) -> Any:
+        if type.numpy.hasobject:
+            return np.empty(tuple(shape), object)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * type.numpy.itemsize
+        return self.resources.device.allocate(nbytes).view(type.numpy).reshape(tuple(shape))
+
+    def _view(self, tensor: ProgramTensor, base: Any) -> Any:
+        if tensor.part is not None:
+            return base[tuple(slice(*bounds) for bounds in tensor.part)]
+        if base.dtype != tensor.type.numpy:
+            base = base.reshape(-1).view(tensor.type.numpy)
+        return base.reshape(physical_shape(tensor.type, self.values))
+
+    def array(self, index: int) -> Any:
+        """The array of a tensor, made now when its shape was not known before the run."""
+        if self.arrays[index] is None:
+            tensor = self.program.tensors[index]
+            if not known(tensor.type, self.values):
+                raise ExecutionError(f"tensor {tensor.name!r} of type {tensor.type} is read before its shape is known")
+            self.arrays[index] = self._make(index)
+        return self.arrays[index]
+
+    def _workspace_bytes(self) -> int:
+        sizes = [0]
+        for step in self.program.steps:
+            if isinstance(step, KernelStep):
+                workspace = self.resources.codes[step.code].tactic.workspace
+                sizes.append(workspace if isinstance(workspace, int) else self._evaluate(step, workspace))
+        return max(sizes)
+
+    def _evaluate(self, step: KernelStep, dimension: Any) -> int:
+        values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols) if name in self.values}
+        return evaluate(dimension, values)
+
+    # steps -----------------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> list[_Action]:
+        actions: list[_Action] = []
+        launches: list[Launch] = []
+        for step in self.program.steps:
+            static = all(self._fixed[i] for i in (*step.inputs, *step.outputs) if i != UNPLACED)
+            if isinstance(step, ControlStep):
+                self._flush(actions, launches)
+                actions.append(_Control(step, [self.resources.runner(graph) for graph in step.graphs]))
+                continue
+            executable = self._executable(step) if static or not step.specialise else None
+            if static and executable is not None and not isinstance(executable, AllocatesOutputs):
+                launches.append(self._launch(step, executable))
+            else:
+                self._flush(actions, launches)
+                actions.append(_Dynamic(step, executable))
+        self._flush(actions, launches)
+        return actions
+
+    def _flush(self, actions: list[_Action], launches: list[Launch]) -> None:
+        if launches:
+            bound = self.resources.device.bind(tuple(launches), self.resources.threads)
+            actions.append(_Segment([launch.name for launch in launches], bound))
+            launches.clear()
+
+    def _executable(self, step: KernelStep) -> Executable | NativeCall:
+        code = self.resources.codes[step.code]
+        kernel = self.resources.kernel(step.kernel)
+        if step.specialise:
+            code = self.resources.specialised(step, self._static_code(step, code))
+        return kernel.bind(code, [self.resources.weights[i] for i in step.packed])
+
+    def _static_code(self, step: KernelStep, code: Code) -> Code:
+        """The code's problem with the sizes of this run, not yet compiled."""
+        values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols)}
+        types = tuple(t.substitute(values) for t in code.problem.types)
+        return Code(msgspec.structs.replace(code.problem, types=types), code.tactic)
+
+    def _launch(self, step: KernelStep, executable: Executable | NativeCall) -> Launch:
+        values = () if step.specialise else tuple(self.values.get(name, 0) for name in step.symbols)
+        inputs = tuple(self.array(i) for i in step.inputs)
+        outputs = tuple(self.array(i) for i in step.outputs)
+        return Launch(step.name, executable, inputs, outputs, self._workspace, values)
+
+    # running ---------------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[Array], stream: Any | None, profiler: Profiler | None) -> list[Array]:
+        """Fresh arrays of the outputs."""
+        self._forget()
+        device = self.resources.device
+        for index, array in zip(self.program.inputs, inputs, strict=True):
+            device.upload(array, self.array(index))
+        for action in self._actions:
+            action.run(self, stream, profiler)
+        device.synchronize(stream)
+        return [self._fetch(index) for _, index in self.program.outputs]
+
+    def _forget(self) -> None:
+        """Drop what the last run learnt of data-dependent shapes."""
+        if len(self.values) != len(self.static):
+            self.values = dict(self.static)
+            self.arrays = [a if fixed else None for a, fixed in zip(self.arrays, self._fixed, strict=True)]
+
+    def _fetch(self, index: int) -> Array:
+        source = self.array(index)
+        if self.program.tensors[index].weight != UNPLACED:
+            return np.array(source)
+        host = np.empty(source.shape, source.dtype)
+        self.resources.device.download(source, host)
+        return host
+
+    def produce(self, index: int, shape: Sequence[int]) -> Any:
+        """The array for an output that a data-dependent step is about to write."""
+        tensor = self.program.tensors[index]
+        bind_shape(f"output {tensor.name!r}", tensor.type, shape, self.values)
+        return self.array(index)
+
+    def infer_outputs(self, step: KernelStep) -> None:
+        """Learn output shapes that depend on the values of host inputs, by asking the layer type again."""
+        problem = self.resources.codes[step.code].problem
+        layer = problem.layer
+        infos: dict[int, TensorInfo] = {}
+        for number, index in zip(problem.activations, step.inputs, strict=True):
+            array = self.array(index)
+            on_host = problem.inputs[number].role == "host"
+            value = np.asarray(array).astype(object) if on_host else None
+            infos[number] = TensorInfo(TensorType(array.shape, problem.types[number].dtype), value=value)
+        for number in problem.constants:
+            given = problem.inputs[number].value
+            value = None if given is None else np.array(given, object).reshape(problem.types[number].concrete({}))
+            infos[number] = TensorInfo(problem.types[number], value=value)
+        layer_type = self.resources.registry.layer_type(layer.kind)
+        outputs = layer_type.infer(layer.attrs, [infos[i] if i >= 0 else None for i in layer.inputs])
+        for index, info in zip(step.outputs, outputs, strict=True):
+            bind_shape(
+                f"output of {step.name!r}", self.program.tensors[index].type, info.type.concrete({}), self.values
+            )
+
+
+class _Segment:
+    """Static steps in a row: the device runs them without coming back."""
+
+    def __init__(self, names: list[str], runnable: Runnable) -> None:
+        self.names = names
+        self.runnable = runnable
+
+    def run(self, instance: Instance, stream: Any | None, profiler: Profiler | None) -> None:
+        if profiler is None:
+            self.runnable.run(stream)
+            return
+        for name, seconds in zip(self.names, self.runnable.time(stream), strict=True):
+            profiler(name, seconds)
+
+
+class _Dynamic:
+    """One step whose shapes are known only now."""
+
+    def __init__(self, step: KernelStep, executable: Executable | NativeCall | None) -> None:
+        self.step = step
+        self.executable = executable
+
+    def run(self, instance: Instance, stream: Any | None, profiler: Profiler | None) -> None:
+        step = self.step
+        inputs = [instance.array(i) for i in step.inputs]
+        able: object = self.executable
+        if isinstance(able, AllocatesOutputs):
+            try:
+                able.launch_allocating(inputs, lambda i, s: instance.produce(step.outputs[i], s), stream)
+            except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+                raise ExecutionError(f"step {step.name!r} ({step.kernel}): {error}") from error
+            return
+        if not all(known(instance.program.tensors[i].type, instance.values) for i in step.outputs):
+            instance.infer_outputs(step)
+        executable = self.executable or instance._executable(step)
+        launch = instance._launch(step, executable)
+        _Segment([step.name], instance.resources.device.bind((launch,), instance.resources.threads)).run(
+            instance, stream, profiler
+        )
+
+
+class _Control:
+    """A step whose layer type decides which sub-programs run."""
+
+    def __init__(self, step: ControlStep, runners: Sequence[ProgramRunner]) -> None:
+        self.step = step
+        self.runners = runners
+
+    def run(self, instance: Instance, stream: Any | None, profiler: Profiler | None) -> None:
+        step = self.step
+        arrays = [None if i == UNPLACED else np.asarray(instance.array(i)) for i in step.inputs]
+        declared = len(arrays) - step.captured
+        run = _ControlRun(instance, self.runners, [a for a in arrays[declared:] if a is not None])
+        layer_type = instance.resources.registry.layer_type(step.kind)
+        outputs = layer_type.reference(step.attrs, arrays[:declared], run)
+        for index, output in zip(step.outputs, outputs, strict=True):
+            target = instance.produce(index, output.shape)
+            instance.resources.device.upload(np.asarray(output), target)
+
+
+class _ControlRun:
+    """The `Run` of a control step: subgraphs are programs."""
+
+    def __init__(self, instance: Instance, runners: Sequence[ProgramRunner], captured: Sequence[Array]) -> None:
+        self._instance = instance
+        self._runners = runners
+        self._captured = captured
+
+    @property
+    def generator(self) -> np.random.Generator:
+        return self._instance.resources.generator
+
+    def graph(self, index: int, arrays: Sequence[Array]) -> list[Array]:
+        return self._runners[index].run([*arrays, *self._captured], self._instance.values)
+
+
+_Action = _Segment | _Dynamic | _Control

@@ -1,0 +1,83 @@
+"""Runs a program at whatever shapes come, keeping an instance for each of the latest shapes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tenonrt.contracts import Device, Kernel
+from tenonrt.plan.plan import Plan
+from tenonrt.plan.program import KernelStep, Program
+from tenonrt.plugins.registry import Registry
+from tenonrt.problem import Code
+from tenonrt.runtime.instance import Instance, Profiler
+from tenonrt.runtime.shapes import bind_shape
+from tenonrt.types import Array
+
+_MAX_INSTANCES = 8
+
+
+class Resources:
+    """What all instances of one context share: device, codes, weights, and codes compiled for single shapes."""
+
+    def __init__(self, plan: Plan, registry: Registry, device: Device, seed: int | None) -> None:
+        self.registry = registry
+        self.device = device
+        self.codes = plan.codes
+        self.weights = plan.weights
+        self.threads = plan.header.threads
+        self.generator = np.random.default_rng(seed)
+        self._kernels: dict[str, Kernel] = {}
+        self._specialised: dict[bytes, Code] = {}
+
+    def kernel(self, kernel_id: str) -> Kernel:
+        if kernel_id not in self._kernels:
+            self._kernels[kernel_id] = self.registry.kernel(kernel_id)
+        return self._kernels[kernel_id]
+
+    def specialised(self, step: KernelStep, wanted: Code) -> Code:
+        """``wanted`` compiled, once per problem and tactic."""
+        key = msgspec.msgpack.encode((step.kernel, wanted))
+        if key not in self._specialised:
+            self._specialised[key] = self.kernel(step.kernel).compile(wanted.problem, wanted.tactic)
+        return self._specialised[key]
+
+    def runner(self, program: Program) -> ProgramRunner:
+        return ProgramRunner(program, self)
+
+
+class ProgramRunner:
+    """Instances of one program by the values of its input symbols."""
+
+    def __init__(self, program: Program, resources: Resources) -> None:
+        self.program = program
+        self.resources = resources
+        self._instances: OrderedDict[tuple[tuple[str, int], ...], Instance] = OrderedDict()
+
+    def run(
+        self,
+        inputs: Sequence[Array],
+        outer: Mapping[str, int] | None = None,
+        stream: Any | None = None,
+        profiler: Profiler | None = None,
+    ) -> list[Array]:
+        """Outputs in order. outer: values of symbols that the surrounding program knows."""
+        return self.instance([a.shape for a in inputs], outer).run(inputs, stream, profiler)
+
+    def instance(self, shapes: Sequence[Sequence[int]], outer: Mapping[str, int] | None = None) -> Instance:
+        values = dict(outer or {})
+        for index, shape in zip(self.program.inputs, shapes, strict=True):
+            tensor = self.program.tensors[index]
+            bind_shape(f"input {tensor.name!r}", tensor.type, shape, values)
+        key = tuple(sorted(values.items()))
+        if key in self._instances:
+            self._instances.move_to_end(key)
+        else:
+            self._instances[key] = Instance(self.program, self.resources, values)
+            if len(self._instances) > _MAX_INSTANCES:
+                self._instances.popitem(last=False)
+        return self._instances[key]

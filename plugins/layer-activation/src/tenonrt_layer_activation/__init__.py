@@ -1,0 +1,1 @@
+"""Activation functions and the parametric ReLU, as TenonRT layer types."""

@@ -1,0 +1,1 @@
+"""Joining tensors along an axis, and splitting them, as TenonRT layer types."""

@@ -1,0 +1,119 @@
+"""The Split layer: a tensor cut along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dim,
+    Dimension,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    View,
+    draw,
+    unknown,
+)
+
+from tenonrt_layer_concatenation.operands import optional, required
+from tenonrt_layer_concatenation.parts import normalized_axis, view_of
+
+
+class SplitAttributes(Attributes, frozen=True):
+    """axis: the one cut. parts: how many equal outputs, the last smaller where they do not divide it; or give sizes."""
+
+    axis: int = 0
+    parts: int | None = None
+
+
+class SplitLayer(LayerType):
+    """The outputs, one after the other along the axis, are x; their lengths are ``sizes`` or equal."""
+
+    Attrs = SplitAttributes
+    inputs = ("input", "sizes?")
+    shape_inputs = (1,)
+    pattern = "movement"
+    shape_arithmetic = True
+
+    def infer(self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
+        (x,) = required(inputs, 1)
+        sizes = optional(inputs, 1)
+        axis = normalized_axis(attrs.axis, x.rank)
+        lengths = _lengths(attrs.parts, x.shape[axis], sizes)
+        return [x.like([*x.shape[:axis], length, *x.shape[axis + 1 :]]) for length in lengths]
+
+    def reference(self, attrs: SplitAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
+        (x,) = required(arrays, 1)
+        sizes = optional(arrays, 1)
+        axis = normalized_axis(attrs.axis, x.ndim)
+        if sizes is None:
+            lengths = _equal_parts(attrs.parts, x.shape[axis])
+        else:
+            lengths = _checked([int(n) for n in sizes], x.shape[axis])
+        return np.split(x, np.cumsum(np.array(lengths, np.int64))[:-1], axis)
+
+    def view(
+        self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
+    ) -> View | None:
+        (x,) = required(inputs, 1)
+        return view_of("input", [o.shape for o in outputs], normalized_axis(attrs.axis, x.rank))
+
+    def flops(
+        self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
+    ) -> Dimension:
+        return 0
+
+    def sample(self, attrs: SplitAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+        arrays = [draw(types[0], rng)]
+        if len(types) > 1:
+            count, length = types[1].concrete({})[0], arrays[0].shape[attrs.axis]
+            arrays.append(np.array([length] + [0] * (count - 1), types[1].numpy))
+        return arrays
+
+    def cases(self) -> Iterable[Case]:
+        for axis, parts, shape in (
+            (0, 2, (4, 3)),
+            (1, 3, (2, 7)),
+            (-1, 1, (2, 5)),
+            (1, 4, (1, 32, 3, 5)),
+            (0, 2, (0, 3)),
+        ):
+            yield Case(SplitAttributes(axis, parts), (TensorType(shape), None), f"{parts} parts of {shape}")
+        for axis, sizes, shape in ((0, [1, 3], (4, 3)), (1, [2, 0, 5], (2, 7)), (1, [16, 7], (1, 23, 3, 1))):
+            inputs = (TensorType(shape), np.array(sizes, np.int64))
+            yield Case(SplitAttributes(axis), inputs, f"{sizes} of {shape}")
+
+
+def _lengths(parts: int | None, length: Dimension, sizes: TensorInfo | None) -> list[Dimension]:
+    if sizes is None:
+        return _equal_parts(parts, length)
+    if parts is not None:
+        raise ValueError(f"give either parts or the sizes input, found parts {parts} and {sizes.type}")
+    if sizes.rank != 1 or isinstance(sizes.shape[0], Dim) or sizes.dtype not in {"int32", "int64"}:
+        raise ValueError(f"the sizes must be a vector of int64 with a static length, found {sizes.type}")
+    if sizes.value is None:
+        return [unknown(length) for _ in range(sizes.shape[0])]
+    return _checked([n if isinstance(n, Dim) else int(n) for n in sizes.value], length)
+
+
+def _checked(sizes: list[Dimension], length: Dimension) -> list[Dimension]:
+    total = sum(sizes, start=0)
+    wrong = isinstance(total, int) and isinstance(length, int) and total != length
+    if wrong or any(n < 0 for n in sizes if isinstance(n, int)):
+        raise ValueError(f"sizes {[str(n) for n in sizes]} do not make up the axis of length {length}")
+    return sizes
+
+
+def _equal_parts(parts: int | None, length: Dimension) -> list[Dimension]:
+    if parts is None or parts < 1:
+        raise ValueError(f"give the sizes input or a number of parts above zero, found parts {parts}")
+    each = (length + (parts - 1)) // parts
+    last = length - each * (parts - 1)
+    if isinstance(last, int) and last < 0:
+        raise ValueError(f"an axis of length {length} cannot be cut into {parts} parts of {each}")
+    return [each] * (parts - 1) + [last]

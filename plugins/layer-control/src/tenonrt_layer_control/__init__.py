@@ -1,0 +1,1 @@
+"""Conditional and loop layers for TenonRT."""

@@ -1,0 +1,1 @@
+"""Elementwise arithmetic, comparison, logic, selection and conversion, as TenonRT layer types."""

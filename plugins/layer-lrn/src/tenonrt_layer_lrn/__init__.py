@@ -1,0 +1,1 @@
+"""Local response normalization layer of TenonRT."""

@@ -1,0 +1,1 @@
+"""MatrixMultiply and FullyConnected layers of TenonRT."""

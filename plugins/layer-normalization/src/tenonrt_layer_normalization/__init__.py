@@ -1,0 +1,1 @@
+"""Batch, layer, RMS, instance, group and Lp normalization layers of TenonRT."""

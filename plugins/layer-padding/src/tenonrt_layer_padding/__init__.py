@@ -1,0 +1,1 @@
+"""Padding and cropping, as TenonRT layer types."""

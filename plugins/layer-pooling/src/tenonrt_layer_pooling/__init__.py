@@ -1,0 +1,1 @@
+"""Pooling layer of TenonRT."""

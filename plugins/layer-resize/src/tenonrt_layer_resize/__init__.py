@@ -1,0 +1,1 @@
+"""The resize layer for TenonRT."""

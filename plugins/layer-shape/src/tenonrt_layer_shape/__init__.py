@@ -1,0 +1,1 @@
+"""Layers that read shapes or make tensors from them, as TenonRT layer types."""

@@ -1,0 +1,1 @@
+"""Softmax and Hardmax layers of TenonRT."""

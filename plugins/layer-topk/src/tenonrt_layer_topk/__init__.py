@@ -1,0 +1,1 @@
+"""Top-k and arg-reduction layers for TenonRT."""

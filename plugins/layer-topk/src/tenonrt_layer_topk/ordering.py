@@ -1,0 +1,24 @@
+"""Axes, and the order of element types that NumPy cannot sort by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from tenonrt.contracts import Array, TensorInfo
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    """An axis counted from the front; `ValueError` when the rank has no such axis."""
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} does not exist in rank {rank}; expected {-rank} to {rank - 1}")
+    return axis % rank
+
+
+def check_ordered(info: TensorInfo) -> None:
+    """Refuse element types without an order."""
+    if info.dtype == "string" or info.dtype.startswith("complex"):
+        raise ValueError(f"{info.dtype} elements have no order; expected numbers")
+
+
+def sortable(values: Array) -> Array:
+    """The same values in a type that NumPy sorts: float32 holds every narrow ml_dtypes value exactly."""
+    return values.astype(np.float32) if values.dtype.kind == "V" else values

@@ -1,0 +1,1 @@
+"""The standard passes of TenonRT."""
