@@ -81,7 +81,7 @@ class _Build:
                 program = self._graph_program(self.graph)
         finally:
             cache.close()
-        notes = (*self.tuner.notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
+        notes = (*self.tuner.notes, *(f"patch refused: {p.author} at {p.layer}: {p.reason}" for p in log.refused), f"timing cache: {cache.hits} hits, {cache.misses} misses")
         report = self._report(log, program, notes)
         return make_plan(
             self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),
@@ -258,13 +258,19 @@ class _Build:
         written = [s for column in cover.columns for n, s in column.writes if n == number]
         source: object = written[0] if written else LINEAR
         posed = pose_reformat(self.registry, self.config, tensor, source, target)
+        refused = []
         for offer in sorted(offers.alone(posed.problem, posed), key=self._rank):
-            if not self.tuner.check(offer):
+            why = self.tuner.check(offer)
+            if why:
+                refused.append(f"{offer.id}: {why}")
+            else:
                 code = self.tuner.code(offer, posed.problem)
                 return ReformatChoice(
                     tensor, source, target, posed.problem, offer.entry.id, offer.kernel, offer.tactic, code, posed.symbols
                 )
-        raise BuildError(f"no installed kernel stores {tensor.name!r} ({source}) as {target}")
+        refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
+        reasons = "; ".join(refused) or "none is installed for the Reformat layer"
+        raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
 
     # telling ---------------------------------------------------------------------------------------------------------
 
