@@ -51,7 +51,7 @@ class Verbs(TyperGroup):
             complain(error)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
-            complain("interrupted; nothing was written")
+            complain("interrupted; no file was left half written")
             raise typer.Exit(_CANCELLED) from None
 
 

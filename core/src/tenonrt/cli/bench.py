@@ -94,7 +94,8 @@ def _measured(
 
 
 def _memory(engine: Engine, values: Mapping[str, int], inputs: Mapping[str, Array]) -> dict[str, int | None]:
-    from tenonrt.cli.memory import arena_at, workspace
+    from tenonrt.cli.memory import arena_at
+    from tenonrt.plan.workspace import workspace_bytes
 
     program = engine.plan.program
     arena, lower_bound = arena_at(program, values)
@@ -102,7 +103,7 @@ def _memory(engine: Engine, values: Mapping[str, int], inputs: Mapping[str, Arra
         "arena": arena,
         "arena_lower_bound": lower_bound,
         "weights": sum(array.nbytes for array in engine.plan.weights),
-        "workspace": workspace(program, engine.plan.codes),
+        "workspace": workspace_bytes(program, engine.plan.codes),
         "inputs": sum(array.nbytes for array in inputs.values()),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:
     from tenonrt.cli.planfile import PlanContents
-    from tenonrt.plan.program import CandidateReport, Program, RegionReport, Step, StepReport
+    from tenonrt.plan.program import CandidateReport, Program, Step
 
 
 def inspect(
@@ -39,7 +39,7 @@ def inspect(
 def _as_data(contents: PlanContents) -> dict[str, Any]:
     import msgspec
 
-    from tenonrt.cli.memory import workspace
+    from tenonrt.plan.workspace import workspace_bytes
 
     program = contents.program
     return {
@@ -51,7 +51,7 @@ def _as_data(contents: PlanContents) -> dict[str, Any]:
             "arena": program.arena,
             "lower_bound": program.lower_bound,
             "weights": contents.weights,
-            "workspace": workspace(program, contents.codes),
+            "workspace": workspace_bytes(program, contents.codes),
             "tensors": {tensor.name: str(tensor.type) for tensor in program.tensors},
         },
     }
@@ -134,57 +134,47 @@ def _report_steps(contents: PlanContents) -> None:
     from rich.text import Text
 
     from tenonrt.cli.console import output
-    from tenonrt.cli.tables import kernel_name, table
+    from tenonrt.cli.tables import solver_name, table
 
     times = {step.name: step.seconds for step in contents.report.steps}
     made = table("Steps", "#", "step", "kernel and tactic", "alone", "of the model",
                  right=("#", "alone"), fold=("step", "of the model", "kernel and tactic"))  # fmt: skip
     for number, step in enumerate(_steps(contents.program)):
         data = _step_data(step, contents)
-        solved = f"{kernel_name(data['kernel'])} {data['tactic']}" if data["kernel"] else f"control: {data['kinds'][0]}"
+        solved = solver_name(data["kernel"], data["tactic"]) if data["kernel"] else f"control: {data['kinds'][0]}"
         sources = "" if data["sources"] == (step.name,) else ", ".join(data["sources"])
         made.add_row(str(number), Text(step.name), Text(solved), seconds(times.get(step.name)), Text(sources))
     output().print(made)
 
 
 def _report_candidates(contents: PlanContents) -> None:
-    """Every candidate of every region, those that share layers with a step under that step."""
+    """Every candidate of every region, fastest first, and what was chosen."""
     from rich.text import Text
 
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
-    made = table("Candidates, by step", "region", "kernel and tactic", "time", "error", "remark",
+    chosen = {(step.name, step.kernel, step.tactic) for step in contents.report.steps}
+    made = table("Candidates, by region", "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
-    for step in contents.report.steps:
-        for region in _rivals(step, contents.report.regions):
-            for candidate in sorted(region.candidates, key=_order):
-                won = " + ".join(region.layers) == step.name and (candidate.kernel, candidate.tactic) == (
-                    step.kernel,
-                    step.tactic,
-                )
-                made.add_row(Text(" + ".join(region.layers)), *_candidate_cells(candidate, won),
-                             style="bold green" if won else None)  # fmt: skip
-        made.add_section()
+    for region in contents.report.regions:
+        name = " + ".join(region.layers)
+        for number, candidate in enumerate(sorted(region.candidates, key=_order)):
+            won = (name, candidate.kernel, candidate.tactic) in chosen
+            cells = _candidate_cells(candidate, won)
+            made.add_row(Text("" if number else name), *cells, style="bold green" if won else None)
     output().print(made)
 
 
 def _candidate_cells(candidate: CandidateReport, won: bool) -> list[Any]:
     from rich.text import Text
 
-    from tenonrt.cli.tables import kernel_name
+    from tenonrt.cli.tables import solver_name
 
     error = "–" if candidate.error is None else f"{candidate.error:.1e}"
-    remark = "chosen" if won else candidate.why or ("not timed" if candidate.seconds is None else "")
-    return [Text(f"{kernel_name(candidate.kernel)} {candidate.tactic}"), seconds(candidate.seconds), error, Text(remark)]
-
-
-def _rivals(step: StepReport, regions: Sequence[RegionReport]) -> list[RegionReport]:
-    """Regions that compute some layer of the step, its own first."""
-    own = next((region for region in regions if " + ".join(region.layers) == step.name), None)
-    if own is None:
-        return []
-    return [own, *(r for r in regions if r is not own and set(r.layers) & set(own.layers))]
+    untimed = "" if candidate.seconds is not None else ", not timed" if won else "not timed"
+    remark = f"chosen{untimed}" if won else candidate.why or untimed
+    return [Text(solver_name(candidate.kernel, candidate.tactic)), seconds(candidate.seconds), error, Text(remark)]
 
 
 def _order(candidate: CandidateReport) -> tuple[bool, float]:

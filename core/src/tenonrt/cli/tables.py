@@ -69,3 +69,8 @@ def type_text(type: TensorType) -> str:
 def kernel_name(kernel_id: str) -> str:
     """An entry id without the prefix that all first-party distributions share."""
     return kernel_id.removeprefix("tenonrt-")
+
+
+def solver_name(kernel_id: str, tactic: str) -> str:
+    """A kernel with its tactic, where it has more than the default one."""
+    return kernel_name(kernel_id) + ("" if tactic == "default" else f" · {tactic}")
