@@ -53,7 +53,6 @@ class Sample:
         inputs = draw_inputs(static, layer_types, seed)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs))
 
-
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
         """The sample a tactic really computes: inputs rounded to what its formats can store, and their answer.
 
