@@ -1,4 +1,4 @@
-"""Binding a tactic to drawn arrays, and judging its first run: canaries, untouched inputs, two inputs, the reference."""
+"""Binding a tactic to drawn arrays and judging its first run: canaries, untouched inputs, two samples, the answer."""
 
 from __future__ import annotations
 
