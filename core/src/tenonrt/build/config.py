@@ -18,8 +18,8 @@ class BuilderConfig:
     """Options of a build.
 
     precision: what kernels may compute in besides float32. max_batch: bounds the symbolic first dimension of every
-    input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level: 0 picks
-    without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes inputs' sizes.
+    input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level:
+    0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
     trial_seconds: allowed for a candidate's first run. replay: take this selection and time nothing.
     allow_inexact: permit algorithms of reduced accuracy.
     """

@@ -261,14 +261,7 @@ class _Program:
         import highspy
         import numpy as np
 
-        class Quiet(highspy.Highs):
-            """HiGHS prints a banner from its constructor, which turns callbacks on before options can be set."""
-
-            def enableCallbacks(self) -> None:  # noqa: N802 - the library's name
-                self.setOptionValue("output_flag", False)
-                super().enableCallbacks()  # type: ignore[no-untyped-call]
-
-        solver: Any = Quiet()  # type: ignore[no-untyped-call]
+        solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         for option, value in (
             ("output_flag", False),
             ("threads", 1),
