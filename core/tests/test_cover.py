@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, find_cycles, finish, solve, undominated
 
 FORMATS = ("linear", "nhwc", "blocked")
@@ -29,7 +28,9 @@ def random_problem(seed: int) -> CoverProblem:
     for region in regions(rng, reads):
         inside = {layer + 1 for layer in region}
         inputs = sorted({t for layer in region for t in reads[layer]} - inside)
-        written = [t for t in sorted(inside) if t in outputs or any(t in reads[i] for i in range(count) if i not in region)]
+        written = [
+            t for t in sorted(inside) if t in outputs or any(t in reads[i] for i in range(count) if i not in region)
+        ]
         for number in range(rng.randint(1, 3)):
             accepts = tuple((t, accepted(rng, formats)) for t in inputs)
             stores = tuple((t, rng.choice((*formats, "slice"))) for t in written)
@@ -52,7 +53,9 @@ def regions(rng: random.Random, reads: Sequence[Sequence[int]]) -> Iterator[list
     reach = ancestors(reads)
     for size in (2, 3):
         for chosen in itertools.combinations(range(count), size):
-            between = {m for m in range(count) if any(a in reach[m] for a in chosen) and any(m in reach[b] for b in chosen)}
+            between = {
+                m for m in range(count) if any(a in reach[m] for a in chosen) and any(m in reach[b] for b in chosen)
+            }
             if between <= set(chosen) and rng.random() < 0.25:
                 yield list(chosen)
 
@@ -202,8 +205,8 @@ def test_finish_finds_the_least_reformats_of_one_tensor_with_many_readers(seed: 
     storages = (*FORMATS, "slice")
     prices = {s: rng.choice([0, 1, 2, 3, 4, 5, None]) for s in storages}
     columns = [Column("w", (0,), 1, (), ((0, "other"),))]
-    for i in range(1, rng.randint(2, 8)):
-        columns.append(Column(f"r{i}", (i,), 1, ((0, tuple(rng.sample(storages, rng.randint(1, 3)))),), ((i, "x"),)))
+    wants = [tuple(rng.sample(storages, rng.randint(1, 3))) for _ in range(rng.randint(1, 7))]
+    columns += [Column(f"r{i}", (i,), 1, ((0, accepts),), ((i, "x"),)) for i, accepts in enumerate(wants, 1)]
     problem = CoverProblem(len(columns), columns, lambda t, s: prices[s])
     expected = reformat_cost(problem, columns)
     for answer in (lambda: finish(problem, columns, True), lambda: solve(problem)):

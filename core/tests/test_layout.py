@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tenonrt.contracts import NCHW16C, NHWC, Format, Quant, TensorType, from_storage, numpy_dtype, to_storage
 
 EXACT = ["bool", "int8", "uint8", "int32", "int64", "float16", "float32", "float64", "bfloat16", "complex64", "int4"]
@@ -37,7 +36,7 @@ def drawn(type: TensorType, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def place_one_by_one(values: np.ndarray[Any, Any], type: TensorType) -> np.ndarray[Any, Any]:
-    """The definition: each block takes the low digits of its axis's coordinate and appends them as the innermost axis."""
+    """The definition: each block takes the low digit of its axis's coordinate and appends it as the innermost axis."""
     rank, layout = type.rank, type.format
     outer, inner = list(values.shape), []
     for axis, size in layout.blocks:
@@ -100,7 +99,9 @@ SCHEMES = [("int8", -128, 127), ("uint8", 0, 255), ("int16", -32768, 32767), ("i
 
 
 def quantize_one_by_one(values: np.ndarray[Any, Any], scale: np.ndarray[Any, Any], low: int, high: int) -> list[int]:
-    steps = (round(float(v) / float(s)) for v, s in zip(values.flat, np.broadcast_to(scale, values.shape).flat, strict=True))
+    steps = (
+        round(float(v) / float(s)) for v, s in zip(values.flat, np.broadcast_to(scale, values.shape).flat, strict=True)
+    )
     return [min(max(step, low), high) for step in steps]
 
 

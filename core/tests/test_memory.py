@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tenonrt.plan.memory import ALIGNMENT, Lifetime, lower_bound, plan_memory
 
 
@@ -47,7 +46,8 @@ def test_random_networks_take_at_most_three_tenths_more_than_the_bound() -> None
     for _ in range(60):
         count = int(rng.integers(20, 200))
         lives = [
-            Lifetime(int(rng.integers(1, 40)) * 4096, i, min(count, i + 1 + int(rng.geometric(0.5)))) for i in range(count)
+            Lifetime(int(rng.integers(1, 40)) * 4096, i, min(count, i + 1 + int(rng.geometric(0.5))))
+            for i in range(count)
         ]
         layout = plan_memory(lives)
         assert layout.lower_bound <= layout.nbytes <= 1.3 * layout.lower_bound

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tenonrt.dims import symbol
 from tenonrt.plan.placement import place, root_of
 from tenonrt.plan.program import UNPLACED, KernelStep, Program, ProgramTensor

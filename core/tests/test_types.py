@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tenonrt.contracts import LINEAR, NCHW16C, NHWC, Format, Quant, Range, TensorInfo, TensorType, numpy_dtype, symbol
 from tenonrt.types import EXTENDED_TYPES, NUMPY_TYPES, dtype_name, is_float
 
@@ -60,7 +59,9 @@ def test_text(type: TensorType, text: str) -> None:
 
 
 def test_types_survive_msgpack() -> None:
-    type = TensorType((symbol("n", 1, 8) * 2 + 1, 3), "bfloat16", Format((1, 0), ((0, 4),), "int8", Quant(0, 2, "int8")))
+    type = TensorType(
+        (symbol("n", 1, 8) * 2 + 1, 3), "bfloat16", Format((1, 0), ((0, 4),), "int8", Quant(0, 2, "int8"))
+    )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(type), type=TensorType) == type
 
 

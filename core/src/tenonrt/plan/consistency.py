@@ -15,6 +15,9 @@ from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, Pro
 from tenonrt.problem import Code
 from tenonrt.types import Array, Format, TensorType, dtype_name, numpy_dtype
 
+# No machine that runs these plans has as much memory; a larger number is not a workspace.
+_MAX_WORKSPACE = 1 << 38
+
 Refuse = Callable[[str], PlanCorruptError]
 
 
@@ -122,7 +125,7 @@ def _check_arena(program: Program, refuse: Refuse) -> None:
         if tensor.offset == UNPLACED:
             continue
         nbytes = bounds(tensor.type.nbytes)[1]
-        fits = nbytes is not None and 0 <= tensor.offset and tensor.offset + nbytes <= program.arena
+        fits = nbytes is not None and tensor.offset >= 0 and tensor.offset + nbytes <= program.arena
         if nbytes is None or not fits or tensor.offset % ALIGNMENT:
             raise refuse(f"tensor {number} at byte {tensor.offset} lies outside the arena of {program.arena} bytes")
         total += -(-nbytes // ALIGNMENT) * ALIGNMENT
@@ -150,9 +153,7 @@ def _check_control_step(step: ControlStep, refuse: Refuse) -> None:
         raise refuse(f"step {step.name!r} captures {step.captured} of {len(step.inputs)} inputs")
 
 
-def _check_kernel_step(
-    program: Program, step: KernelStep, codes: Sequence[Code], weights: int, refuse: Refuse
-) -> None:
+def _check_kernel_step(program: Program, step: KernelStep, codes: Sequence[Code], weights: int, refuse: Refuse) -> None:
     """The tensors a step is given are those that its code was compiled for."""
     if not 0 <= step.code < len(codes) or not all(0 <= w < weights for w in step.packed):
         raise refuse(f"step {step.name!r} uses code {step.code} of {len(codes)} and weights {step.packed} of {weights}")
@@ -178,7 +179,9 @@ def check_code(path: Path, number: int, code: Code) -> None:
     """A problem's numbers point at its own tensors, and a tactic has a format for each operand."""
 
     def refuse(what: str) -> PlanCorruptError:
-        return PlanCorruptError(f"{path}: section 'code' is not consistent: code {number}: {what}; build the plan again")
+        return PlanCorruptError(
+            f"{path}: section 'code' is not consistent: code {number}: {what}; build the plan again"
+        )
 
     problem, tactic = code.problem, code.tactic
     for index, type in enumerate(problem.types):
@@ -189,11 +192,16 @@ def check_code(path: Path, number: int, code: Code) -> None:
         raise refuse("its layers do not write its tensors in order")
     if any(not UNPLACED <= i < count for layer in problem.layers for i in layer.inputs):
         raise refuse("a layer reads what is no tensor")
+    if not all(isinstance(layer.attrs, dict) for layer in problem.layers):
+        raise refuse("a layer's attributes are no map")
     for formats, numbers in ((tactic.inputs, problem.activations), (tactic.outputs, problem.outputs)):
         if formats and len(formats) != len(numbers):
             raise refuse(f"its tactic has {len(formats)} formats for {len(numbers)} operands")
         if any(not _format_fits(f, problem.types[i].rank) for f, i in zip(formats, numbers, strict=False)):
             raise refuse("its tactic has a format of another rank")
+    least, most = bounds(tactic.workspace)
+    if least is None or least < 0 or (most is not None and most > _MAX_WORKSPACE):
+        raise refuse(f"its tactic wants a workspace of {tactic.workspace} bytes")
     for o, i in tactic.inplace:
         if not (0 <= o < len(problem.outputs) and 0 <= i < len(problem.activations)):
             raise refuse(f"its tactic shares output {o} with input {i}")

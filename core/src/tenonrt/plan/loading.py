@@ -39,7 +39,9 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
         _check_header(path, header, program)
         _check_kernels(path, program, codes, registry)
     except (GraphError, RecursionError) as error:
-        raise PlanCorruptError(f"{path}: section 'program' or 'code' cannot be used: {error}; build it again") from error
+        raise PlanCorruptError(
+            f"{path}: section 'program' or 'code' cannot be used: {error}; build it again"
+        ) from error
     except PluginError as error:
         raise PlanPluginError(f"{path} cannot be used with the installed plugins: {error}") from error
     return Plan(header, program, codes, weights, section.choice, section.report)
@@ -116,6 +118,8 @@ def _restore_program(program: Program, registry: Registry) -> Program:
 def _restore_step(step: Step, registry: Registry) -> Step:
     if not isinstance(step, ControlStep):
         return step
+    if not isinstance(step.attrs, dict):
+        raise GraphError(f"step {step.name!r} has {step.attrs!r} for attributes")
     attrs = make_attrs(registry.layer_type(step.kind), step.kind, step.name, step.attrs)
     graphs = tuple(_restore_program(graph, registry) for graph in step.graphs)
     return msgspec.structs.replace(step, attrs=attrs, graphs=graphs)
