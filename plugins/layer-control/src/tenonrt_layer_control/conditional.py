@@ -15,6 +15,7 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     maximum,
+    required,
     unknown,
 )
 
@@ -72,5 +73,5 @@ class IfLayer(LayerType):
         assert arrays[0] is not None
         return run.graph(0 if truth(arrays[0]) else 1, [])
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        return [rng.integers(0, 2, types[0].concrete({})).astype(np.bool_)]
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
+        return [rng.integers(0, 2, required(types, 1)[0].concrete({})).astype(np.bool_)]

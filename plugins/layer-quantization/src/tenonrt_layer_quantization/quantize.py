@@ -16,6 +16,8 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     is_float,
+    optional,
+    required,
 )
 
 from tenonrt_layer_quantization.granularity import QUANTIZED, check_scale, check_zero_point, parameter_shape, spread
@@ -42,9 +44,7 @@ class QuantizeLayer(LayerType):
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: QuantizeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        real, scale, zero_point = (*inputs, None)[:3]
-        if real is None or scale is None:
-            raise ValueError("Quantize needs its input and its scale")
+        (real, scale), zero_point = required(inputs, 2), optional(inputs, 2)
         if attrs.dtype not in QUANTIZED:
             raise ValueError(f"cannot quantize to {attrs.dtype!r}; expected one of {', '.join(sorted(QUANTIZED))}")
         if real.dtype != "int32" and (not is_float(real.dtype) or real.dtype in QUANTIZED):
@@ -54,9 +54,7 @@ class QuantizeLayer(LayerType):
         return [real.like(dtype=attrs.dtype)]
 
     def reference(self, attrs: QuantizeAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        real, scale, zero_point = (*arrays, None)[:3]
-        assert real is not None
-        assert scale is not None
+        (real, scale), zero_point = required(arrays, 2), optional(arrays, 2)
         kind = wide(real, scale)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             scaled = real.astype(kind) / spread(scale, real.shape, attrs.axis, attrs.block).astype(kind)
@@ -66,11 +64,14 @@ class QuantizeLayer(LayerType):
             scaled = scaled + spread(zero_point, real.shape, attrs.axis, attrs.block).astype(kind)
         return [round_to(scaled, attrs.dtype, attrs.saturate)]
 
-    def sample(self, attrs: QuantizeAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: QuantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Inputs lie well between two roundings, so that float32 and float64 quotients agree; some saturate."""
-        real, scale = types[0], rng.uniform(0.25, 2.0, types[1].concrete({})).astype(types[1].numpy)
-        has_offset = len(types) > 2 and not is_float(attrs.dtype)
-        zero_point = rng.integers(0, 2 if has_offset else 1, types[-1].concrete({}))
+        (real, factor), offsets = required(types, 2), optional(types, 2)
+        scale = rng.uniform(0.25, 2.0, factor.concrete({})).astype(factor.numpy)
+        has_offset = offsets is not None and not is_float(attrs.dtype)
+        zero_point = rng.integers(0, 2 if has_offset else 1, factor.concrete({}))
         shape, (lower, upper) = real.concrete({}), limits(attrs.dtype)
         steps = rng.integers(max(int(lower), -300) - 1, min(int(upper), 300) + 2, shape) + rng.uniform(-0.3, 0.3, shape)
         if is_float(attrs.dtype):
@@ -78,7 +79,8 @@ class QuantizeLayer(LayerType):
         offset = spread(zero_point, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = (steps - offset) * spread(scale, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = np.trunc(inputs) if real.dtype == "int32" else inputs
-        return [inputs.astype(real.numpy), scale, *(zero_point.astype(t.numpy) for t in types[2:])]
+        zeros = None if offsets is None else zero_point.astype(offsets.numpy)
+        return [inputs.astype(real.numpy), scale, zeros][: len(types)]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

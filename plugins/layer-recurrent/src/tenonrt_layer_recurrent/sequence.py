@@ -15,9 +15,11 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    differ,
     draw,
     is_float,
     numpy_dtype,
+    required,
 )
 
 from tenonrt_layer_recurrent.activations import Activation, resolve
@@ -68,9 +70,7 @@ class RecurrentLayer(LayerType):
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         given = [*inputs, *(None,) * (len(self.inputs) - len(inputs))]
-        if given[0] is None or given[1] is None or given[2] is None:
-            raise ValueError("input, weights and recurrence are all needed")
-        sequence = given[0]
+        sequence = required(inputs, 3)[0]
         if sequence.rank != 3 or not is_float(sequence.dtype):
             raise ValueError(f"the input is {sequence.type}, expected floats with axes for time, batch and features")
         self._activations(attrs)
@@ -109,12 +109,14 @@ class RecurrentLayer(LayerType):
             every, lasts = every.transpose(2, 0, 1, 3), [last.swapaxes(0, 1) for last in lasts]
         return [np.ascontiguousarray(y).astype(operands.dtype, copy=False) for y in (every, *lasts)]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Weights are scaled so that activations do not saturate; lengths are from 1 to the number of steps."""
-        steps = types[0].concrete({})[attrs.layout]
-        arrays = []
+        steps = required(types, 1)[0].concrete({})[attrs.layout]
+        arrays: list[Array | None] = []
         for index, kind in enumerate(types):
-            if kind.dtype == "int32":
+            if kind is None:
+                arrays.append(None)
+            elif index == 4:  # sequence_lengths
                 arrays.append(rng.integers(min(steps, 1), steps + 1, kind.concrete({})).astype(np.int32))
             else:
                 values = draw(kind, rng)
@@ -137,10 +139,8 @@ def _check(name: str, info: TensorInfo | None, shape: tuple[Dimension, ...], dty
         return
     wanted = "int32" if name == "sequence_lengths" else dtype
     expected = TensorType(shape, wanted)
-    differs = info.rank != len(shape) or info.dtype != wanted
-    if differs or any(
-        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(info.shape, shape, strict=True)
-    ):
+    alike = info.rank == len(shape) and info.dtype == wanted
+    if not alike or any(differ(a, b) for a, b in zip(info.shape, shape, strict=True)):
         raise ValueError(f"{name} is {info.type}, expected {expected}")
 
 

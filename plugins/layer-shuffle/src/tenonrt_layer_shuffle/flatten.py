@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType, product
+from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType, product, required
 
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 

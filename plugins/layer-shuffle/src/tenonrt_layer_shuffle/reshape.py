@@ -16,12 +16,13 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    known_values,
     product,
+    required,
     unknown,
+    vector_length,
 )
 
-from tenonrt_layer_shuffle.host_shape import length, values
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.quotient import exact_quotient
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
@@ -41,7 +42,7 @@ class ReshapeLayer(SameBytes):
 
     def infer(self, attrs: ReshapeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         x, shape = required(inputs, 2)
-        rank, wanted = length(shape, "the shape"), values(shape)
+        rank, wanted = vector_length(shape, "the shape"), known_values(shape)
         if wanted is None:
             return [x.like([unknown() for _ in range(rank)])]
         return [x.like(resolved(x.shape, wanted, zero_copies=attrs.zero_copies))]
@@ -52,8 +53,10 @@ class ReshapeLayer(SameBytes):
         target = resolved(x.shape, wanted, zero_copies=attrs.zero_copies)
         return [x.reshape(cast("tuple[int, ...]", target))]
 
-    def sample(self, attrs: ReshapeAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        x, shape = types
+    def sample(
+        self, attrs: ReshapeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, shape = required(types, 2)
         rank = shape.concrete({})[0]
         wanted = [1] * max(rank - 1, 0) + [-1] * min(rank, 1)
         return [draw(x, rng), np.array(wanted, shape.numpy)]
