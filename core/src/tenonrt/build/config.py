@@ -17,11 +17,11 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 class BuilderConfig:
     """Options of a build.
 
-    precision: what kernels may compute in besides float32. max_batch: replaces a symbolic first dimension of every input
-    by the batch symbol with range 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any.
-    optimization_level: 0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide.
+    precision: what kernels may compute in besides float32. max_batch: bounds the symbolic first dimension of every
+    input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level: 0 picks
+    without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes inputs' sizes.
     trial_seconds: allowed for a candidate's first run. replay: take this selection and time nothing.
-    allow_inexact: permit algorithms of reduced accuracy. verify: compare the engine with one of exact tactics only.
+    allow_inexact: permit algorithms of reduced accuracy.
     """
 
     device: str = "cpu"
@@ -36,7 +36,6 @@ class BuilderConfig:
     trial_seconds: float = 30.0
     replay: Choice | None = None
     allow_inexact: bool = True
-    tolerance: float = 1e-3
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: Progress | None = None
 

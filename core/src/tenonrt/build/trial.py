@@ -1,4 +1,4 @@
-"""Binding a tactic to drawn arrays, and judging its first run: canaries, untouched inputs, two inputs, the reference."""
+"""Binding a tactic to drawn arrays and judging its first run: canaries, untouched inputs, two samples, the answer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,6 @@ class Sample:
         static = concretize(problem, trial_values(problem, size))
         inputs = draw_inputs(static, layer_types, seed)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs))
-
 
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
         """The sample a tactic really computes: inputs rounded to what its formats can store, and their answer.

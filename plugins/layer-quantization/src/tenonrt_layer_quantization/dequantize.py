@@ -69,7 +69,7 @@ class DequantizeLayer(LayerType):
         if zero_point is not None:
             values = values - spread(zero_point, stored.shape, attrs.axis, attrs.block).astype(exact)
         real = values.astype(kind) * spread(scale, stored.shape, attrs.axis, attrs.block).astype(kind)
-        return [real.astype(numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
+        return [np.asarray(real, numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
 
     def sample(
         self, attrs: DequantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
@@ -77,7 +77,7 @@ class DequantizeLayer(LayerType):
         stored, scale = required(types, 2)
         reach = 2 if "int2" in stored.dtype else 8
         lower = 0 if stored.dtype.startswith("u") else -reach
-        integers = rng.integers(lower, lower + 2 * reach, stored.concrete({})).astype(stored.numpy)
+        integers = np.asarray(rng.integers(lower, lower + 2 * reach, stored.concrete({}))).astype(stored.numpy)
         values = draw(stored, rng) if is_float(stored.dtype) else integers
         scales = rng.uniform(0.25, 2.0, scale.concrete({})).astype(scale.numpy)
         if (offset := optional(types, 2)) is None:

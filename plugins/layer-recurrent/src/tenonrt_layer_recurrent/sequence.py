@@ -134,6 +134,14 @@ class RecurrentLayer(LayerType):
         return outputs[0].type.size * (2 * self.gates) * self.reduction(attrs, inputs)
 
 
+def _draw(operand: TensorType, steps: int, is_weights: bool, rng: np.random.Generator) -> Array:
+    if operand.dtype == "int32":
+        return rng.integers(min(steps, 1), steps + 1, operand.concrete({})).astype(np.int32)
+    values = draw(operand, rng)
+    scale = max(operand.concrete({})[-1], 1) ** -0.5 if is_weights else 1.0
+    return np.asarray(values * values.dtype.type(scale), values.dtype)
+
+
 def _check(name: str, info: TensorInfo | None, shape: tuple[Dimension, ...], dtype: str) -> None:
     if info is None:
         return
