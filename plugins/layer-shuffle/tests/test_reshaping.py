@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
-from tenonrt.contracts import TensorInfo, TensorType, View, symbol, symbols
+from tenonrt.contracts import TensorInfo, TensorType, View, symbol
+from tenonrt.dims import symbols
 from tenonrt_layer_shuffle.flatten import FlattenAttributes, FlattenLayer
 from tenonrt_layer_shuffle.quotient import exact_quotient
 from tenonrt_layer_shuffle.reshape import ReshapeAttributes, ReshapeLayer
@@ -154,7 +155,7 @@ def test_squeeze_with_symbols():
 def test_unsqueeze_refuses_axes_given_twice_or_out_of_range():
     with pytest.raises(ValueError, match="twice"):
         UnsqueezeLayer().infer(UnsqueezeAttributes((0, -3)), [info(3)])
-    with pytest.raises(ValueError, match=r"outside -2\.\.1"):
+    with pytest.raises(ValueError, match=r"expected one of the 2 axes"):
         UnsqueezeLayer().infer(UnsqueezeAttributes((2,)), [info(3)])
 
 
@@ -169,7 +170,7 @@ def test_flatten_with_symbols():
     layer = FlattenLayer()
     assert layer.infer(FlattenAttributes(), [info(N, 3, M)])[0].shape == (N, 3 * M)
     assert layer.infer(FlattenAttributes(2), [info(N, 3, M)])[0].shape == (3 * N, M)
-    with pytest.raises(ValueError, match=r"axis 2 is outside -1\.\.1"):
+    with pytest.raises(ValueError, match="axis is 2, expected -1 to 1"):
         layer.infer(FlattenAttributes(2), [info(4)])
 
 

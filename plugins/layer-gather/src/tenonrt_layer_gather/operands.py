@@ -32,4 +32,4 @@ def _integers(indices: Array) -> Array:
 def draw_indices(indices: TensorType, size: int, rng: np.random.Generator) -> Array:
     """Random valid indices into an axis of this size, negative ones included where the type has them."""
     lower = -size if indices.dtype.startswith("int") else 0
-    return rng.integers(lower, max(size, 1), indices.concrete({})).astype(indices.numpy)
+    return np.asarray(rng.integers(lower, max(size, 1), indices.concrete({})), indices.numpy)

@@ -48,7 +48,7 @@ class BatchNormalizationLayer(LayerType):
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         source, *parameters = required(arrays, 5)
         x = widened(source)
-        scale, bias, mean, variance = (by_channel(p, x.ndim) for p in parameters)
+        scale, bias, mean, variance = required([by_channel(p, x.ndim) for p in parameters], 4)
         with np.errstate(all="ignore"):  # a variance of 0 with epsilon 0 is an infinity or NaN
             deviation = np.sqrt(variance.astype(x.dtype) + x.dtype.type(attrs.epsilon))
             result = affine((x - mean.astype(x.dtype)) / deviation, scale, bias)

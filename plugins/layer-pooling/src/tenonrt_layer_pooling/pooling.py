@@ -139,7 +139,7 @@ def _check(attrs: PoolingAttributes, source: TensorInfo) -> None:
     if not 3 <= source.rank <= 2 + MAX_SPATIAL_AXES:
         raise ValueError(f"input is {source.type}, expected [N, C] and 1 to {MAX_SPATIAL_AXES} spatial axes")
     if len(attrs.window) != source.rank - 2:
-        raise ValueError(f"window is {attrs.window}, expected one size for each spatial axis of {source.type}")
+        raise ValueError(f"window is {attrs.window}, expected a size for each spatial axis of {source.type}")
     for number, axis in enumerate(_axes(attrs), start=2):
         if max(axis.pre, axis.post) >= axis.extent:
             raise ValueError(

@@ -54,7 +54,7 @@ def maximum_with_indices(source: Array, axes: Sequence[WindowAxis], column_major
     order = np.arange(prod(spatial), dtype=np.int64).reshape(spatial, order="F" if column_major else "C")
     images = np.arange(prod(source.shape[:2]), dtype=np.int64).reshape(*source.shape[:2], *[1] * len(spatial))
     places = images * prod(spatial) + order
-    for number, axis in enumerate(axes, start=2):
+    for number, axis in reversed(list(enumerate(axes, start=2))):  # the last axis first: rows decide before columns
         values = taps(axis, source, number, lowest(source.dtype))
         candidates = taps(axis, places, number, -1)
         source, places = values[0].copy(), candidates[0].copy()

@@ -79,14 +79,9 @@ class DequantizeLayer(LayerType):
         lower = 0 if stored.dtype.startswith("u") else -reach
         integers = np.asarray(rng.integers(lower, lower + 2 * reach, stored.concrete({}))).astype(stored.numpy)
         values = draw(stored, rng) if is_float(stored.dtype) else integers
-        scales = rng.uniform(0.25, 2.0, scale.concrete({})).astype(scale.numpy)
-        if (offset := optional(types, 2)) is None:
-            return [values, scales, None][: len(types)]
-        return [
-            values,
-            scales,
-            rng.integers(0, 1 if is_float(offset.dtype) else 2, offset.concrete({})).astype(offset.numpy),
-        ]
+        scales = np.asarray(rng.uniform(0.25, 2.0, scale.concrete({})), scale.numpy)
+        zero_points = np.asarray(rng.integers(0, 1 if is_float(stored.dtype) else 2, scales.shape))
+        return [values, scales, *(None if t is None else zero_points.astype(t.numpy) for t in types[2:])]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

@@ -69,9 +69,9 @@ class QuantizeLayer(LayerType):
     ) -> list[Array | None]:
         """Inputs lie well between two roundings, so that float32 and float64 quotients agree; some saturate."""
         (real, factor), offsets = required(types, 2), optional(types, 2)
-        scale = rng.uniform(0.25, 2.0, factor.concrete({})).astype(factor.numpy)
+        scale = np.asarray(rng.uniform(0.25, 2.0, factor.concrete({})), factor.numpy)
         has_offset = offsets is not None and not is_float(attrs.dtype)
-        zero_point = rng.integers(0, 2 if has_offset else 1, factor.concrete({}))
+        zero_point = np.asarray(rng.integers(0, 2 if has_offset else 1, scale.shape))
         shape, (lower, upper) = real.concrete({}), limits(attrs.dtype)
         steps = rng.integers(max(int(lower), -300) - 1, min(int(upper), 300) + 2, shape) + rng.uniform(-0.3, 0.3, shape)
         if is_float(attrs.dtype):
@@ -80,7 +80,7 @@ class QuantizeLayer(LayerType):
         inputs = (steps - offset) * spread(scale, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = np.trunc(inputs) if real.dtype == "int32" else inputs
         zeros = None if offsets is None else zero_point.astype(offsets.numpy)
-        return [inputs.astype(real.numpy), scale, zeros][: len(types)]
+        return [np.asarray(inputs, real.numpy), scale, zeros][: len(types)]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

@@ -151,16 +151,14 @@ def _integers(values: Array | None) -> list[Dimension]:
 def _spans(starts: list[Dimension], ends: list[Dimension], axes: Values, steps: Values, rank: int) -> Spans:
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    plain = [a for a in axes if isinstance(a, int) and -rank <= a < rank]
-    if len(plain) != len(axes) or len({a % rank for a in plain}) != len(axes):
-        raise ValueError(f"axes {[str(a) for a in axes]} must be distinct and within -{rank}..{rank - 1}")
+    chosen = normalize_axes(_concrete(*axes), rank)
     if 0 in steps:
         raise ValueError(f"steps must not be zero, found {[str(s) for s in steps]}")
-    return {a % rank: span for a, *span in zip(plain, starts, ends, steps, strict=True)}  # type: ignore[misc]
+    return {axis: span for axis, *span in zip(chosen, starts, ends, steps, strict=True)}  # type: ignore[misc]
 
 
 def _concrete(*values: Dimension) -> list[int]:
     symbolic = [str(v) for v in values if isinstance(v, Dim)]
     if symbolic:
-        raise ValueError(f"a slice of known values cannot have the symbolic bounds {symbolic}")
+        raise ValueError(f"found the symbolic dimensions {symbolic}, expected integers")
     return [v for v in values if isinstance(v, int)]
