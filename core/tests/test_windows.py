@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tenonrt.contracts import TensorType, WindowAxis, per_axis, share_padding, symbol, window_axes
+from tenonrt.contracts import PaddingMode, TensorType, WindowAxis, per_axis, share_padding, symbol, window_axes
 
 
 @st.composite
 def windows(draw: st.DrawFn) -> WindowAxis:
-    mode = draw(st.sampled_from(["explicit", "same_upper", "same_lower", "valid"]))
+    mode: PaddingMode = draw(st.sampled_from(get_args(PaddingMode)))
     window, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     reach = (window - 1) * dilation
     pads = st.integers(0, reach) if mode == "explicit" else st.just(0)  # ONNX wants less padding than the window spans
@@ -59,14 +61,15 @@ def test_window_axes() -> None:
     assert window_axes((3, 2), (2, 1)) == [WindowAxis(3, 2), WindowAxis(2)]
     assert window_axes((3,), pre_padding=(1,), post_padding=(2,), ceil=True) == [WindowAxis(3, 1, 1, 1, 2, ceil=True)]
     assert window_axes((3,), pre_padding=(1,), mode="valid") == [WindowAxis(3, mode="valid")]
-    for wrong, why in (
+    refusals: tuple[tuple[dict[str, Any], str], ...] = (
         ({"stride": (1, 1)}, r"stride is \(1, 1\), expected one value for each of the 1 spatial axes"),
         ({"dilation": (0,)}, r"dilation is \(0,\), expected values of at least 1"),
         ({"pre_padding": (-1,)}, r"pre_padding is \(-1,\), expected values of at least 0"),
         ({"mode": "same"}, "padding_mode is 'same', expected one of"),
-    ):
+    )
+    for wrong, why in refusals:
         with pytest.raises(ValueError, match=why):
-            window_axes((3,), **wrong)  # type: ignore[arg-type]
+            window_axes((3,), **wrong)
     with pytest.raises(ValueError, match="window is"):
         window_axes((0,))
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
-from tenonrt.layout import from_storage, to_storage
+from tenonrt.layout import from_storage, load, logical_shape, store, to_storage
 from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.shapes import (
     FLOATS,
@@ -553,7 +553,7 @@ __all__ = [
     "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
     "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "View", "Weights", "WindowAxis",
     "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "from_storage", "is_float",
-    "known_values", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis",
-    "product", "required", "same", "share_padding", "surely_less", "symbol", "to_storage", "unknown",
-    "vector_length", "window_axes", "working_dtype",
+    "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis",
+    "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding", "store", "surely_less",
+    "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Layouts against an element-by-element transcription of what a format means, and reformats against quantization."""
+"""Reformats against an element-by-element transcription of what a format means, and against quantization."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tenonrt.contracts import (
     Weights,
     symbol,
 )
-from tenonrt_kernel_numpy.layout import from_logical, logical_shape, to_logical
 from tenonrt_kernel_numpy.reformat import ReformatKernel
 
 
@@ -58,18 +57,6 @@ def stored(values: np.ndarray, layout: Format) -> np.ndarray:
     for index in product(*map(range, values.shape)):
         physical[place(index, layout)] = values[index]
     return physical
-
-
-@given(layouts())
-def test_layouts_are_what_the_format_says(given_layout: tuple[tuple[int, ...], Format]) -> None:
-    shape, layout = given_layout
-    values = np.arange(1, prod(shape) + 1, dtype=np.float32).reshape(shape)
-    expected = stored(values, layout)
-    physical = np.full(expected.shape, np.nan, np.float32)
-    from_logical(values, layout, physical)
-    assert np.array_equal(physical, expected)
-    assert np.array_equal(to_logical(expected, layout, shape), values)
-    assert logical_shape(expected.shape, layout, shape) == shape
 
 
 def problem(shape: tuple[Any, ...], source: Format, target: Format, dtype: str = "float32") -> Problem:

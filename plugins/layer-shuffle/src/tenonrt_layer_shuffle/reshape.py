@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -23,7 +24,6 @@ from tenonrt.contracts import (
     vector_length,
 )
 
-from tenonrt_layer_shuffle.quotient import exact_quotient
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 
@@ -88,7 +88,7 @@ def resolved(shape: Shape, wanted: Sequence[Dimension], *, zero_copies: bool) ->
         if 0 in known:
             raise ValueError(f"the -1 in the shape {_text(wanted)} is undetermined: another axis is empty")
         try:
-            rest = exact_quotient(shape, known)
+            rest = _quotient(shape, known)
         except ValueError as error:
             raise ValueError(f"an input of shape {_text(shape)} does not fit {_text(wanted)}: {error}") from error
         return tuple(rest if d == -1 else d for d in result)
@@ -96,6 +96,18 @@ def resolved(shape: Shape, wanted: Sequence[Dimension], *, zero_copies: bool) ->
     if isinstance(given, int) and isinstance(held, int) and given != held:
         raise ValueError(f"an input of shape {_text(shape)} has {given} elements, the shape {_text(wanted)} {held}")
     return tuple(result)
+
+
+def _quotient(shape: Sequence[Dimension], known: Sequence[Dimension]) -> Dimension:
+    """product(shape) / product(known), which must be whole; `ValueError` when integers do not divide.
+
+    Common factors cancel first: where the rest does not divide as polynomials, the quotient stays a simpler division.
+    """
+    above, below = Counter(shape), Counter(known)
+    dividend, divisor = product((above - below).elements()), product((below - above).elements())
+    if isinstance(dividend, int) and isinstance(divisor, int) and (divisor == 0 or dividend % divisor):
+        raise ValueError(f"{product(shape)} elements cannot be divided by {product(known)}")
+    return dividend // divisor
 
 
 def _copied(shape: Shape, wanted: Sequence[Dimension], axis: int) -> Dimension:
