@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_extremes_have_the_value_of_the_larger_and_the_smaller(
 
 @pytest.mark.parametrize("wrong", [0.5, 2.0, np.float32(2), "2", None])
 def test_only_integers_combine_with_dimensions(wrong: Any) -> None:
-    operations = [
+    operations: list[Callable[[Any, Any], Any]] = [
         lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: a * b,

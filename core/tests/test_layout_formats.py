@@ -47,7 +47,8 @@ def place(index: tuple[int, ...], layout: Format) -> tuple[int, ...]:
 
 
 def physical(values: Array, layout: Format) -> Array:
-    stored = np.zeros(TensorType(values.shape, format=layout).physical_shape, values.dtype)
+    shape = TensorType(TensorType(values.shape, format=layout).physical_shape).concrete({})
+    stored = np.zeros(shape, values.dtype)
     for index in product(*map(range, values.shape)):
         stored[place(index, layout)] = values[index]
     return stored

@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from tenonrt.dims import evaluate
 from tenonrt.types import Array, Format, TensorType, numpy_dtype
 
 
@@ -37,7 +38,8 @@ def load(stored: Array, format: Format, shape: Sequence[int]) -> Array:
 def to_storage(values: Array, type: TensorType, scale: Array | None = None) -> Array:
     """Physical array of a tensor: quantized or cast, blocked axes padded with zeros, axes in the format's order."""
     quantized = _quantize(values, type, scale)
-    physical = np.empty(type.reshape(values.shape).physical_shape, type.numpy)
+    shape = type.reshape(values.shape).physical_shape
+    physical = np.empty([evaluate(d, {}) for d in shape], type.numpy)
     store(quantized, type.format, physical)
     return physical
 
