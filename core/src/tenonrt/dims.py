@@ -121,7 +121,7 @@ UNKNOWN = "?"
 def unknown(upper: Dimension | None = None, lower: int = 0) -> Dimension:
     """A dimension that is known only after a layer ran; the graph gives each occurrence a name of its own."""
     limit = bounds(upper)[1] if upper is not None else None
-    return _atom(Symbol(UNKNOWN, lower, limit))
+    return symbol(UNKNOWN, lower, limit)
 
 
 def maximum(left: Dimension, right: Dimension) -> Dimension:
@@ -220,9 +220,7 @@ def _divide(left: Dimension, right: Dimension) -> Dimension:
     if isinstance(right, Dim):
         quotient = _exact_quotient(left, right)
         return _atom(Apply("//", left, right)) if quotient is None else quotient
-    right = _integer(right)
-    if right <= 0:
-        raise ZeroDivisionError(f"a dimension is divided by {right}")
+    _check_divisor(right)
     whole = [(m, c // right) for m, c in _terms(left) if c % right == 0]
     rest = _collect((m, c) for m, c in _terms(left) if c % right)
     quotient = rest // right if isinstance(rest, int) else _atom(Apply("//", rest, right))
@@ -257,32 +255,34 @@ def _term_quotient(left: Term, right: Term) -> Dimension | None:
 
 def _remainder(left: Dimension, right: Dimension) -> Dimension:
     if isinstance(left, int) and isinstance(right, int):
+        _check_divisor(right)
         return left % right
     if isinstance(right, Dim):
         divides = _exact_quotient(left, right) is not None
     else:
-        divides = _integer(right) > 0 and all(c % right == 0 for _, c in _terms(left))
+        _check_divisor(right)
+        divides = all(c % right == 0 for _, c in _terms(left))
     if divides:
         return 0
     return _atom(Apply("%", left, right))
 
 
+def _check_divisor(divisor: int) -> None:
+    """Bounds assume positive divisors; a symbolic one is checked when its value is known."""
+    if _integer(divisor) <= 0:
+        raise ZeroDivisionError(f"a dimension is divided by {divisor}")
+
+
 def _select(operator: Literal["max", "min"], left: Dimension, right: Dimension) -> Dimension:
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right) if operator == "max" else min(left, right)
-    if _surely_at_least(left, right):
+    low, high = bounds(left - right)
+    if low is not None and low >= 0:
         return left if operator == "max" else right
-    if _surely_at_least(right, left):
+    if high is not None and high <= 0:
         return right if operator == "max" else left
     first, second = sorted((left, right), key=repr)
     return _atom(Apply(operator, first, second))
-
-
-def _surely_at_least(left: Dimension, right: Dimension) -> bool:
-    try:
-        return left >= right
-    except UndecidedError:  # which of two equal bounds the symbols reach is not known either way round
-        return False
 
 
 def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
@@ -290,7 +290,7 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
         return values[atom.name] if atom.name in values else _atom(atom)
     left, right = substitute(atom.left, values), substitute(atom.right, values)
     if atom.operator == "//":
-        return left // right
+        return _divide(left, right)
     if atom.operator == "%":
         return _remainder(left, right)
     return _select(atom.operator, left, right)
@@ -340,7 +340,9 @@ def _quotient_bounds(left: tuple[Bound, Bound], right: tuple[Bound, Bound]) -> t
     low = left[0] // right[0] if left[0] < 0 else (0 if right[1] is None else left[0] // right[1])
     if left[1] is None:
         return low, None
-    return low, left[1] // (right[0] if left[1] >= 0 or right[1] is None else right[1])
+    if left[1] < 0:  # towards zero as the divisor grows, but never above -1
+        return low, -1 if right[1] is None else left[1] // right[1]
+    return low, left[1] // right[0]
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:

@@ -1,13 +1,15 @@
 """Logical values to storage and back: the meaning of a `Format`, in NumPy.
 
 A physical array has the format's axes in order, then one axis for each inner block. Seen with every block behind its
-own axis, it is the logical array with blocked axes split and padded: of two blocks of one axis the last one is inner.
+own axis, it is the logical array with blocked axes split and padded. Of two blocks of one axis, the first one listed
+holds the lowest digit of the coordinate: every further block splits what those before it left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -61,13 +63,27 @@ def logical_shape(physical: Sequence[int], format: Format, known: Sequence[objec
     return tuple(sizes[axis] for axis in range(len(known)))
 
 
+ALIGNMENT = 64
+
+
+def aligned(array: Array) -> Array:
+    """The array itself when its bytes start at a multiple of 64, else a copy whose bytes do."""
+    if array.ctypes.data % ALIGNMENT == 0 or array.dtype.hasobject or not array.size:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def _split(physical: Array, format: Format, rank: int) -> Array:
-    """A view in logical order, each axis followed by its blocks."""
+    """A view in logical order, each axis followed by its blocks, the one with the lowest digit last."""
     order = format.order or tuple(range(rank))
     axes: list[int] = []
     for axis in range(rank):
         axes.append(order.index(axis))
-        axes += [rank + i for i, (blocked, _) in enumerate(format.blocks) if blocked == axis]
+        axes += [rank + i for i, (blocked, _) in reversed(list(enumerate(format.blocks))) if blocked == axis]
     return physical.transpose(axes)
 
 
@@ -81,9 +97,11 @@ def _padded_shape(split: Array, format: Format, rank: int) -> tuple[int, ...]:
 def _quantize(values: Array, type: TensorType, scale: Array | None) -> Array:
     if type.format.quant is None or scale is None:
         return values
-    info = np.iinfo(type.numpy)
-    steps = np.rint(values.astype(np.float64) / _along(scale, type))
-    return np.clip(steps, info.min, info.max)
+    low, high = _limits(type.numpy)
+    steps = values.astype(np.float64) / _along(scale, type)
+    if "int" in type.numpy.name:
+        steps = np.rint(steps)
+    return np.clip(steps, low, high)
 
 
 def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
@@ -93,10 +111,25 @@ def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
     return (values.astype(np.float64) * _along(scale, type)).astype(dtype)
 
 
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The least and the greatest stored step."""
+    if dtype.kind in "iu":
+        plain = np.iinfo(dtype)
+        return plain.min, plain.max
+    import ml_dtypes
+
+    find: Any = ml_dtypes.iinfo if "int" in dtype.name else ml_dtypes.finfo
+    extended = find(dtype)
+    return float(extended.min), float(extended.max)
+
+
 def _along(scale: Array, type: TensorType) -> Array:
-    """The scale shaped to broadcast along the quantized axis."""
-    axis = type.format.quant.axis if type.format.quant else None
-    if axis is None:
-        return np.asarray(scale, np.float64)
-    shape: Sequence[int] = [-1 if i == axis else 1 for i in range(type.rank)]
-    return np.asarray(scale, np.float64).reshape(shape)
+    """The scale shaped to broadcast over the values: one, one an index of the axis, or one a block of the axis."""
+    quant, wide = type.format.quant, np.asarray(scale, np.float64)
+    if quant is None or quant.axis is None:
+        return wide
+    if wide.ndim != type.rank:
+        wide = wide.reshape([-1 if i == quant.axis else 1 for i in range(type.rank)])
+    if quant.block is None:
+        return wide
+    return np.repeat(wide, quant.block, axis=quant.axis).take(range(type.concrete({})[quant.axis]), axis=quant.axis)

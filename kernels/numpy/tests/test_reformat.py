@@ -42,13 +42,11 @@ def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], Format]:
 
 
 def place(index: tuple[int, ...], layout: Format) -> tuple[int, ...]:
-    """Where the element with this logical index is stored: the innermost block of an axis takes its lowest digit."""
+    """Where the element with this logical index is stored: each block takes the lowest digit left of its axis."""
     outer, inner = list(index), []
     for axis, size in layout.blocks:
-        below = prod(s for a, s in layout.blocks[len(inner) + 1 :] if a == axis)
-        inner.append(index[axis] // below % size)
-    for axis, size in layout.blocks:
-        outer[axis] //= size
+        outer[axis], digit = divmod(outer[axis], size)
+        inner.append(digit)
     return (*(outer[axis] for axis in layout.order or range(len(index))), *inner)
 
 

@@ -94,7 +94,9 @@ def _load(console: Console, plan: Path) -> tenonrt.Engine:
     start = time.perf_counter()
     engine = tenonrt.Engine.load(plan, verify=True)
     needs = ", ".join(need.distribution for need in engine.header.requires)
-    console.print(f"   {kilobytes(plan.stat().st_size)}, loaded and verified in {milliseconds(time.perf_counter() - start)}")
+    console.print(
+        f"   {kilobytes(plan.stat().st_size)}, loaded and verified in {milliseconds(time.perf_counter() - start)}"
+    )
     console.print(f"   it needs {needs}", style="dim")
     return engine
 
@@ -138,9 +140,7 @@ def _memory(console: Console, engine: tenonrt.Engine) -> None:
     )
 
 
-def _explain(
-    console: Console, engine: tenonrt.Engine, context: tenonrt.ExecutionContext, images: Array
-) -> None:
+def _explain(console: Console, engine: tenonrt.Engine, context: tenonrt.ExecutionContext, images: Array) -> None:
     _say(console, 6, f"Where the time goes at batch {MAX_BATCH}, step by step")
     spent = _profile(context, images[:MAX_BATCH])
     chosen = {step.name: step for step in engine.report.steps}

@@ -23,7 +23,7 @@ def nbytes(value: int | None) -> str:
     if value is None:
         return "depends on the shapes"
     size, unit = float(value), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):  # noqa: B007 - the last one reached is meant
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             break
         size /= 1024
