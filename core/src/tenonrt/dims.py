@@ -1,13 +1,16 @@
 """Symbolic dimensions: integers, named symbols with a range, and the arithmetic that shape inference needs.
 
 A dimension is a plain ``int`` or a `Dim`. A `Dim` is kept as a polynomial in canonical form, so that two expressions
-that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Division, remainder, maximum and minimum
-that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that becomes constant turns into an ``int``.
+that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Polynomials divide exactly where they can.
+Division, remainder, maximum and minimum that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that
+becomes constant turns into an ``int``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from typing import Literal
 
 import msgspec
@@ -33,6 +36,7 @@ class Apply(msgspec.Struct, frozen=True, tag="apply"):
 
 Atom = Symbol | Apply
 Monomial = tuple[Atom, ...]
+Term = tuple[Monomial, int]
 
 
 class Dim(msgspec.Struct, frozen=True):
@@ -182,8 +186,15 @@ def bounds(dimension: Dimension) -> tuple[int | None, int | None]:
     return total
 
 
-def _terms(dimension: Dimension) -> tuple[tuple[Monomial, int], ...]:
-    return dimension.terms if isinstance(dimension, Dim) else (((), int(dimension)),)
+def _terms(dimension: Dimension) -> tuple[Term, ...]:
+    return dimension.terms if isinstance(dimension, Dim) else (((), _integer(dimension)),)
+
+
+def _integer(value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"dimensions are integers, and one is combined with {value!r}") from None
 
 
 def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
@@ -202,9 +213,13 @@ def _atom(atom: Atom) -> Dim:
 
 
 def _divide(left: Dimension, right: Dimension) -> Dimension:
-    """Floor division: the divisible terms leave, the rest stays an atom (floor((4n + m) / 4) = n + floor(m / 4))."""
+    """Floor division: exact where polynomials divide; else the divisible terms leave a quotient by an integer.
+
+    floor((4n + m) / 4) = n + floor(m / 4); the rest stays an atom.
+    """
     if isinstance(right, Dim):
-        return 1 if left == right else 0 if left == 0 else _atom(Apply("//", left, right))
+        quotient = _exact_quotient(left, right)
+        return _atom(Apply("//", left, right)) if quotient is None else quotient
     _check_divisor(right)
     whole = [(m, c // right) for m, c in _terms(left) if c % right == 0]
     rest = _collect((m, c) for m, c in _terms(left) if c % right)
@@ -212,19 +227,49 @@ def _divide(left: Dimension, right: Dimension) -> Dimension:
     return _collect(whole) + quotient
 
 
+def _exact_quotient(left: Dimension, right: Dim) -> Dimension | None:
+    """The polynomial that times ``right`` is ``left``, by long division; None when there is none."""
+    quotient: Dimension = 0
+    rest = left
+    divisor = _leading_term(right)
+    while rest != 0:
+        term = _term_quotient(_leading_term(rest), divisor)
+        if term is None:
+            return None
+        quotient = quotient + term
+        rest = rest - term * right
+    return quotient
+
+
+def _leading_term(dimension: Dimension) -> Term:
+    """The greatest term by degree, then by alphabet: an order that products keep, so that long division ends."""
+    return min(_terms(dimension), key=lambda term: (-len(term[0]), [repr(atom) for atom in term[0]]))
+
+
+def _term_quotient(left: Term, right: Term) -> Dimension | None:
+    above, below = Counter(left[0]), Counter(right[0])
+    if below - above or left[1] % right[1]:
+        return None
+    return _collect([(tuple((above - below).elements()), left[1] // right[1])])
+
+
 def _remainder(left: Dimension, right: Dimension) -> Dimension:
-    if isinstance(right, int):
+    if isinstance(left, int) and isinstance(right, int):
         _check_divisor(right)
-        if isinstance(left, int):
-            return left % right
-        if all(c % right == 0 for _, c in _terms(left)):
-            return 0
+        return left % right
+    if isinstance(right, Dim):
+        divides = _exact_quotient(left, right) is not None
+    else:
+        _check_divisor(right)
+        divides = all(c % right == 0 for _, c in _terms(left))
+    if divides:
+        return 0
     return _atom(Apply("%", left, right))
 
 
 def _check_divisor(divisor: int) -> None:
     """Bounds assume positive divisors; a symbolic one is checked when its value is known."""
-    if divisor <= 0:
+    if _integer(divisor) <= 0:
         raise ZeroDivisionError(f"a dimension is divided by {divisor}")
 
 
