@@ -1,0 +1,51 @@
+"""How to build: everything a caller may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tenonrt.contracts import Progress
+from tenonrt.plan.program import Choice
+from tenonrt.plugins.selection import PluginSet
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True)
+class BuilderConfig:
+    """Options of a build.
+
+    precision: what kernels may compute in besides float32. max_batch: replaces a symbolic first dimension of every input
+    by the batch symbol with range 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any.
+    optimization_level: 0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide.
+    trial_seconds: allowed for a candidate's first run. replay: take this selection and time nothing.
+    allow_inexact: permit algorithms of reduced accuracy. verify: compare the engine with one of exact tactics only.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    max_batch: int | None = None
+    workspace: int | None = None
+    optimization_level: int = 3
+    plugins: PluginSet | None = None
+    timing_cache: Path | str | None = None
+    threads: int = 1
+    tuning_seconds: float | None = None
+    trial_seconds: float = 30.0
+    replay: Choice | None = None
+    allow_inexact: bool = True
+    tolerance: float = 1e-3
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.optimization_level <= 5:
+            raise ValueError(f"optimization_level is {self.optimization_level}; it goes from 0 (no timing) to 5")
+        if self.max_batch is not None and self.max_batch < 1:
+            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be at least 1")
+        if self.workspace is not None and self.workspace < 0:
+            raise ValueError(f"workspace is {self.workspace} bytes; it must not be negative")

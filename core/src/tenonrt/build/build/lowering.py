@@ -1,0 +1,313 @@
+"""From the selected columns to a program: steps, reformats, views, packed weights, addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tenonrt.plan.placement import place
+from tenonrt.build.regions import PosedProblem
+from tenonrt.contracts import Kernel, Part
+from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor, Step
+from tenonrt.problem import Code, Problem, Tactic, Weights
+from tenonrt.types import LINEAR, Array, Format
+
+
+@dataclass(frozen=True)
+class SliceOf:
+    """Storage of a tensor as one part of the whole tensor of a view layer."""
+
+    layer: int  # the position of the view layer
+    index: int  # which of its parts
+
+
+@dataclass(frozen=True, eq=False)
+class KernelChoice:
+    """A region computed by a kernel's tactic. storages: per Problem.outputs, where they are written."""
+
+    posed: PosedProblem
+    kernel_id: str
+    kernel: Kernel
+    tactic: Tactic
+    specialise: bool
+    code: Code
+    reads: tuple[object, ...]
+    writes: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewChoice:
+    """A layer that moves nothing: parts as in `View`, per input or per output."""
+
+    layer: Layer
+    whole: str
+    parts: tuple[Part, ...] | None
+    writes: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ControlChoice:
+    """A layer that owns subgraphs, each lowered to a program."""
+
+    layer: Layer
+    programs: tuple[Program, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ReformatChoice:
+    """A tensor stored anew in another storage, by a kernel for the `Reformat` layer."""
+
+    tensor: Tensor
+    source: object
+    target: object
+    posed_problem: Problem
+    kernel_id: str
+    kernel: Kernel
+    tactic: Tactic
+    code: Code
+    symbols: tuple[str, ...]
+
+
+Choice = KernelChoice | ViewChoice | ControlChoice
+
+
+@dataclass
+class Constants:
+    """Codes and weights shared by a program and its sub-programs, each stored once."""
+
+    codes: list[Code] = field(default_factory=list)
+    weights: list[Array] = field(default_factory=list)
+    _code_index: dict[bytes, int] = field(default_factory=dict)
+    _weight_index: dict[tuple[int, str, tuple[int, ...], str], int] = field(default_factory=dict)
+
+    def add_code(self, code: Code) -> int:
+        key = msgspec.msgpack.encode(code)
+        if key not in self._code_index:
+            self._code_index[key] = len(self.codes)
+            self.codes.append(code)
+        return self._code_index[key]
+
+    def add_weight(self, array: Array) -> int:
+        """Arrays that share memory and shape are stored once."""
+        array = array if array.dtype.hasobject else np.ascontiguousarray(array).reshape(array.shape)
+        key = (array.__array_interface__["data"][0], str(array.dtype), array.shape, str(array.strides))
+        if key not in self._weight_index or array.size == 0:
+            self._weight_index[key] = len(self.weights)
+            self.weights.append(array)
+        return self._weight_index[key]
+
+
+def quant_scale_of(tensor: Tensor, format: Format) -> Array | None:
+    """The scale of a tensor's calibrated range, where a format is quantized."""
+    if format.quant is None or tensor.range is None:
+        return None
+    return np.array(tensor.range.scale, np.float32)
+
+
+class Lowering:
+    """Builds one program. Tensors are made on first use; steps are ordered by what they need."""
+
+    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer]) -> None:
+        self.graph = graph
+        self.constants = constants
+        self.positions = {layer: i for i, layer in enumerate(layers)}
+        self.tensors: list[ProgramTensor] = []
+        self.stored: dict[tuple[Tensor, object], int] = {}
+        self.steps: list[Step] = []
+        self.inplace: dict[int, list[tuple[int, int]]] = {}  # step -> (output tensor, input tensor)
+
+    def lower(self, choices: Sequence[Choice], reformats: Sequence[ReformatChoice]) -> Program:
+        """The program of a cover."""
+        for tensor in self.graph.inputs:
+            self._new(tensor, LINEAR)
+        self._place_views([c for c in choices if isinstance(c, ViewChoice)])
+        for choice in self._ordered(choices, reformats):
+            if isinstance(choice, KernelChoice):
+                self._kernel_step(choice)
+            elif isinstance(choice, ControlChoice):
+                self._control_step(choice)
+            elif isinstance(choice, ReformatChoice):
+                self._reformat_step(choice)
+            else:
+                self._view(choice)
+        outputs = tuple((name, self._output(tensor)) for name, tensor in self.graph.outputs.items())
+        inputs = tuple(self.stored[tensor, LINEAR] for tensor in self.graph.inputs)
+        return place(Program(inputs, outputs, tuple(self.tensors), tuple(self.steps)), self.inplace)
+
+    def _ordered(
+        self, choices: Sequence[Choice], reformats: Sequence[ReformatChoice]
+    ) -> Iterator[Choice | ReformatChoice]:
+        """Producers first; a reformat follows its producer, ties keep the order of layers."""
+        writer: dict[Tensor, object] = {}
+        for choice in choices:
+            for tensor in _written(choice):
+                writer[tensor] = choice
+        if not reformats and _in_order(choices, writer):
+            yield from choices
+            return
+        made: dict[Tensor, list[ReformatChoice]] = {}
+        for reformat in reformats:
+            made.setdefault(reformat.tensor, []).append(reformat)
+        needs: dict[Choice | ReformatChoice, list[Any]] = {}
+        for choice in choices:
+            needs[choice] = [writer[t] for t in _read(choice) if t in writer]
+            needs[choice] += [r for t in _read(choice) for r in made.get(t, ())]
+        for reformat in reformats:
+            needs[reformat] = [writer[reformat.tensor]] if reformat.tensor in writer else []
+        yield from TopologicalSorter(needs).static_order()
+
+    # tensors ---------------------------------------------------------------------------------------------------------
+
+    def _new(self, tensor: Tensor, storage: object, base: int = UNPLACED, part: Part | None = None) -> int:
+        key = (tensor, storage)
+        if key in self.stored:
+            return self.stored[key]
+        format = storage if isinstance(storage, Format) else LINEAR
+        self.stored[key] = len(self.tensors)
+        self.tensors.append(
+            ProgramTensor(tensor.name, tensor.type.stored_as(format), tensor.info.place, base, part)
+        )
+        return self.stored[key]
+
+    def _find(self, tensor: Tensor, accepts: object) -> int:
+        """The stored form of a tensor that a reader takes: the wanted storage, or any slice where it reads strided."""
+        if tensor.constant is not None:
+            return self._constant(tensor)
+        wanted = accepts if isinstance(accepts, tuple) else (accepts,)
+        for storage in wanted:
+            if (tensor, storage) in self.stored:
+                return self.stored[tensor, storage]
+        raise AssertionError(f"{tensor.name} is not stored as any of {wanted}")
+
+    def _constant(self, tensor: Tensor) -> int:
+        key = (tensor, LINEAR)
+        if key not in self.stored:
+            assert tensor.constant is not None
+            self.stored[key] = len(self.tensors)
+            weight = self.constants.add_weight(tensor.constant)
+            self.tensors.append(ProgramTensor(tensor.name, tensor.type, "host", weight=weight))
+        return self.stored[key]
+
+    def _output(self, tensor: Tensor) -> int:
+        if tensor.constant is not None:
+            return self._constant(tensor)
+        if (tensor, LINEAR) in self.stored:
+            return self.stored[tensor, LINEAR]
+        return next(index for (t, s), index in self.stored.items() if t is tensor and isinstance(s, SliceOf))
+
+    def _place_views(self, views: Sequence[ViewChoice]) -> None:
+        """Wholes that are written part by part must exist before their parts; outermost first."""
+        for view in reversed(views):
+            if view.whole == "output" and view.parts is not None:
+                whole = view.layer.outputs[0]
+                base = self.stored.get((whole, view.writes[0]))
+                if base is None:
+                    base = self._new(whole, view.writes[0])
+                for index, (tensor, part) in enumerate(zip(view.layer.inputs, view.parts, strict=True)):
+                    assert tensor is not None
+                    self._new(tensor, SliceOf(self.positions[view.layer], index), base, part)
+
+    def _view(self, choice: ViewChoice) -> None:
+        if choice.whole == "output" and choice.parts is not None:
+            return
+        source = choice.layer.inputs[0]
+        assert source is not None
+        base = self._find(source, LINEAR)
+        for index, tensor in enumerate(choice.layer.outputs):
+            part = choice.parts[index] if choice.parts is not None else None
+            self._new(tensor, choice.writes[index], base, part)
+
+    # steps -----------------------------------------------------------------------------------------------------------
+
+    def _kernel_step(self, choice: KernelChoice) -> None:
+        posed = choice.posed
+        region, problem, tactic = posed.region, posed.problem, choice.tactic
+        activations = [region.inputs[i] for i in problem.activations]
+        inputs = tuple(self._find(t, accepts) for t, accepts in zip(activations, choice.reads, strict=True))
+        outputs = tuple(self._new(t, s) for t, s in zip(region.outputs, choice.writes, strict=True))
+        packed = self._pack(choice.kernel, choice.code, problem, region.inputs, activations, region.outputs)
+        sources = tuple(dict.fromkeys(s for layer in region.layers for s in layer.sources))
+        patches = tuple(dict.fromkeys(p for layer in region.layers for p in layer.patches))
+        self._append(
+            KernelStep(
+                region.name, sources, patches, choice.kernel_id, self.constants.add_code(choice.code), packed,
+                inputs, outputs, posed.symbols, choice.specialise,
+            ),
+            [(outputs[o], inputs[i]) for o, i in tactic.inplace],
+        )  # fmt: skip
+
+    def _pack(
+        self,
+        kernel: Kernel,
+        code: Code,
+        problem: Problem,
+        inputs: Sequence[Tensor],
+        activations: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+    ) -> tuple[int, ...]:
+        values = [inputs[i].constant for i in problem.constants]
+        weights = Weights(
+            tuple(v for v in values if v is not None),
+            tuple(quant_scale_of(t, code.tactic.input_format(i)) for i, t in enumerate(activations)),
+            tuple(quant_scale_of(t, code.tactic.output_format(i)) for i, t in enumerate(outputs)),
+        )
+        return tuple(self.constants.add_weight(array) for array in kernel.pack(code, weights))
+
+    def _reformat_step(self, choice: ReformatChoice) -> None:
+        source = self._find(choice.tensor, choice.source)
+        target = self._new(choice.tensor, choice.target)
+        packed = self._pack(
+            choice.kernel, choice.code, choice.posed_problem, [choice.tensor], [choice.tensor], [choice.tensor]
+        )
+        name = f"{choice.tensor.name} to {self.tensors[target].type.format}"
+        code = self.constants.add_code(choice.code)
+        step = KernelStep(name, (), (), choice.kernel_id, code, packed, (source,), (target,), choice.symbols)
+        self._append(step, [])
+
+    def _control_step(self, choice: ControlChoice) -> None:
+        layer = choice.layer
+        inputs = tuple(UNPLACED if t is None else self._find(t, LINEAR) for t in layer.inputs)
+        outputs = tuple(self._new(t, LINEAR) for t in layer.outputs)
+        self._append(
+            ControlStep(
+                layer.name, layer.sources, layer.patches, layer.kind, layer.attrs, inputs, outputs, layer.captured,
+                choice.programs,
+            ),
+            [],
+        )  # fmt: skip
+
+    def _append(self, step: Step, inplace: list[tuple[int, int]]) -> None:
+        if inplace:
+            self.inplace[len(self.steps)] = inplace
+        self.steps.append(step)
+
+
+def _written(choice: object) -> Sequence[Tensor]:
+    if isinstance(choice, KernelChoice):
+        return choice.posed.region.outputs
+    if isinstance(choice, ViewChoice | ControlChoice):
+        return choice.layer.outputs
+    return ()
+
+
+def _read(choice: object) -> Sequence[Tensor]:
+    if isinstance(choice, KernelChoice):
+        return choice.posed.region.inputs
+    if isinstance(choice, ViewChoice | ControlChoice):
+        return [t for t in choice.layer.inputs if t is not None]
+    return ()
+
+
+def _in_order(choices: Sequence[Choice], writer: dict[Tensor, object]) -> bool:
+    done: set[object] = set()
+    for choice in choices:
+        if any(t in writer and writer[t] not in done for t in _read(choice)):
+            return False
+        done.add(choice)
+    return True

@@ -1,0 +1,164 @@
+"""Which kernels offer to compute which regions: routing by entry-point name, then each kernel's own word."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tenonrt.build.config import BuilderConfig
+from tenonrt.build.regions import PosedProblem, make_region, pose
+from tenonrt.contracts import Kernel
+from tenonrt.dims import bounds
+from tenonrt.errors import PluginError
+from tenonrt.graph.graph import Graph, Layer
+from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
+from tenonrt.problem import Problem, Support, Tactic
+from tenonrt.types import is_float
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """One tactic of one kernel for one region."""
+
+    posed: PosedProblem
+    entry: Entry
+    kernel: Kernel
+    support: Support
+    tactic: Tactic
+    order: int  # the kernel's own ranking of its tactics
+    estimate: float | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.entry.id}#{self.tactic.key}"
+
+
+@dataclass
+class Refusal:
+    """Why a kernel does not compute a region."""
+
+    posed: PosedProblem
+    kernel: str
+    tactic: str
+    why: str
+
+
+def routed(entry: Entry, device: str) -> tuple[str, str] | None:
+    """(what it computes, implementation) of a kernel entry when it is for this device, else None."""
+    where, _, rest = entry.name.partition("/")
+    what, _, implementation = rest.rpartition(".")
+    return (what, implementation) if where in (device, "*") and what else None
+
+
+@dataclass
+class Offers:
+    """All offers for a graph, found layer by layer; equal (kernel, problem) pairs are asked once."""
+
+    graph: Graph
+    registry: Registry
+    config: BuilderConfig
+    refusals: list[Refusal] = field(default_factory=list)
+    _routes: dict[str, list[Entry]] = field(default_factory=dict)
+    _posed: dict[frozenset[Layer], PosedProblem | str] = field(default_factory=dict)
+    _answers: dict[tuple[str, str], tuple[Support, Sequence[tuple[Tactic, float | None]]]] = field(default_factory=dict)
+    _quarantined: set[str] = field(default_factory=set)
+
+    def at(self, layer: Layer) -> Iterator[Offer]:
+        """Offers whose regions are anchored at a layer."""
+        for entry in self._route(layer):
+            if entry.id not in self._quarantined:
+                yield from self._from_kernel(entry, layer)
+
+    def alone(self, problem: Problem, posed: PosedProblem) -> Iterator[Offer]:
+        """Offers for a problem that the core poses itself (a reformat)."""
+        for entry in self._route_kind(problem.layer.kind, "movement"):
+            yield from self._for_problem(entry, self.registry.instance(entry), posed)
+
+    def _route(self, layer: Layer) -> list[Entry]:
+        return self._route_kind(layer.kind, layer.layer_type.pattern)
+
+    def _route_kind(self, kind: str, pattern: str) -> list[Entry]:
+        if kind not in self._routes:
+            wanted = {kind, f"@{pattern}", "*"}
+            self._routes[kind] = [
+                entry
+                for entry in self.registry.usable(KERNELS)
+                if (route := routed(entry, self.config.device)) is not None and route[0] in wanted
+            ]
+        return self._routes[kind]
+
+    def _from_kernel(self, entry: Entry, layer: Layer) -> Iterator[Offer]:
+        try:
+            kernel = self.registry.instance(entry)
+            regions = list(kernel.regions(self.graph, layer))
+        except PluginError:
+            return  # the registry has said so, loudly
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
+            self._quarantine(entry, f"regions() raised {error!r} at layer {layer.name!r}")
+            return
+        for layers in regions:
+            posed = self._pose(layers)
+            if isinstance(posed, PosedProblem):
+                yield from self._for_problem(entry, kernel, posed)
+            else:
+                self._quarantine(entry, f"it claims a region at {layer.name!r} that cannot be: {posed}")
+
+    def _pose(self, layers: Sequence[Layer]) -> PosedProblem | str:
+        members = frozenset(layers)
+        if members not in self._posed:
+            try:
+                region = make_region(self.graph, members)
+            except ValueError as error:
+                self._posed[members] = str(error)
+            else:
+                self._posed[members] = pose(region, self.config.device, self.config.threads)
+        return self._posed[members]
+
+    def _for_problem(self, entry: Entry, kernel: Kernel, posed: PosedProblem) -> Iterator[Offer]:
+        key = (entry.id, posed.key)
+        if key not in self._answers:
+            self._answers[key] = self._ask(entry, kernel, posed)
+        support, tactics = self._answers[key]
+        if not support.ok:
+            self.refusals.append(Refusal(posed, entry.id, "", support.why))
+        for order, (tactic, estimate) in enumerate(tactics):
+            why = self._unfit(posed, tactic)
+            if why:
+                self.refusals.append(Refusal(posed, entry.id, tactic.key, why))
+            else:
+                yield Offer(posed, entry, kernel, support, tactic, order, estimate)
+
+    def _ask(
+        self, entry: Entry, kernel: Kernel, posed: PosedProblem
+    ) -> tuple[Support, Sequence[tuple[Tactic, float | None]]]:
+        try:
+            support = kernel.supports(posed.problem)
+            tactics = list(kernel.tactics(posed.problem)) if support.ok else []
+            priced = [(tactic, kernel.estimate(posed.problem, tactic)) for tactic in tactics]
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
+            why = f"it raised {error!r} when asked about {' + '.join(posed.problem.kinds)}"
+            self._quarantine(entry, why)
+            return Support(False, why), []
+        return support, priced
+
+    def _unfit(self, posed: PosedProblem, tactic: Tactic) -> str:
+        """Why the configuration excludes a tactic; empty when it does not."""
+        workspace = bounds(tactic.workspace)[1]
+        limit = self.config.workspace
+        if limit is not None and (workspace is None or workspace > limit):
+            return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"
+        if not tactic.exact and not self.config.allow_inexact:
+            return "its accuracy is reduced, which the configuration forbids"
+        if is_float(tactic.precision) and tactic.precision not in ("float64", "float32", self.config.precision):
+            computed = {posed.problem.types[i].dtype for i in posed.problem.outputs}
+            if tactic.precision not in computed:
+                return f"it computes in {tactic.precision}, which the configuration does not allow"
+        return ""
+
+    def _quarantine(self, entry: Entry, why: str) -> None:
+        self._quarantined.add(entry.id)
+        record = self.registry.record(entry)
+        record.state, record.why = "failed", why
+        warnings.warn(f"kernel {entry.id} {entry.version} is quarantined: {why}", PluginWarning, stacklevel=2)

@@ -1,0 +1,121 @@
+"""Random inputs of a problem and its answer in float64: what every kernel is judged against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tenonrt.contracts import LayerType, Tolerance
+from tenonrt.dims import evaluate
+from tenonrt.problem import Problem, ProblemLayer
+from tenonrt.types import Array, TensorInfo, TensorType, is_float, numpy_dtype
+
+LayerTypes = Callable[[str], LayerType]
+
+
+def concretize(problem: Problem, values: Mapping[str, int]) -> Problem:
+    """The same problem with its symbols replaced by numbers."""
+    types = tuple(t.substitute(values) for t in problem.types)
+    return msgspec.structs.replace(problem, types=types)
+
+
+def trial_values(problem: Problem, wanted: int) -> dict[str, int]:
+    """A small value for every symbol, within its range."""
+    return {s.name: max(s.lower, min(wanted, s.upper if s.upper is not None else wanted)) for s in problem.symbols}
+
+
+def draw_inputs(problem: Problem, layer_types: LayerTypes, seed: int) -> list[Array]:
+    """One array per problem input (constants too), drawn by the layer that reads it first."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[int, Array] = {}
+    for number, given in enumerate(problem.inputs):
+        if given.value is not None:
+            arrays[number] = _known(problem.types[number], given.value)
+    for layer in problem.layers:
+        types = [problem.types[i] if i >= 0 else None for i in layer.inputs]
+        drawn = layer_types(layer.kind).sample(layer.attrs, types, rng)
+        for number, array in zip(layer.inputs, drawn, strict=True):
+            if array is not None and number < len(problem.inputs):
+                arrays.setdefault(number, array)
+    return [arrays[i] for i in range(len(problem.inputs))]
+
+
+def _known(type: TensorType, value: Sequence[Any]) -> Array:
+    return np.array(value, numpy_dtype(type.dtype)).reshape(type.concrete({}))
+
+
+class _TrialRun:
+    """The `Run` of a trial: seeded, without subgraphs."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(0)
+
+    def graph(self, index: int, arrays: Sequence[Array]) -> list[Array]:
+        raise NotImplementedError("layers with subgraphs are run by the core, not by kernels")
+
+
+def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequence[Array]) -> list[Array]:
+    """The outputs of a static problem in float64, by the references of its layers in order."""
+    wide = [a.astype(np.float64) if is_float(problem.types[i].dtype) else a for i, a in enumerate(inputs)]
+    tensors: dict[int, Array] = dict(enumerate(wide))
+    for layer in problem.layers:
+        results = layer_types(layer.kind).reference(
+            layer.attrs, [tensors[i] if i >= 0 else None for i in layer.inputs], _TrialRun()
+        )
+        tensors.update(zip(layer.outputs, results, strict=True))
+    return [tensors[i] for i in problem.outputs]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How far an output is from the reference, and whether that is allowed."""
+
+    ok: bool
+    error: float  # max |y - ref| / max |ref|
+    why: str = ""
+
+
+def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str) -> Tolerance:
+    """The layers' tolerances added up: errors accumulate through a region."""
+    relative = absolute = 0.0
+    for layer in problem.layers:
+        allowed = layer_types(layer.kind).tolerance(precision, _reduction(problem, layer, layer_types))
+        relative, absolute = relative + allowed.relative, absolute + allowed.absolute
+    return Tolerance(relative, absolute)
+
+
+def _reduction(problem: Problem, layer: ProblemLayer, layer_types: LayerTypes) -> int:
+    infos = [TensorInfo(problem.types[i]) if i >= 0 else None for i in layer.inputs]
+    return evaluate(layer_types(layer.kind).reduction(layer.attrs, infos), {})
+
+
+def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0.0) -> Judgement:
+    """Compare an output with the float64 reference. slack: an absolute allowance (half a quantization step)."""
+    if output.shape != expected.shape:
+        return Judgement(False, np.inf, f"output shape {output.shape}, expected {expected.shape}")
+    if output.size == 0:
+        return Judgement(True, 0.0)
+    if expected.dtype.kind not in "fc":
+        same = np.asarray(output == expected.astype(output.dtype))
+        wrong = int((~same).sum())
+        return Judgement(wrong == 0, float(wrong > 0), f"{wrong} of {output.size} values differ" if wrong else "")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _judge_floats(output.astype(expected.dtype), expected, tolerance, slack)
+
+
+def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float) -> Judgement:
+    finite = np.isfinite(expected)
+    special = ~finite & ~((output == expected) | (np.isnan(output) & np.isnan(expected)))
+    if special.any():
+        return Judgement(False, np.inf, f"{int(special.sum())} NaN or infinite values differ")
+    size = float(np.abs(expected[finite]).max(initial=0.0))
+    deviation = np.abs(output - expected)[finite]
+    allowed = tolerance.relative * np.abs(expected[finite]) + tolerance.absolute * size + slack
+    error = float(deviation.max(initial=0.0)) / max(size, 1e-300)
+    bad = int((~(deviation <= allowed)).sum())
+    why = f"{bad} of {output.size} values are off by up to {error:.2g} of max |y|" if bad else ""
+    return Judgement(bad == 0, error, why)

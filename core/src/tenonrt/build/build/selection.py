@@ -1,0 +1,230 @@
+"""From offers to a cover: columns for kernels, views and control layers, priced or ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from tenonrt.build.config import BuilderConfig
+from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, finish, solve
+from tenonrt.build.lowering import SliceOf
+from tenonrt.build.offers import Offer
+from tenonrt.contracts import View
+from tenonrt.dims import Dim, bounds
+from tenonrt.errors import BuildError
+from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.plan.program import Choice
+from tenonrt.types import LINEAR, Format
+
+VIEW, CONTROL = "view", "control"
+
+# A reformat that nobody has timed: bytes at the speed of one core's memory, and the cost of one more step.
+_BYTES_PER_NANOSECOND, _STEP_NANOSECONDS = 5.0, 3000
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """A layer that need not run, as `LayerType.view` said."""
+
+    layer: Layer
+    view: View
+
+
+@dataclass
+class Selector:
+    """The cover problem of one graph. Layers and tensors are numbered by position."""
+
+    graph: Graph
+    config: BuilderConfig
+    layers: Sequence[Layer] = ()
+    views: dict[Layer, View] = field(default_factory=dict)
+    slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
+    offers: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)  # by column id
+    _numbers: dict[Tensor, int] = field(default_factory=dict)
+    _tensors: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.layers = self.graph.layers
+        self._positions = {layer: i for i, layer in enumerate(self.layers)}
+        for layer in self.layers:
+            view = find_view(layer)
+            if view is not None:
+                self.views[layer] = view
+                self._note_slices(layer, view)
+
+    def _note_slices(self, layer: Layer, view: View) -> None:
+        if view.parts is None:
+            return
+        side = layer.inputs if view.whole == "output" else layer.outputs
+        for index, tensor in enumerate(side):
+            if tensor is not None:
+                self.slices.setdefault(tensor, []).append(SliceOf(self._positions[layer], index))
+
+    def number(self, tensor: Tensor) -> int:
+        if tensor not in self._numbers:
+            self._numbers[tensor] = len(self._tensors)
+            self._tensors.append(tensor)
+        return self._numbers[tensor]
+
+    def tensor(self, number: int) -> Tensor:
+        return self._tensors[number]
+
+    # columns ---------------------------------------------------------------------------------------------------------
+
+    def columns_of(self, offer: Offer, nanoseconds: int) -> Iterator[Column]:
+        """One column per way to store the offer's outputs."""
+        region, problem, tactic = offer.posed.region, offer.posed.problem, offer.tactic
+        layers = tuple(sorted(self._positions[layer] for layer in region.layers))
+        reads = tuple(
+            (self.number(region.inputs[i]), accepts)
+            for i, accepts in zip(problem.activations, self.accepts(offer), strict=True)
+        )
+        for writes in self._storages(offer):
+            name = f"{offer.id}@{region.name}" + "".join(f">{w}" for w in writes if isinstance(w, SliceOf))
+            self.offers[name] = (offer, writes)
+            numbered = tuple((self.number(t), w) for t, w in zip(region.outputs, writes, strict=True))
+            yield Column(name, layers, nanoseconds, reads, numbered)
+
+    def accepts(self, offer: Offer) -> list[tuple[object, ...]]:
+        """Per activation, the storages that the tactic can read."""
+        found: list[tuple[object, ...]] = []
+        for k, i in enumerate(offer.posed.problem.activations):
+            tensor, format = offer.posed.region.inputs[i], offer.tactic.input_format(k)
+            strided = k in offer.tactic.reads_strided and format == LINEAR
+            found.append((format, *self.slices.get(tensor, ())) if strided else (format,))
+        return found
+
+    def _storages(self, offer: Offer) -> Iterator[tuple[object, ...]]:
+        options: list[list[object]] = []
+        for k, tensor in enumerate(offer.posed.region.outputs):
+            format = offer.tactic.output_format(k)
+            choices: list[object] = [format]
+            if k in offer.tactic.writes_strided and format == LINEAR:
+                choices += [s for s in self.slices.get(tensor, ()) if self._is_destination(s)]
+            options.append(choices)
+        return product(*options)
+
+    def _is_destination(self, slice: SliceOf) -> bool:
+        return self.views[self.layers[slice.layer]].whole == "output"
+
+    def view_columns(self, layer: Layer) -> Iterator[Column]:
+        """The columns of a layer that need not run: it reads and writes slices at no cost."""
+        view, here = self.views[layer], self._positions[layer]
+        given = [(i, t) for i, t in enumerate(layer.inputs) if t is not None and t.constant is None]
+        reads: tuple[tuple[int, tuple[object, ...]], ...]
+        if view.whole == "output" and view.parts is not None:
+            reads = tuple((self.number(t), (SliceOf(here, i),)) for i, t in given)
+            whole = layer.outputs[0]
+            for storage in [LINEAR, *(s for s in self.slices.get(whole, ()) if self._is_destination(s))]:
+                yield self._special(layer, VIEW, reads, ((self.number(whole), storage),), f">{storage}")
+            return
+        writes: list[tuple[int, object]] = []
+        for i, tensor in enumerate(layer.outputs):
+            writes.append((self.number(tensor), LINEAR if view.parts is None else SliceOf(here, i)))
+        yield self._special(layer, VIEW, tuple((self.number(t), (LINEAR,)) for _, t in given), tuple(writes))
+
+    def control_column(self, layer: Layer) -> Column:
+        reads = {self.number(t): (LINEAR,) for t in layer.inputs if t is not None and t.constant is None}
+        writes = tuple((self.number(t), LINEAR) for t in layer.outputs)
+        return self._special(layer, CONTROL, tuple(reads.items()), writes)
+
+    def _special(
+        self,
+        layer: Layer,
+        word: str,
+        reads: tuple[tuple[int, tuple[object, ...]], ...],
+        writes: tuple[tuple[int, object], ...],
+        suffix: str = "",
+    ) -> Column:
+        name = f"{word}@{layer.name}{suffix}"
+        self.offers[name] = (layer, tuple(storage for _, storage in writes))
+        return Column(name, (self._positions[layer],), 0, reads, writes)
+
+    # covers ----------------------------------------------------------------------------------------------------------
+
+    def problem(self, columns: Sequence[Column]) -> CoverProblem:
+        given = {self.number(t): LINEAR for t in self.graph.inputs}
+        demands = [
+            (self.number(t), (LINEAR, *self.slices.get(t, ())))
+            for t in dict.fromkeys(self.graph.outputs.values())
+            if t.constant is None
+        ]
+        return CoverProblem(len(self.layers), columns, self.reformat_price, given, demands)
+
+    def reformat_price(self, number: int, storage: object) -> int | None:
+        tensor = self.tensor(number)
+        if isinstance(storage, SliceOf) and not self._is_destination(storage):
+            return None
+        if isinstance(storage, Format) and storage.quant is not None and tensor.range is None:
+            return None
+        nbytes = tensor.type.nbytes
+        upper = bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
+        return _STEP_NANOSECONDS + int(2 * (upper or 0) / _BYTES_PER_NANOSECOND)
+
+    def best(self, columns: Sequence[Column]) -> Cover:
+        """The least cover of timed columns."""
+        try:
+            return solve(self.problem(columns))
+        except NoCoverError as error:
+            raise BuildError(self._explain(columns, str(error))) from error
+
+    def first(self, ranked: dict[int, list[Column]]) -> Cover:
+        """Without timing: in topological order, the first acceptable column at each layer that is not yet covered."""
+        covered: set[int] = set()
+        chosen: list[Column] = []
+        for position in range(len(self.layers)):
+            if position in covered:
+                continue
+            column = next((c for c in ranked.get(position, ()) if covered.isdisjoint(c.layers)), None)
+            if column is None:
+                raise BuildError(self._explain([c for cs in ranked.values() for c in cs], f"layer {position}"))
+            covered.update(column.layers)
+            chosen.append(column)
+        try:
+            return finish(self.problem(chosen), chosen, optimal=False)
+        except NoCoverError as error:
+            raise BuildError(str(error)) from error
+
+    def _explain(self, columns: Sequence[Column], fallback: str) -> str:
+        covered = {position for column in columns for position in column.layers}
+        missing = [layer for i, layer in enumerate(self.layers) if i not in covered]
+        if not missing:
+            return fallback
+        named = ", ".join(f"{layer.name!r} ({layer.kind})" for layer in missing[:5])
+        return (
+            f"no installed kernel computes {named}{' and others' if len(missing) > 5 else ''}. Install a kernel "
+            f"distribution for it (tenonrt-kernel-numpy runs every layer's reference), or see the refusals: tenonrt plugins"
+        )
+
+    def record(self, cover: Cover) -> Choice:
+        """The selection in names, for replay."""
+        regions = {}
+        for column in cover.columns:
+            source, _ = self.offers[column.id]
+            if isinstance(source, Offer):
+                regions[source.posed.region.name] = (source.entry.id, source.tactic.key)
+            else:
+                regions[source.name] = (column.id.partition("@")[0], "")
+        return Choice(regions)
+
+
+def find_view(layer: Layer) -> View | None:
+    """The layer's own offer to be a view, where its tensors allow one."""
+    if layer.graphs or any(t is not None and t.constant is not None and i not in layer.layer_type.shape_inputs
+                           for i, t in enumerate(layer.inputs)):  # fmt: skip
+        return None
+    view = layer.layer_type.view(
+        layer.attrs, [t.info if t is not None else None for t in layer.inputs], [t.info for t in layer.outputs]
+    )
+    if view is None:
+        return None
+    host = {t for t in (*layer.inputs[:1], *layer.outputs) if t is not None and t.info.place == "host"}
+    strings = any(t.type.dtype == "string" for t in layer.outputs)
+    return None if host or strings or (view.parts is None and _depends_on_values(layer)) else view
+
+
+def _depends_on_values(layer: Layer) -> bool:
+    """Whether an output's shape has a symbol that no input's type has: it is known only while running."""
+    known = {name for t in layer.inputs if t is not None for name in t.type.symbol_names()}
+    return any(t.type.symbol_names() - known for t in layer.outputs)

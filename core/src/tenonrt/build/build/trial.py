@@ -1,0 +1,194 @@
+"""Binding a tactic to drawn arrays, and judging its first run: canaries, untouched inputs, two inputs, the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tenonrt.build.sampling import (
+    Judgement,
+    LayerTypes,
+    concretize,
+    draw_inputs,
+    judge,
+    problem_tolerance,
+    reference_outputs,
+    trial_values,
+)
+from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
+from tenonrt.dims import evaluate
+from tenonrt.layout import from_storage, to_storage
+from tenonrt.problem import Code, Problem, Support, Tactic, Weights
+from tenonrt.types import Array, Format, TensorType
+
+_GUARD = 256  # bytes before and after each output and the workspace
+_CANARY = 0xA5
+
+
+def quant_scale(format: Format, values: Array) -> Array | None:
+    """The scale a quantized format needs for these values; None for other formats."""
+    if format.quant is None:
+        return None
+    axis = format.quant.axis
+    others = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
+    largest: Array = np.abs(values).max(axis=others) / 127.0
+    return np.asarray(np.maximum(largest, 1e-8), np.float32)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A static problem with drawn inputs and the answer."""
+
+    problem: Problem
+    inputs: list[Array]
+    expected: list[Array]
+
+    @classmethod
+    def draw(cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int) -> Sample:
+        """``size``: the value wanted for every symbol."""
+        static = concretize(problem, trial_values(problem, size))
+        inputs = draw_inputs(static, layer_types, seed)
+        return cls(static, inputs, reference_outputs(static, layer_types, inputs))
+
+
+    @classmethod
+    def largest(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
+        """What a problem is timed at: every bounded symbol at its upper end, as TensorRT tunes for the maximum batch.
+
+        The answer is not needed and not computed.
+        """
+        values = {s.name: s.upper if s.upper is not None else max(1, s.lower) for s in problem.symbols}
+        static = concretize(problem, values)
+        return cls(static, draw_inputs(static, layer_types, 0), [])
+
+
+class Guarded:
+    """A buffer between two canaries, filled with a pattern that reads as NaN."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._whole = np.full(nbytes + 2 * _GUARD + 64, _CANARY, np.uint8)
+        self._start = _GUARD + (-(self._whole.ctypes.data + _GUARD)) % 64
+        self._end = self._start + nbytes
+        self.bytes = self._whole[self._start : self._end]
+        self.bytes[:] = 0xFF  # all bits set is a NaN in every IEEE format
+
+    def intact(self) -> bool:
+        return bool((self._whole[: self._start] == _CANARY).all() and (self._whole[self._end :] == _CANARY).all())
+
+    def array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        return self.bytes.view(dtype).reshape(shape)
+
+
+@dataclass
+class Bound:
+    """A tactic bound to the arrays of one sample, ready to launch."""
+
+    launch: Launch
+    outputs: list[tuple[TensorType, Array, Array | None]]  # type, storage, scale
+    guards: list[Guarded]
+
+    def read(self) -> list[Array]:
+        return [from_storage(array, type, scale) for type, array, scale in self.outputs]
+
+
+def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Support, sample: Sample) -> Code:
+    """Code for the symbolic problem where the kernel takes every symbol at run time, else for the sample's sizes."""
+    general = support.runtime_symbols == "all" or {s.name for s in problem.symbols} <= set(support.runtime_symbols)
+    return kernel.compile(problem if general else sample.problem, tactic)
+
+
+def bind_sample(kernel: Kernel, code: Code, sample: Sample) -> Bound:
+    """Pack the sample's constants, bind, and lay its arrays out in guarded buffers."""
+    problem, tactic = sample.problem, code.tactic
+    formats = [tactic.input_format(k) for k in range(len(problem.activations))]
+    scales = [quant_scale(f, sample.inputs[i]) for f, i in zip(formats, problem.activations, strict=True)]
+    out_formats = [tactic.output_format(k) for k in range(len(problem.outputs))]
+    answers = sample.expected or [np.ones((), np.float64)] * len(out_formats)
+    out_scales = [quant_scale(f, e) for f, e in zip(out_formats, answers, strict=True)]
+    constants = tuple(sample.inputs[i] for i in problem.constants)
+    executable = kernel.bind(code, kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales))))
+    inputs, guards = [], []
+    for format, scale, i in zip(formats, scales, problem.activations, strict=True):
+        stored = to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale)
+        guard = Guarded(stored.nbytes)
+        guard.array(stored.shape, stored.dtype)[...] = stored
+        inputs.append(guard.array(stored.shape, stored.dtype))
+        guards.append(guard)
+    outputs = []
+    for number, format, scale in zip(problem.outputs, out_formats, out_scales, strict=True):
+        type = problem.types[number].stored_as(format)
+        guard = Guarded(evaluate(type.nbytes, {}))
+        outputs.append((type, guard.array([evaluate(d, {}) for d in type.physical_shape], type.numpy), scale))
+        guards.append(guard)
+    workspace = Guarded(evaluate(tactic.workspace, {}))
+    guards.append(workspace)
+    values = tuple(_symbol_values(code.problem, problem))
+    launch = Launch(tactic.key, executable, tuple(inputs), tuple(a for _, a, _ in outputs), workspace.bytes, values)
+    return Bound(launch, outputs, guards)
+
+
+def _symbol_values(symbolic: Problem, static: Problem) -> list[int]:
+    """The numbers that a symbolic problem's symbols have in a static one (solved from single-symbol dimensions)."""
+    found: dict[str, int] = {}
+    for general, exact in zip(symbolic.types, static.types, strict=True):
+        for dimension, size in zip(general.shape, exact.shape, strict=True):
+            names = [s.name for s in symbolic.symbols]
+            if not isinstance(dimension, int) and str(dimension) in names:
+                found[str(dimension)] = evaluate(size, {})
+    return [found.get(s.name, s.lower) for s in symbolic.symbols]
+
+
+def try_tactic(
+    kernel: Kernel, problem: Problem, tactic: Tactic, samples: Sequence[Sample], layer_types: LayerTypes, device: Device
+) -> tuple[Judgement, Code]:
+    """Run a tactic on every sample; the first thing wrong is the verdict."""
+    support = kernel.supports(problem)
+    code = compile_for(kernel, problem, tactic, support, samples[0])
+    worst = Judgement(True, 0.0)
+    for sample in samples:
+        specific = code if code.problem is problem else compile_for(kernel, problem, tactic, support, sample)
+        verdict = _try_sample(kernel, specific, sample, layer_types, device)
+        if not verdict.ok:
+            return verdict, code
+        worst = max(worst, verdict, key=lambda v: v.error)
+    return worst, code
+
+
+def _try_sample(kernel: Kernel, code: Code, sample: Sample, layer_types: LayerTypes, device: Device) -> Judgement:
+    bound = bind_sample(kernel, code, sample)
+    before = [array.copy() for array in bound.launch.inputs]
+    if isinstance(bound.launch.executable, AllocatesOutputs):
+        outputs = _launch_allocating(bound)
+    else:
+        device.bind([bound.launch], sample.problem.threads).run(None)
+        outputs = bound.read()
+    if not all(guard.intact() for guard in bound.guards):
+        return Judgement(False, np.inf, "it wrote outside its buffers")
+    written = {pair[1] for pair in code.tactic.inplace}
+    for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True)):
+        if index not in written and old.tobytes() != new.tobytes():
+            return Judgement(False, np.inf, f"it changed its input {index}")
+    tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision)
+    worst = Judgement(True, 0.0)
+    for output, expected, (_, _, scale) in zip(outputs, sample.expected, bound.outputs, strict=True):
+        verdict = judge(output, expected, tolerance, 0.0 if scale is None else float(np.max(scale)))
+        if not verdict.ok:
+            return verdict
+        worst = max(worst, verdict, key=lambda v: v.error)
+    return worst
+
+
+def _launch_allocating(bound: Bound) -> list[Array]:
+    made: dict[int, Array] = {}
+
+    def allocate(index: int, shape: Sequence[int]) -> Array:
+        made[index] = np.full(tuple(shape), 0, bound.outputs[index][0].numpy)
+        return made[index]
+
+    executable = bound.launch.executable
+    assert isinstance(executable, AllocatesOutputs)
+    executable.launch_allocating(bound.launch.inputs, allocate, None)
+    return [made[i] for i in range(len(bound.outputs))]

@@ -1,0 +1,119 @@
+"""Pricing offers: a first run in the trial process, then timing in this one; the timing cache answers for both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tenonrt.build.cache import CacheEntry, TimingCache
+from tenonrt.build.config import BuilderConfig
+from tenonrt.build.offers import Offer
+from tenonrt.build.trial import Bound, Sample, bind_sample, compile_for
+from tenonrt.build.trials import TrialProcess
+from tenonrt.contracts import AllocatesOutputs, Device
+from tenonrt.plugins.registry import Registry
+from tenonrt.problem import Code, Problem
+
+# Every candidate is run in turn for this many rounds; its time is the least of them, so that a disturbance of one
+# round, or a drifting clock, does not decide.
+_ROUNDS = 7
+_SECONDS_PER_PROBLEM = 0.5
+
+
+@dataclass
+class Tuner:
+    """Keeps verdicts and times of offers by (problem, kernel, tactic)."""
+
+    config: BuilderConfig
+    registry: Registry
+    device: Device
+    cache: TimingCache
+    trials: TrialProcess
+    notes: list[str] = field(default_factory=list)
+    _known: dict[tuple[str, str], CacheEntry] = field(default_factory=dict)
+    _codes: dict[tuple[str, str], Code] = field(default_factory=dict)
+    _deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.config.tuning_seconds is not None:
+            self._deadline = time.monotonic() + self.config.tuning_seconds
+
+    def known(self, offer: Offer) -> CacheEntry | None:
+        """What this build has learnt of an offer."""
+        return self._known.get((offer.posed.key, offer.id))
+
+    def check(self, offer: Offer) -> str:
+        """Why an offer is refused after its first run, or an empty string. Kernels that run the reference pass."""
+        if offer.kernel.runs_reference:
+            return ""
+        key = (offer.posed.key, offer.id)
+        if key not in self._known:
+            cached = self.cache.get(self._cache_key(offer))
+            self._known[key] = cached if cached is not None else self._try(offer)
+        return self._known[key].why
+
+    def code(self, offer: Offer, problem: Problem) -> Code:
+        """The compiled tactic: from its trial when that compiled the same problem, else compiled now."""
+        found = self._codes.get((offer.posed.key, offer.id))
+        return found if found is not None else offer.kernel.compile(problem, offer.tactic)
+
+    def time(self, offers: Sequence[Offer]) -> None:
+        """Time the offers for one problem against each other, those whose time is not known."""
+        wanted = [offer for offer in offers if self._seconds(offer) is None]
+        if not wanted or self._expired(wanted[0]):
+            return
+        sample = Sample.largest(wanted[0].posed.problem, self.registry.layer_type)
+        bound = []
+        for offer in wanted:
+            code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
+            candidate = bind_sample(offer.kernel, code, sample)
+            if not isinstance(candidate.launch.executable, AllocatesOutputs):
+                bound.append((offer, candidate))
+        for offer, seconds in self._race(bound):
+            entry = self._known.get((offer.posed.key, offer.id), CacheEntry())
+            self._learn(offer, CacheEntry(entry.why, entry.error, seconds))
+
+    def _seconds(self, offer: Offer) -> float | None:
+        key = (offer.posed.key, offer.id)
+        if key not in self._known:
+            cached = self.cache.get(self._cache_key(offer))
+            if cached is None:
+                return None
+            self._known[key] = cached
+        return self._known[key].seconds
+
+    def _expired(self, offer: Offer) -> bool:
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return False
+        self.notes.append(f"tuning_seconds is over: {offer.posed.region.name} was not timed, estimates decide")
+        return True
+
+    def _race(self, bound: Sequence[tuple[Offer, Bound]]) -> list[tuple[Offer, float]]:
+        runnables = [self.device.bind([b.launch], self.config.threads) for _, b in bound]
+        best = [float("inf")] * len(bound)
+        stop = time.monotonic() + _SECONDS_PER_PROBLEM
+        for round_number in range(_ROUNDS + 1):
+            for index, runnable in enumerate(runnables):
+                seconds = sum(runnable.time(None))
+                if round_number > 0 or len(bound) == 1:  # the first round warms caches and lazy state
+                    best[index] = min(best[index], seconds)
+            if round_number > 0 and time.monotonic() > stop:
+                break
+        return [(offer, seconds) for (offer, _), seconds in zip(bound, best, strict=True)]
+
+    def _try(self, offer: Offer) -> CacheEntry:
+        reply = self.trials.run(offer.entry.id, offer.posed.problem, offer.tactic)
+        if reply.ok and not offer.posed.problem.symbols:
+            code = Code(offer.posed.problem, offer.tactic, reply.blob, reply.info, reply.native)
+            self._codes[offer.posed.key, offer.id] = code
+        entry = CacheEntry(reply.why if not reply.ok else "", reply.error if reply.ok else None)
+        self._learn(offer, entry)
+        return entry
+
+    def _learn(self, offer: Offer, entry: CacheEntry) -> None:
+        self._known[offer.posed.key, offer.id] = entry
+        self.cache.put(self._cache_key(offer), entry)
+
+    def _cache_key(self, offer: Offer) -> str:
+        return self.cache.key(offer.posed.key, offer.entry.id, offer.entry.version, offer.tactic.key)

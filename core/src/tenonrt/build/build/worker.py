@@ -1,0 +1,103 @@
+"""The trial process: a candidate's first run happens here, so that a crash, a hang or a wild write harms nobody else.
+
+Run as ``python -m tenonrt.build.worker``. Messages are msgpack with a four-byte length, on the original standard input
+and output; what kernels print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import traceback
+from typing import Any, BinaryIO
+
+import msgspec
+
+from tenonrt.build.sampling import LayerTypes
+from tenonrt.build.trial import Sample, try_tactic
+from tenonrt.contracts import Kernel
+from tenonrt.graph.attributes import restore_attrs
+from tenonrt.plugins.registry import Registry
+from tenonrt.problem import Code, Problem, Tactic
+
+
+class TrialRequest(msgspec.Struct, frozen=True):
+    """Try one tactic of one kernel on one problem. action "compile" stops after compiling."""
+
+    kernel: str
+    problem: Problem
+    tactic: Tactic
+
+
+class TrialReply(msgspec.Struct, frozen=True):
+    """ok False: ``why`` says what was wrong. blob, info, native: the parts of the `Code`."""
+
+    ok: bool
+    why: str = ""
+    error: float = 0.0
+    blob: bytes = b""
+    info: dict[str, Any] = {}
+    native: bool = False
+
+
+def send(stream: BinaryIO, message: bytes) -> None:
+    stream.write(struct.pack("<I", len(message)) + message)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> bytes | None:
+    """The next message; None when the other side is gone."""
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    (length,) = struct.unpack("<I", head)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+class Worker:
+    """Answers requests, keeping the samples of the latest problem."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._samples: tuple[bytes, list[Sample]] | None = None
+
+    def answer(self, request: TrialRequest) -> TrialReply:
+        kernel = self.registry.kernel(request.kernel)
+        problem = restore_attrs(request.problem, self.registry)
+        verdict, code = self._try(kernel, problem, request.tactic)
+        return TrialReply(verdict.ok, verdict.why, verdict.error, code.blob, code.info, code.native)
+
+    def _try(self, kernel: Kernel, problem: Problem, tactic: Tactic) -> tuple[Any, Code]:
+        device = self.registry.device(problem.device)
+        samples = self._samples_of(problem, self.registry.layer_type)
+        return try_tactic(kernel, problem, tactic, samples, self.registry.layer_type, device)
+
+    def _samples_of(self, problem: Problem, layer_types: LayerTypes) -> list[Sample]:
+        key = msgspec.msgpack.encode(problem)
+        if self._samples is None or self._samples[0] != key:
+            sizes = (2, 1) if problem.symbols else (1, 1)
+            self._samples = (key, [Sample.draw(problem, layer_types, n, seed) for seed, n in enumerate(sizes)])
+        return self._samples[1]
+
+
+def main() -> None:
+    """Serve until the input closes."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    worker = Worker(Registry())
+    decoder = msgspec.msgpack.Decoder(TrialRequest)
+    while (message := receive(requests)) is not None:
+        try:
+            reply = worker.answer(decoder.decode(message))
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the verdict carries it
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            reply = TrialReply(False, f"it raised {error!r} in {last.name}, line {last.lineno}")
+        send(replies, msgspec.msgpack.encode(reply))
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)
