@@ -18,7 +18,8 @@ NAME = "onnx_recording_builder"
 
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("recording_builder.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[NAME] = module
     spec.loader.exec_module(module)

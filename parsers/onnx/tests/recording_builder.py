@@ -54,6 +54,7 @@ class RecordingBuilder:
     layers: list[RecordedLayer] = field(default_factory=list)
     constants: list[RecordedTensor] = field(default_factory=list)
     extra: Mapping[str, LayerMapping] = field(default_factory=dict)
+    types: Mapping[str, Sequence[TensorType]] = field(default_factory=dict)  # of a layer's outputs, where known
     source: str = ""
 
     @property
@@ -123,6 +124,8 @@ class RecordingBuilder:
         if kind in COMPUTED and all(t is None or t.value is not None for t in inputs):
             result = np.asarray(COMPUTED[kind](attrs, *values))
             return [RecordedTensor(name, TensorType(result.shape, dtype_name(result.dtype)), value=result)]
+        if name in self.types:
+            return [RecordedTensor(f"{name}:{i}", type) for i, type in enumerate(self.types[name])]
         # Without values the type is a guess, which no test may rely on.
         type = next((t.type for t in inputs if t is not None), TensorType((), "float32"))
         return [RecordedTensor(f"{name}:{i}", type) for i in range(_count(kind, attrs, inputs, graphs))]

@@ -44,7 +44,7 @@ def test_every_type(kind, raw, count):
         assert tensor.data_type == code
         assert tensor.HasField("raw_data")
     else:
-        tensor = helper.make_tensor("t", code, [count], [v for v in values.tolist()])
+        tensor = helper.make_tensor("t", code, [count], values.tolist())
     found = read_tensor(tensor, NOWHERE)
     assert found.dtype == values.dtype
     assert found.shape == (count,)

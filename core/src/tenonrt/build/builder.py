@@ -81,7 +81,7 @@ class _Build:
                 program = self._graph_program(self.graph)
         finally:
             cache.close()
-        notes = (*self.tuner.notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
+        notes = (*self.tuner.notes, *(f"patch refused: {p.author} at {p.layer}: {p.reason}" for p in log.refused), f"timing cache: {cache.hits} hits, {cache.misses} misses")
         report = self._report(log, program, notes)
         return make_plan(
             self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),

@@ -15,7 +15,6 @@ from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Problem, Support, Tactic
-from tenonrt.types import is_float
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +150,9 @@ class Offers:
             return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"
         if not tactic.exact and not self.config.allow_inexact:
             return "its accuracy is reduced, which the configuration forbids"
-        if is_float(tactic.precision) and tactic.precision not in ("float64", "float32", self.config.precision):
-            computed = {posed.problem.types[i].dtype for i in posed.problem.outputs}
-            if tactic.precision not in computed:
-                return f"it computes in {tactic.precision}, which the configuration does not allow"
+        given = {type.dtype for type in posed.problem.types}
+        if tactic.precision not in given | {"float64", "float32", self.config.precision}:
+            return f"it computes in {tactic.precision}, which the configuration does not allow"
         return ""
 
     def _quarantine(self, entry: Entry, why: str) -> None:

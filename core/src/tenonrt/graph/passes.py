@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tenonrt.contracts import Pass
-from tenonrt.errors import GraphError
+from tenonrt.errors import GraphError, PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.graph.patching import apply_patch
 from tenonrt.graph.verification import verify
@@ -43,6 +43,7 @@ class PassLog:
 
     ladder: list[LadderStep] = field(default_factory=list)
     patches: list[PatchRecord] = field(default_factory=list)
+    refused: list[PatchRecord] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
 
 
@@ -115,12 +116,16 @@ def _offer_all(graph: Graph, layer: Layer, offers: Sequence[_Offer], registry: R
             continue
         try:
             patch = offer.rewriter.rewrite(graph, layer)
-            if patch is None:
-                continue
-            touched = apply_patch(graph, patch, author, registry)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the build goes on without it
             log.quarantined[author] = f"at layer {layer.name!r}: {error!r}"
             warnings.warn(f"pass {author} is quarantined: {log.quarantined[author]}", PluginWarning, stacklevel=2)
+            continue
+        if patch is None:
+            continue
+        try:
+            touched = apply_patch(graph, patch, author, registry)
+        except (GraphError, PluginError) as error:
+            log.refused.append(PatchRecord(author, layer.name, f"{patch.reason}: {error}"))
             continue
         log.patches.append(PatchRecord(author, layer.name, patch.reason))
         return [*touched, *([layer] if layer in graph else [])]

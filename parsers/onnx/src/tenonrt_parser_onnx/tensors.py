@@ -126,7 +126,8 @@ def _convert(values: object, field: str, dtype: str) -> Array:
         cast: Array = integers.astype(target)
         return cast
     if dtype == "bool":
-        return integers != 0
+        truth: Array = integers != 0
+        return truth
     # Narrow floats are kept as their bits.
     narrow: Array = integers.astype(np.uint16 if target.itemsize == 2 else np.uint8).view(target)
     return narrow

@@ -65,7 +65,8 @@ class PaddingLayer(LayerType):
         sides = cast("list[tuple[int, int]]", _sides(amounts, chosen, x.ndim))
         for size, side in zip(x.shape, sides, strict=True):
             _padded(size, *side, attrs.mode)
-        x = x[(..., *(slice(max(-b, 0), n - max(-e, 0)) for n, (b, e) in zip(x.shape, sides, strict=True)))]
+        kept = tuple(slice(max(-b, 0), n - max(-e, 0)) for n, (b, e) in zip(x.shape, sides, strict=True))
+        x = np.asarray(x[kept], dtype=x.dtype)
         added = [(max(b, 0), max(e, 0)) for b, e in sides]
         if attrs.mode != "constant":
             return [np.pad(x, added, attrs.mode) if added else x]
@@ -86,8 +87,9 @@ class PaddingLayer(LayerType):
         return arrays
 
     def cases(self) -> Iterable[Case]:
-        for mode in ("constant", "reflect", "edge", "wrap"):
-            attrs = PaddingAttributes(mode)  # type: ignore[arg-type]
+        modes: tuple[Literal["constant", "reflect", "edge", "wrap"], ...] = ("constant", "reflect", "edge", "wrap")
+        for mode in modes:
+            attrs = PaddingAttributes(mode)
             for shape, pads in (((3, 5), [1, 2, 0, 3]), ((2, 3, 4, 6), [0, 0, 1, 2, 0, 0, 3, 1]), ((7,), [-2, 4])):
                 yield Case(attrs, (TensorType(shape), np.array(pads, np.int64)), f"{mode} {shape} by {pads}")
         zero = PaddingAttributes()

@@ -1,0 +1,1 @@
+"""Reductions and cumulative sums, as TenonRT layer types."""

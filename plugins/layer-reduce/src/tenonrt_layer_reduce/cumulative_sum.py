@@ -1,0 +1,87 @@
+"""The CumulativeSum layer: running sums along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dimension,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    draw,
+    dtype_name,
+    is_float,
+    product,
+)
+
+from tenonrt_layer_reduce.operands import required
+
+
+class CumulativeSumAttributes(Attributes, frozen=True):
+    """exclusive: an element's sum leaves out itself. reverse: sums run from the axis' end."""
+
+    exclusive: bool = False
+    reverse: bool = False
+
+
+class CumulativeSumLayer(LayerType):
+    """y[i] = x[0] + ... + x[i] along an axis, which is a scalar on the host (ONNX CumSum)."""
+
+    Attrs = CumulativeSumAttributes
+    inputs = ("input", "axis")
+    shape_inputs = (1,)
+
+    def infer(self, attrs: CumulativeSumAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
+        x, axis = required(inputs, 2)
+        if not (is_float(x.dtype) or x.dtype.startswith(("int", "uint"))):
+            raise ValueError(f"CumulativeSum takes real numbers, found {x.type}")
+        if axis.shape not in {(), (1,)} or axis.dtype not in {"int32", "int64"}:
+            raise ValueError(f"the axis must be an integer scalar, found {axis.type}")
+        if axis.value is not None:
+            _normalized(axis.integers()[0], x.rank)
+        return [x.like()]
+
+    def reference(self, attrs: CumulativeSumAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
+        x, given = required(arrays, 2)
+        axis = _normalized(int(given.reshape(-1)[0]), x.ndim)
+        wide = x.astype(np.float32) if is_float(dtype_name(x.dtype)) and x.dtype.itemsize < 4 else x
+        terms = np.flip(wide, axis) if attrs.reverse else wide
+        if attrs.exclusive and terms.shape[axis]:  # the first sum is of nothing, the last element is in none
+            terms = np.insert(np.delete(terms, -1, axis), 0, 0, axis)
+        sums = np.cumsum(terms, axis, dtype=terms.dtype)
+        return [(np.flip(sums, axis) if attrs.reverse else sums).astype(x.dtype, copy=False)]
+
+    def reduction(self, attrs: CumulativeSumAttributes, inputs: Sequence[TensorInfo | None]) -> Dimension:
+        x, axis = required(inputs, 2)
+        return product(x.shape) if axis.value is None else x.shape[_normalized(axis.integers()[0], x.rank)]
+
+    def flops(
+        self, attrs: CumulativeSumAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
+    ) -> Dimension:
+        return required(inputs, 1)[0].type.size
+
+    def sample(
+        self, attrs: CumulativeSumAttributes, types: Sequence[TensorType], rng: np.random.Generator
+    ) -> list[Array]:
+        return [draw(types[0], rng), np.zeros(types[1].concrete({}), types[1].numpy)]
+
+    def cases(self) -> Iterable[Case]:
+        for exclusive in (False, True):
+            for reverse in (False, True):
+                attrs = CumulativeSumAttributes(exclusive, reverse)
+                for shape, axis in (((3, 5), 1), ((2, 3, 4), -3), ((1,), 0), ((0, 2), 0)):
+                    name = f"{shape} axis {axis} exclusive {exclusive} reverse {reverse}"
+                    yield Case(attrs, (TensorType(shape), np.array(axis, np.int64)), name)
+        yield Case(CumulativeSumAttributes(), (TensorType((4, 3), "int32"), np.array(0, np.int32)), "integers")
+
+
+def _normalized(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} is outside -{rank}..{rank - 1} for an input of rank {rank}")
+    return axis % rank

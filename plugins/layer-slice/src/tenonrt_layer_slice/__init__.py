@@ -1,0 +1,1 @@
+"""Strided slices of tensors, as TenonRT layer types."""
