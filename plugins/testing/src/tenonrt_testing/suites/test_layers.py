@@ -15,13 +15,11 @@ from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.network import Network
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import Registry, using
-from tenonrt.types import EXTENDED_TYPES, NUMPY_TYPES
 
 from tenonrt_testing.examples import Example, disagreement, examples, owns_subgraphs, same_values
 from tenonrt_testing.subjects import instance, report
 
 GROUP = "tenonrt.layers"
-_DTYPES = sorted(NUMPY_TYPES | EXTENDED_TYPES | {"string"})
 
 
 @pytest.fixture
@@ -315,6 +313,10 @@ def _contradiction(example: Example, infos: Sequence[TensorInfo]) -> str:
         return ""  # sample() says that there are no valid inputs of these types
     try:
         return disagreement(infos, example.run(arrays))
+    except (ValueError, IndexError) as error:
+        if any(a is not None and not a.size for a in arrays):
+            return ""  # values that nothing can hold: an index into an empty axis, the mean of no integers
+        return f"infer() accepts {[str(t) for t in example.types]}, reference() raised {error!r}"
     except Exception as error:  # noqa: BLE001 - a reference may raise anything at all
         return f"infer() accepts {[str(t) for t in example.types]}, reference() raised {error!r}"
 
@@ -399,4 +401,4 @@ def _integral(example: Example) -> Example:
 
 
 def _equal_objects(objects: Array, result: Array) -> bool:
-    return objects.shape == result.shape and bool(np.array_equal(objects.astype(result.dtype), result))
+    return objects.shape == result.shape and _close(objects.astype(result.dtype), result)
