@@ -231,6 +231,16 @@ def test_single_layer(parse, one_node, case):
     assert layer.name == "node"
 
 
+@pytest.mark.parametrize(("kind", "layer"), [("QuantizeLinear", "Quantize"), ("DequantizeLinear", "Dequantize")])
+@pytest.mark.parametrize(("scale", "zero"), [((), (1,)), ((1,), ())])
+def test_a_scalar_beside_a_vector_of_one(parse, one_node, kind, layer, scale, zero):
+    x = F if kind == "QuantizeLinear" else F.astype(np.int8)
+    inputs = {"x": x, "s": np.ones(scale, np.float32), "z": np.ones(zero, np.int8)}
+    found = parse(one_node(kind, inputs, 19), feeds=inputs).layers[-1]
+    assert found.kind == layer
+    assert [t.info.shape for t in found.inputs[1:]] == [(), ()]
+
+
 def test_every_mapping_is_loadable_and_every_standard_operator_is_real(new_builder):
     from onnx_recording_builder import MAPPINGS
 

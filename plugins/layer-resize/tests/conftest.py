@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tenonrt.contracts import Array, LayerType, TensorInfo, TensorType, dtype_name, symbol
 
 

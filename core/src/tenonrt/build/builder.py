@@ -258,13 +258,19 @@ class _Build:
         written = [s for column in cover.columns for n, s in column.writes if n == number]
         source: object = written[0] if written else LINEAR
         posed = pose_reformat(self.registry, self.config, tensor, source, target)
+        refused = []
         for offer in sorted(offers.alone(posed.problem, posed), key=self._rank):
-            if not self.tuner.check(offer):
+            why = self.tuner.check(offer)
+            if why:
+                refused.append(f"{offer.id}: {why}")
+            else:
                 code = self.tuner.code(offer, posed.problem)
                 return ReformatChoice(
                     tensor, source, target, posed.problem, offer.entry.id, offer.kernel, offer.tactic, code, posed.symbols
                 )
-        raise BuildError(f"no installed kernel stores {tensor.name!r} ({source}) as {target}")
+        refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
+        reasons = "; ".join(refused) or "none is installed for the Reformat layer"
+        raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
 
     # telling ---------------------------------------------------------------------------------------------------------
 

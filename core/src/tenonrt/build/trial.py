@@ -54,6 +54,21 @@ class Sample:
         return cls(static, inputs, reference_outputs(static, layer_types, inputs))
 
 
+    def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
+        """The sample a tactic really computes: inputs rounded to what its formats can store, and their answer.
+
+        A kernel that reads int8 is judged by what it makes of int8 values, not by the rounding that came before it.
+        """
+        problem, inputs = self.problem, list(self.inputs)
+        for k, i in enumerate(problem.activations):
+            format = tactic.input_format(k)
+            if format.quant is not None or format.dtype is not None:
+                type, scale = problem.types[i].stored_as(format), quant_scale(format, inputs[i])
+                inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
+        if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
+            return self
+        return Sample(problem, inputs, reference_outputs(problem, layer_types, inputs))
+
     @classmethod
     def largest(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
         """What a problem is timed at: every bounded symbol at its upper end, as TensorRT tunes for the maximum batch.
@@ -150,7 +165,7 @@ def try_tactic(
     worst = Judgement(True, 0.0)
     for sample in samples:
         specific = code if code.problem is problem else compile_for(kernel, problem, tactic, support, sample)
-        verdict = _try_sample(kernel, specific, sample, layer_types, device)
+        verdict = _try_sample(kernel, specific, sample.as_stored(tactic, layer_types), layer_types, device)
         if not verdict.ok:
             return verdict, code
         worst = max(worst, verdict, key=lambda v: v.error)

@@ -193,7 +193,10 @@ class Instance:
             value = None if given is None else np.array(given, object).reshape(problem.types[number].concrete({}))
             infos[number] = TensorInfo(problem.types[number], value=value)
         layer_type = self.resources.registry.layer_type(layer.kind)
-        outputs = layer_type.infer(layer.attrs, [infos[i] if i >= 0 else None for i in layer.inputs])
+        try:
+            outputs = layer_type.infer(layer.attrs, [infos[i] if i >= 0 else None for i in layer.inputs])
+        except ValueError as error:
+            raise ExecutionError(f"step {step.name!r} ({layer.kind}): {error}") from error
         for index, info in zip(step.outputs, outputs, strict=True):
             bind_shape(
                 f"output of {step.name!r}", self.program.tensors[index].type, info.type.concrete({}), self.values

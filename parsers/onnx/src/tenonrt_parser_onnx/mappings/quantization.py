@@ -18,7 +18,7 @@ def quantize_linear(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> 
         "block": integer(node, "block_size", 0),
         "saturate": flag(node, "saturate", True),
     }
-    operands = [required(inputs, 0, "x"), required(inputs, 1, "y_scale"), zero]
+    operands = _operands(builder, node, inputs, "y_scale")
     return list(emit(builder, node, "Quantize", operands, attrs))
 
 
@@ -30,4 +30,14 @@ def dequantize_linear(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -
         "axis": integer(node, "axis", 1),
         "block": integer(node, "block_size", 0),
     }
-    return list(emit(builder, node, "Dequantize", [required(inputs, 0, "x"), scale, present(inputs, 2)], attrs))
+    return list(emit(builder, node, "Dequantize", _operands(builder, node, inputs, "x_scale"), attrs))
+
+
+def _operands(builder: GraphBuilder, node: SourceNode, inputs: Inputs, name: str) -> list[Tensor | None]:
+    """Input, scale and zero point. Models pair a scalar with a vector of one; the layers want equal shapes."""
+    x, scale, zero = required(inputs, 0, "x"), required(inputs, 1, name), present(inputs, 2)
+    if zero is not None and scale.info.rank == 0 and zero.info.shape == (1,):
+        (zero,) = emit(builder, node, "Squeeze", [zero], {"axes": (0,)}, part="zero_point")
+    if zero is not None and zero.info.rank == 0 and scale.info.shape == (1,):
+        (scale,) = emit(builder, node, "Squeeze", [scale], {"axes": (0,)}, part="scale")
+    return [x, scale, zero]

@@ -1,0 +1,80 @@
+"""Which elements of an axis, with which weights, make an element of the resized axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenonrt_layer_resize.coordinates import Coordinates, ResizedAxis
+
+Rounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+Indices = NDArray[np.int64]
+Weights = NDArray[np.float64]
+Filter = Callable[[Weights], Weights]
+
+
+def nearest(coordinates: Coordinates, size: int, rounding: Rounding) -> Indices:
+    """The index of the nearest element, inside the axis."""
+    if rounding == "floor":
+        rounded = np.floor(coordinates)
+    elif rounding == "ceil":
+        rounded = np.ceil(coordinates)
+    else:
+        below = np.floor(coordinates)
+        fraction = coordinates - below
+        up = fraction > 0.5 if rounding == "round_prefer_floor" else fraction >= 0.5
+        rounded = below + up
+    return np.clip(rounded, 0, size - 1).astype(np.int64)
+
+
+def triangle(x: Weights) -> Weights:
+    """The linear filter, from -1 to 1."""
+    return np.asarray(np.maximum(1 - np.abs(x), 0))
+
+
+def keys(x: Weights, coefficient: float) -> Weights:
+    """The cubic convolution filter, from -2 to 2, of Keys (1981), with a free coefficient."""
+    x, a = np.abs(x), coefficient
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def cubic(coefficient: float) -> tuple[Filter, int]:
+    """The cubic filter and its reach."""
+    return partial(keys, coefficient=coefficient), 2
+
+
+LINEAR: tuple[Filter, int] = (triangle, 1)
+
+
+def weigh(
+    axis: ResizedAxis,
+    coordinates: Coordinates,
+    filter_: tuple[Filter, int],
+    *,
+    exclude_outside: bool,
+    antialias: bool,
+) -> tuple[Indices, Weights]:
+    """Indices and weights [resized, taps] of the elements that the filter reaches.
+
+    An element outside the axis is the one at the edge, or has no part where ``exclude_outside`` says so. With
+    ``antialias`` the filter of a shrinking axis is stretched to cover every element, and its weights sum to 1.
+    """
+    weight, reach = filter_
+    stretch = min(axis.scale, 1.0) if antialias else 1.0
+    window = reach / stretch
+    centre = coordinates.astype(np.float64)
+    first = np.floor(centre - window).astype(np.int64) + 1
+    positions = first[:, None] + np.arange(int(np.ceil(2 * window)))
+    weights = weight((positions - centre[:, None]) * stretch)
+    if exclude_outside:
+        weights = np.where((positions < 0) | (positions >= axis.size), 0, weights)
+    if exclude_outside or antialias:
+        total = weights.sum(1, keepdims=True)
+        weights = weights / np.where(total == 0, 1, total)
+    return np.clip(positions, 0, axis.size - 1), weights
