@@ -68,12 +68,16 @@ class SplitLayer(LayerType):
     ) -> Dimension:
         return 0
 
-    def sample(self, attrs: SplitAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        arrays = [draw(types[0], rng)]
-        if len(types) > 1:
-            count, length = types[1].concrete({})[0], arrays[0].shape[attrs.axis]
-            arrays.append(np.array([length] + [0] * (count - 1), types[1].numpy))
-        return arrays
+    def sample(
+        self, attrs: SplitAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        assert types[0] is not None
+        whole = draw(types[0], rng)
+        sizes = types[1] if len(types) > 1 else None
+        if sizes is None:
+            return [whole, None][: len(types)]
+        count, length = sizes.concrete({})[0], whole.shape[attrs.axis]
+        return [whole, np.array([length] + [0] * (count - 1), sizes.numpy)]
 
     def cases(self) -> Iterable[Case]:
         for axis, parts, shape in (

@@ -79,9 +79,17 @@ class PaddingLayer(LayerType):
     ) -> Dimension:
         return 0
 
-    def sample(self, attrs: PaddingAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        arrays = [draw(types[0], rng), np.zeros(types[1].concrete({}), types[1].numpy)]
+    def sample(
+        self, attrs: PaddingAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        source, pads = types[:2]
+        assert source is not None
+        assert pads is not None
+        arrays: list[Array | None] = [draw(source, rng), np.zeros(pads.concrete({}), pads.numpy)]
         for given in types[2:]:  # a value has the input's type; axes are a vector as long as half the pads
+            if given is None:
+                arrays.append(None)
+                continue
             axes = given.shape != () and given.dtype in {"int32", "int64"}
             arrays.append(np.arange(given.concrete({})[0]).astype(given.numpy) if axes else draw(given, rng))
         return arrays

@@ -66,11 +66,16 @@ class QuantizeLayer(LayerType):
             scaled = scaled + spread(zero_point, real.shape, attrs.axis, attrs.block).astype(kind)
         return [round_to(scaled, attrs.dtype, attrs.saturate)]
 
-    def sample(self, attrs: QuantizeAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: QuantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Inputs lie well between two roundings, so that float32 and float64 quotients agree; some saturate."""
-        real, scale = types[0], rng.uniform(0.25, 2.0, types[1].concrete({})).astype(types[1].numpy)
-        has_offset = len(types) > 2 and not is_float(attrs.dtype)
-        zero_point = rng.integers(0, 2 if has_offset else 1, types[-1].concrete({}))
+        real, parameter = types[:2]
+        assert real is not None
+        assert parameter is not None
+        scale = rng.uniform(0.25, 2.0, parameter.concrete({})).astype(parameter.numpy)
+        has_offset = len(types) > 2 and types[2] is not None and not is_float(attrs.dtype)
+        zero_point = rng.integers(0, 2 if has_offset else 1, parameter.concrete({}))
         shape, (lower, upper) = real.concrete({}), limits(attrs.dtype)
         steps = rng.integers(max(int(lower), -300) - 1, min(int(upper), 300) + 2, shape) + rng.uniform(-0.3, 0.3, shape)
         if is_float(attrs.dtype):
@@ -78,7 +83,7 @@ class QuantizeLayer(LayerType):
         offset = spread(zero_point, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = (steps - offset) * spread(scale, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = np.trunc(inputs) if real.dtype == "int32" else inputs
-        return [inputs.astype(real.numpy), scale, *(zero_point.astype(t.numpy) for t in types[2:])]
+        return [inputs.astype(real.numpy), scale, *(None if t is None else zero_point.astype(t.numpy) for t in types[2:])]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

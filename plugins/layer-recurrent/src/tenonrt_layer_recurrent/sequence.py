@@ -109,12 +109,17 @@ class RecurrentLayer(LayerType):
             every, lasts = every.transpose(2, 0, 1, 3), [last.swapaxes(0, 1) for last in lasts]
         return [np.ascontiguousarray(y).astype(operands.dtype, copy=False) for y in (every, *lasts)]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Weights are scaled so that activations do not saturate; lengths are from 1 to the number of steps."""
+        assert types[0] is not None
         steps = types[0].concrete({})[attrs.layout]
-        arrays = []
+        arrays: list[Array | None] = []
         for index, kind in enumerate(types):
-            if kind.dtype == "int32":
+            if kind is None:
+                arrays.append(None)
+            elif kind.dtype == "int32":
                 arrays.append(rng.integers(min(steps, 1), steps + 1, kind.concrete({})).astype(np.int32))
             else:
                 values = draw(kind, rng)

@@ -73,9 +73,9 @@ class ScaleLayer(LayerType):
                 result = result**power
         return [np.asarray(result, source.dtype)]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Positive values: a negative number has no fractional power."""
-        return [np.asarray(np.abs(draw(t, rng)) + t.numpy.type(0.25), t.numpy) for t in types]
+        return [None if t is None else np.asarray(np.abs(draw(t, rng)) + t.numpy.type(0.25), t.numpy) for t in types]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """One for each parameter given."""

@@ -93,10 +93,16 @@ class SliceLayer(LayerType):
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 0
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         fillers = (0, FAR, None, 1)
-        arrays = [draw(types[0], rng)]
+        assert types[0] is not None
+        arrays: list[Array | None] = [draw(types[0], rng)]
         for given, value in zip(types[1:], fillers, strict=False):
+            if given is None:
+                arrays.append(None)
+                continue
             count = given.concrete({})[0]
             filled = np.arange(count) if value is None else np.full(count, value)
             arrays.append(filled.astype(given.numpy))
