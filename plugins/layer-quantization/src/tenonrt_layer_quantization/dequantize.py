@@ -71,7 +71,7 @@ class DequantizeLayer(LayerType):
         if zero_point is not None:
             values = values - spread(zero_point, stored.shape, attrs.axis, attrs.block).astype(exact)
         real = values.astype(kind) * spread(scale, stored.shape, attrs.axis, attrs.block).astype(kind)
-        return [real.astype(numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
+        return [np.asarray(real).astype(numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
 
     def sample(
         self, attrs: DequantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
