@@ -118,6 +118,8 @@ def strided(kernel: Kernel, code: Code, sample: Sample, axis: int) -> tuple[Boun
 
 def surroundings(part: Array, whole: Array) -> bytes:
     """The bytes of the whole outside of the slice."""
+    if not part.size:
+        return whole.tobytes()
     copy = whole.copy()
     offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     view = np.ndarray(part.shape, part.dtype, copy.data, offset, part.strides)
