@@ -73,7 +73,7 @@ def find_problems(entry: Entry, kernel: Kernel, device: str, registry: Registry)
 def given_sample(case: KernelCase, registry: Registry) -> Sample | None:
     """The sample with the very arrays that the layer's author wrote into the case; None when there are none."""
     example = case.example
-    if example is None or not any(isinstance(value, np.ndarray) for value in example.inputs):
+    if example is None or case.problem.symbols or not any(isinstance(value, np.ndarray) for value in example.inputs):
         return None
     arrays = dict(zip(case.problem.layer.inputs, example.arrays(), strict=True))
     inputs = [np.array(arrays[i]) for i in range(len(case.problem.inputs))]
@@ -92,6 +92,8 @@ def _layer_type(registry: Registry, entry: Entry) -> LayerType | None:
 
 
 def _keep(found: Found, seen: set[str], case: KernelCase) -> None:
+    if any(type.dtype == "string" for type in case.problem.types):
+        return  # strings are Python objects: no buffer holds them, and no kernel but the reference takes them
     if case.posed.key not in seen:
         seen.add(case.posed.key)
         found.cases.append(case)
@@ -107,8 +109,8 @@ def _single(kind: str, example: Example, device: str, registry: Registry) -> Ite
             yield KernelCase(f"{kind}: {example.name}{label}", _posed(network, device), None if fixed else example)
         sizes = _leading(example)
         network = _network(kind, example.resized(sizes), fixed, registry) if sizes else None
-        if network is not None:
-            yield KernelCase(f"{kind}: {example.name}{label}, symbolic", _posed(network, device))
+        if network is not None and _holds_at_other_sizes(posed := _posed(network, device), registry):
+            yield KernelCase(f"{kind}: {example.name}{label}, symbolic", posed)
 
 
 def _leading(example: Example) -> dict[int, Dimension]:
@@ -116,6 +118,17 @@ def _leading(example: Example) -> dict[int, Dimension]:
     if not isinstance(first, TensorType) or not first.rank or first.concrete({})[0] < 1:
         return {}
     return {first.concrete({})[0]: symbol("N", 1, 64)}
+
+
+def _holds_at_other_sizes(posed: PosedProblem, registry: Registry) -> bool:
+    """Whether the reference computes the problem at the sizes of a trial: a symbol may stand for one fixed size."""
+    try:
+        for size in (2, 1):
+            with np.errstate(all="ignore"):
+                Sample.draw(posed.problem, registry.layer_type, size, 0)
+    except (ValueError, IndexError, KeyError):
+        return False
+    return True
 
 
 def _network(kind: str, example: Example, fixed: bool, registry: Registry) -> Network | None:
