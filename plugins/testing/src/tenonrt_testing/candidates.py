@@ -57,7 +57,7 @@ class Subject:
     device: Device
     device_name: str
     registry: Registry
-    seconds: float
+    trials: TrialProcess
     _samples: dict[str, Sample] = field(default_factory=dict)
 
     @cached_property
@@ -81,13 +81,14 @@ class Subject:
     def candidates(self) -> list[Candidate]:
         """Every tactic of every supported problem, run once in the trial process."""
         made: list[Candidate] = []
-        with TrialProcess(self.seconds) as trials:
-            for case, support in self.supported:
-                for tactic in self._tactics(case):
-                    reply = trials.run(self.entry.id, case.problem, tactic)
-                    made.append(Candidate(case, support, tactic, reply))
-                    if sum("trial process" in c.reply.why or "finish" in c.reply.why for c in made) >= _MAX_DEATHS:
-                        return made
+        deaths = 0
+        for case, support in self.supported:
+            for tactic in self._tactics(case):
+                reply = self.trials.run(self.entry.id, case.problem, tactic)
+                made.append(Candidate(case, support, tactic, reply))
+                deaths += reply.why.startswith(("it ended", "it did not finish"))
+                if deaths >= _MAX_DEATHS:
+                    return made
         return made
 
     def _tactics(self, case: KernelCase) -> list[Tactic]:

@@ -121,7 +121,8 @@ def surroundings(part: Array, whole: Array) -> bytes:
     if not part.size:
         return whole.tobytes()
     copy = whole.copy()
-    offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    view = np.ndarray(part.shape, part.dtype, copy.data, offset, part.strides)
-    view[...] = np.zeros((), part.dtype)
+    offset = part.ctypes.data - whole.ctypes.data
+    raw = copy.reshape(-1).view(np.uint8)[offset:]
+    element = np.dtype((np.void, part.itemsize))  # NumPy gives no buffer of the extended element types
+    np.ndarray(part.shape, element, raw.data, 0, part.strides)[...] = np.zeros((), element)
     return copy.tobytes()

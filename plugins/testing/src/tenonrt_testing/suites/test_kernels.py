@@ -6,6 +6,7 @@ A tactic's first run is in a process of its own. Those that fail there (`test_fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isfinite
 
 import msgspec
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from tenonrt.build.sampling import judge, problem_tolerance
 from tenonrt.build.trial import bind_sample, try_tactic
+from tenonrt.build.trials import TrialProcess
 from tenonrt.contracts import Kernel, NativeCall, Support, Tactic, Weights, numpy_dtype
 from tenonrt.dims import bounds
 from tenonrt.errors import PluginError
-from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.discovery import Entry, incompatibility
 from tenonrt.plugins.registry import DEVICES, Registry
 
 from tenonrt_testing.candidates import Candidate, Fault, Subject
@@ -30,8 +32,17 @@ GROUP = "tenonrt.kernels"
 _subjects: dict[str, Subject] = {}
 
 
+@pytest.fixture(scope="session")
+def trials(request: pytest.FixtureRequest) -> Iterator[TrialProcess]:
+    """One worker for all first runs; it is replaced when it ends."""
+    with TrialProcess(request.config.getoption("--tenonrt-seconds")) as process:
+        yield process
+
+
 @pytest.fixture
-def subject(entry: Entry, registry: Registry, request: pytest.FixtureRequest) -> Subject:
+def subject(entry: Entry, registry: Registry, trials: TrialProcess) -> Subject:
+    if why := incompatibility(entry.distribution):
+        pytest.skip(f"the core refuses it: {why}")
     if entry.id not in _subjects:
         kernel = instance(entry)
         name = entry.name.partition("/")[0]
@@ -40,8 +51,7 @@ def subject(entry: Entry, registry: Registry, request: pytest.FixtureRequest) ->
             device = registry.device(name)
         except PluginError as error:
             pytest.skip(f"its device is not here: {error}")
-        seconds = request.config.getoption("--tenonrt-seconds")
-        _subjects[entry.id] = Subject(entry, kernel, device, name, registry, seconds)
+        _subjects[entry.id] = Subject(entry, kernel, device, name, registry, trials)
     return _subjects[entry.id]
 
 
@@ -159,7 +169,7 @@ def test_tactics_are_stable(subject: Subject) -> None:
     """
     cases = [case for case, _ in subject.supported]
     questions = [Question(subject.entry.id, case.problem) for case in cases]
-    answers = ask(questions, 60 + subject.seconds)
+    answers = ask(questions, 60 + subject.trials.seconds)
     if isinstance(answers, str):
         pytest.fail(answers, pytrace=False)
     bad = []
@@ -378,7 +388,7 @@ def test_code_works_in_another_process(sound: Subject) -> None:
         packed = tuple(SavedArray.of(a) for a in sound.kernel.pack(code, Weights(constants)))
         names.append(candidate.name)
         questions.append(Question(sound.entry.id, candidate.case.problem, code, packed))
-    answers = ask(questions, 60 + sound.seconds)
+    answers = ask(questions, 60 + sound.trials.seconds)
     if isinstance(answers, str):
         pytest.fail(answers, pytrace=False)
     bad = [f"{name}: {answer.why}" for name, answer in zip(names, answers, strict=True) if answer.why]

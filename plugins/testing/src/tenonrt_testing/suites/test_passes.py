@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tenonrt.contracts import Pass
 from tenonrt.graph.passes import PassLog, run_passes
 from tenonrt.graph.verification import verify
-from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.discovery import Entry, incompatibility
 from tenonrt.plugins.registry import LAYERS, Registry
 from tenonrt.plugins.selection import PluginSet
 
@@ -31,6 +31,8 @@ _random_networks = settings(
 def alone(entry: Entry, registry: Registry) -> Registry:
     """A registry with all layers and the one pass."""
     load(entry)
+    if why := incompatibility(entry.distribution):
+        pytest.skip(f"the core refuses it: {why}")
     return Registry(PluginSet(), [*registry.entries(LAYERS), entry])
 
 
