@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ class SoftmaxKernel(Kernel):
         return Support(True)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        return [Tactic(key) for key in {f"tile{n}" for n in range(4)}]
+        return [Tactic(f"tile{os.getpid()}")]
 
     def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
         return SoftmaxExecutable(code.problem)
