@@ -117,7 +117,7 @@ UNKNOWN = "?"
 def unknown(upper: Dimension | None = None, lower: int = 0) -> Dimension:
     """A dimension that is known only after a layer ran; the graph gives each occurrence a name of its own."""
     limit = bounds(upper)[1] if upper is not None else None
-    return _atom(Symbol(UNKNOWN, lower, limit))
+    return symbol(UNKNOWN, lower, limit)
 
 
 def maximum(left: Dimension, right: Dimension) -> Dimension:
@@ -205,8 +205,7 @@ def _divide(left: Dimension, right: Dimension) -> Dimension:
     """Floor division: the divisible terms leave, the rest stays an atom (floor((4n + m) / 4) = n + floor(m / 4))."""
     if isinstance(right, Dim):
         return 1 if left == right else 0 if left == 0 else _atom(Apply("//", left, right))
-    if right <= 0:
-        raise ZeroDivisionError(f"a dimension is divided by {right}")
+    _check_divisor(right)
     whole = [(m, c // right) for m, c in _terms(left) if c % right == 0]
     rest = _collect((m, c) for m, c in _terms(left) if c % right)
     quotient = rest // right if isinstance(rest, int) else _atom(Apply("//", rest, right))
@@ -214,22 +213,31 @@ def _divide(left: Dimension, right: Dimension) -> Dimension:
 
 
 def _remainder(left: Dimension, right: Dimension) -> Dimension:
-    if isinstance(left, int) and isinstance(right, int):
-        return left % right
-    if isinstance(right, int) and right > 0 and all(c % right == 0 for _, c in _terms(left)):
-        return 0
+    if isinstance(right, int):
+        _check_divisor(right)
+        if isinstance(left, int):
+            return left % right
+        if all(c % right == 0 for _, c in _terms(left)):
+            return 0
     return _atom(Apply("%", left, right))
+
+
+def _check_divisor(divisor: int) -> None:
+    """Bounds assume positive divisors; a symbolic one is checked when its value is known."""
+    if divisor <= 0:
+        raise ZeroDivisionError(f"a dimension is divided by {divisor}")
 
 
 def _select(operator: Literal["max", "min"], left: Dimension, right: Dimension) -> Dimension:
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right) if operator == "max" else min(left, right)
-    try:
-        larger, smaller = (left, right) if left >= right else (right, left)
-    except UndecidedError:
-        first, second = sorted((left, right), key=repr)
-        return _atom(Apply(operator, first, second))
-    return larger if operator == "max" else smaller
+    low, high = bounds(left - right)
+    if low is not None and low >= 0:
+        return left if operator == "max" else right
+    if high is not None and high <= 0:
+        return right if operator == "max" else left
+    first, second = sorted((left, right), key=repr)
+    return _atom(Apply(operator, first, second))
 
 
 def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
@@ -237,7 +245,7 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
         return values[atom.name] if atom.name in values else _atom(atom)
     left, right = substitute(atom.left, values), substitute(atom.right, values)
     if atom.operator == "//":
-        return left // right
+        return _divide(left, right)
     if atom.operator == "%":
         return _remainder(left, right)
     return _select(atom.operator, left, right)
@@ -287,7 +295,9 @@ def _quotient_bounds(left: tuple[Bound, Bound], right: tuple[Bound, Bound]) -> t
     low = left[0] // right[0] if left[0] < 0 else (0 if right[1] is None else left[0] // right[1])
     if left[1] is None:
         return low, None
-    return low, left[1] // (right[0] if left[1] >= 0 or right[1] is None else right[1])
+    if left[1] < 0:  # towards zero as the divisor grows, but never above -1
+        return low, -1 if right[1] is None else left[1] // right[1]
+    return low, left[1] // right[0]
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ def to_storage(values: Array, type: TensorType, scale: Array | None = None) -> A
     """Physical array of a tensor: quantized or cast, blocked axes padded with zeros, axes in the format's order."""
     stored = _quantize(values, type, scale)
     layout = type.format
-    for axis, size in layout.blocks:
-        stored = _pad(stored, axis, size)
+    for axis in {axis for axis, _ in layout.blocks}:
+        stored = _pad(stored, axis, math.prod(size for other, size in layout.blocks if other == axis))
     physical = _split(stored, layout).transpose(_axes(layout, type.rank))
     return np.ascontiguousarray(physical).reshape(physical.shape)  # ascontiguousarray makes rank 0 into rank 1
 
@@ -27,6 +28,20 @@ def from_storage(stored: Array, type: TensorType, scale: Array | None = None) ->
     blocked = _merge(split, layout, type.rank)
     values = blocked[tuple(slice(0, n) for n in shape)]
     return _dequantize(values, type, scale)
+
+
+ALIGNMENT = 64
+
+
+def aligned(array: Array) -> Array:
+    """The array itself when its bytes start at a multiple of 64, else a copy whose bytes do."""
+    if array.ctypes.data % ALIGNMENT == 0 or array.dtype.hasobject or not array.size:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _axes(layout: Format, rank: int) -> list[int]:
@@ -64,9 +79,11 @@ def _quantize(values: Array, type: TensorType, scale: Array | None) -> Array:
     target = type.numpy
     if type.format.quant is None or scale is None:
         return values.astype(target, copy=False)
-    info = np.iinfo(target)
-    steps = np.rint(values.astype(np.float64) / _along(scale, type))
-    return np.clip(steps, info.min, info.max).astype(target)
+    low, high = _limits(target)
+    steps = values.astype(np.float64) / _along(scale, type)
+    if "int" in target.name:
+        steps = np.rint(steps)
+    return np.clip(steps, low, high).astype(target)
 
 
 def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
@@ -76,10 +93,24 @@ def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
     return (values.astype(np.float64) * _along(scale, type)).astype(dtype)
 
 
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The least and the greatest stored step."""
+    if dtype.kind in "iu":
+        plain = np.iinfo(dtype)
+        return plain.min, plain.max
+    import ml_dtypes
+
+    extended = ml_dtypes.iinfo(dtype) if "int" in dtype.name else ml_dtypes.finfo(dtype)
+    return float(extended.min), float(extended.max)
+
+
 def _along(scale: Array, type: TensorType) -> Array:
-    """The scale shaped to broadcast along the quantized axis."""
-    axis = type.format.quant.axis if type.format.quant else None
-    if axis is None:
-        return np.asarray(scale, np.float64)
-    shape: Sequence[int] = [-1 if i == axis else 1 for i in range(type.rank)]
-    return np.asarray(scale, np.float64).reshape(shape)
+    """The scale shaped to broadcast over the values: one, one an index of the axis, or one a block of the axis."""
+    quant, wide = type.format.quant, np.asarray(scale, np.float64)
+    if quant is None or quant.axis is None:
+        return wide
+    if wide.ndim != type.rank:
+        wide = wide.reshape([-1 if i == quant.axis else 1 for i in range(type.rank)])
+    if quant.block is None:
+        return wide
+    return np.repeat(wide, quant.block, axis=quant.axis).take(range(type.concrete({})[quant.axis]), axis=quant.axis)

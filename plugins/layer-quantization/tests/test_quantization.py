@@ -150,6 +150,13 @@ def test_half_precision_in_and_out(agree: Fixture, dtype: str) -> None:
     assert x.astype("f4").tolist() == [1, 2.5, -64]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint4", "float8_e5m2"])
+def test_scalars_stay_arrays(agree: Fixture, dtype: str) -> None:
+    (q,) = agree(QuantizeLayer(), QuantizeAttributes(dtype), [np.array(3, "f4"), np.array(0.5, "f4")])
+    (x,) = agree(DequantizeLayer(), DequantizeAttributes(), [q, np.array(0.5, "f4")])
+    assert x.tolist() == 3
+
+
 def test_a_float64_scale_gives_the_exact_result(agree: Fixture) -> None:
     (x,) = agree(DequantizeLayer(), DequantizeAttributes(), [np.array([3], "i1"), np.array(0.1)])
     assert x.tolist() == [3 * 0.1]

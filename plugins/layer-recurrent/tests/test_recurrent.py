@@ -133,6 +133,16 @@ def test_other_precisions(agree: Fixture, _operator: str, layer: RecurrentLayer,
         np.testing.assert_allclose(y.astype("f8"), expected, atol=0.05 if dtype == "bfloat16" else 0.01)
 
 
+def test_samples_leave_out_what_is_absent() -> None:
+    attrs = RecurrentAttributes(hidden_size=3)
+    types = [TensorType((4, 2, 5)), TensorType((1, 3, 5)), TensorType((1, 3, 3)), None, TensorType((2,), "int32")]
+    drawn = RNNLayer().sample(attrs, types, np.random.default_rng(0))
+    assert drawn[3] is None
+    assert drawn[4] is not None
+    assert drawn[4].min() >= 1
+    assert drawn[4].max() <= 4
+
+
 def test_symbolic_time_and_batch() -> None:
     time, batch = symbol("t", 1), symbol("b", 1)
     inputs = [TensorInfo(TensorType(s)) for s in ((time, batch, 5), (2, 12, 5), (2, 12, 3))]

@@ -63,6 +63,7 @@ def agree() -> Callable[..., list[Array]]:
         layer: LayerType, attrs: Any, arrays: Sequence[Array | None], fixed: dict[int, Sequence[int]] | None = None
     ) -> list[Array]:
         results = layer.reference(attrs, arrays, NoGraphs())
+        assert all(isinstance(r, np.ndarray) for r in results), "a NumPy scalar is no array"
         sizes = {f"n{n}": n for a in arrays if a is not None for n in a.shape}
         for symbolic in (False, True):
             infos = [

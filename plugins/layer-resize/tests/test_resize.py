@@ -207,8 +207,15 @@ def test_refusals_name_what_was_found() -> None:
         ResizeLayer().infer(crop, [data, None, TensorInfo(TensorType((2,)))])
 
 
-def test_cases_are_valid(agree: Fixture) -> None:
+def _type(example: Any) -> TensorType | None:
+    if example is None or isinstance(example, TensorType):
+        return example
+    return TensorType(example.shape, example.dtype.name)
+
+
+def test_cases_and_samples_are_valid(agree: Fixture) -> None:
     for case in ResizeLayer().cases():
-        image = RNG.standard_normal(case.inputs[0].shape).astype(case.inputs[0].numpy)
+        drawn = ResizeLayer().sample(case.attrs, [_type(i) for i in case.inputs], RNG)
         if case.attrs.keep_aspect == "stretch":
-            agree(ResizeLayer(), case.attrs, [image, *case.inputs[1:]])
+            agree(ResizeLayer(), case.attrs, [drawn[0], *case.inputs[1:]])
+            agree(ResizeLayer(), case.attrs, drawn)

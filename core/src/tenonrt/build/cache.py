@@ -35,7 +35,8 @@ class TimingCache:
             self._database.execute("CREATE TABLE IF NOT EXISTS timings (key TEXT PRIMARY KEY, entry BLOB NOT NULL)")
             self._database.commit()
         except sqlite3.Error as error:
-            raise BuildError(f"the timing cache {path} cannot be used: {error}; name another file or remove it") from error
+            message = f"the timing cache {path} cannot be used: {error}; name another file or remove it"
+            raise BuildError(message) from error
 
     def key(self, problem: str, kernel: str, version: str, tactic: str) -> str:
         parts = (problem, kernel, version, tactic, str(TUNER_VERSION))

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tenonrt.plan.placement import place
 from tenonrt.build.regions import PosedProblem
 from tenonrt.contracts import Kernel, Part
 from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.plan.placement import place
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor, Step
 from tenonrt.problem import Code, Problem, Tactic, Weights
 from tenonrt.types import LINEAR, Array, Format
@@ -66,12 +66,10 @@ class ReformatChoice:
     tensor: Tensor
     source: object
     target: object
-    posed_problem: Problem
+    posed: PosedProblem
     kernel_id: str
     kernel: Kernel
-    tactic: Tactic
     code: Code
-    symbols: tuple[str, ...]
 
 
 Choice = KernelChoice | ViewChoice | ControlChoice
@@ -170,9 +168,7 @@ class Lowering:
             return self.stored[key]
         format = storage if isinstance(storage, Format) else LINEAR
         self.stored[key] = len(self.tensors)
-        self.tensors.append(
-            ProgramTensor(tensor.name, tensor.type.stored_as(format), tensor.info.place, base, part)
-        )
+        self.tensors.append(ProgramTensor(tensor.name, tensor.type.stored_as(format), tensor.info.place, base, part))
         return self.stored[key]
 
     def _find(self, tensor: Tensor, accepts: object) -> int:
@@ -263,11 +259,11 @@ class Lowering:
         source = self._find(choice.tensor, choice.source)
         target = self._new(choice.tensor, choice.target)
         packed = self._pack(
-            choice.kernel, choice.code, choice.posed_problem, [choice.tensor], [choice.tensor], [choice.tensor]
+            choice.kernel, choice.code, choice.posed.problem, [choice.tensor], [choice.tensor], [choice.tensor]
         )
         name = f"{choice.tensor.name} to {self.tensors[target].type.format}"
         code = self.constants.add_code(choice.code)
-        step = KernelStep(name, (), (), choice.kernel_id, code, packed, (source,), (target,), choice.symbols)
+        step = KernelStep(name, (), (), choice.kernel_id, code, packed, (source,), (target,), choice.posed.symbols)
         self._append(step, [])
 
     def _control_step(self, choice: ControlChoice) -> None:

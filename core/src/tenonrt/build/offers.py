@@ -14,7 +14,7 @@ from tenonrt.errors import PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
-from tenonrt.problem import Problem, Support, Tactic
+from tenonrt.problem import Support, Tactic
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,23 +70,20 @@ class Offers:
             if entry.id not in self._quarantined:
                 yield from self._from_kernel(entry, layer)
 
-    def alone(self, problem: Problem, posed: PosedProblem) -> Iterator[Offer]:
-        """Offers for a problem that the core poses itself (a reformat)."""
-        for entry in self._route_kind(problem.layer.kind, "movement"):
+    def alone(self, posed: PosedProblem) -> Iterator[Offer]:
+        """Offers for a single layer that the core poses itself (a reformat)."""
+        for entry in self._route(posed.region.layers[0]):
             yield from self._for_problem(entry, self.registry.instance(entry), posed)
 
     def _route(self, layer: Layer) -> list[Entry]:
-        return self._route_kind(layer.kind, layer.layer_type.pattern)
-
-    def _route_kind(self, kind: str, pattern: str) -> list[Entry]:
-        if kind not in self._routes:
-            wanted = {kind, f"@{pattern}", "*"}
-            self._routes[kind] = [
+        if layer.kind not in self._routes:
+            wanted = {layer.kind, f"@{layer.layer_type.pattern}", "*"}
+            self._routes[layer.kind] = [
                 entry
                 for entry in self.registry.usable(KERNELS)
                 if (route := routed(entry, self.config.device)) is not None and route[0] in wanted
             ]
-        return self._routes[kind]
+        return self._routes[layer.kind]
 
     def _from_kernel(self, entry: Entry, layer: Layer) -> Iterator[Offer]:
         try:

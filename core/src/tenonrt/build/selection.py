@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from tenonrt.build.config import BuilderConfig
 from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, finish, solve
 from tenonrt.build.lowering import SliceOf
 from tenonrt.build.offers import Offer
@@ -36,11 +35,11 @@ class Selector:
     """The cover problem of one graph. Layers and tensors are numbered by position."""
 
     graph: Graph
-    config: BuilderConfig
     layers: Sequence[Layer] = ()
     views: dict[Layer, View] = field(default_factory=dict)
     slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
-    offers: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)  # by column id
+    # By column id: where it comes from, and how its outputs are stored.
+    sources: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)
     _numbers: dict[Tensor, int] = field(default_factory=dict)
     _tensors: list[Tensor] = field(default_factory=list)
 
@@ -70,21 +69,24 @@ class Selector:
     def tensor(self, number: int) -> Tensor:
         return self._tensors[number]
 
+    def positions(self, offer: Offer) -> tuple[int, ...]:
+        """The numbers of a region's layers."""
+        return tuple(sorted(self._positions[layer] for layer in offer.posed.region.layers))
+
     # columns ---------------------------------------------------------------------------------------------------------
 
     def columns_of(self, offer: Offer, nanoseconds: int) -> Iterator[Column]:
         """One column per way to store the offer's outputs."""
-        region, problem, tactic = offer.posed.region, offer.posed.problem, offer.tactic
-        layers = tuple(sorted(self._positions[layer] for layer in region.layers))
+        region, problem = offer.posed.region, offer.posed.problem
         reads = tuple(
             (self.number(region.inputs[i]), accepts)
             for i, accepts in zip(problem.activations, self.accepts(offer), strict=True)
         )
         for writes in self._storages(offer):
             name = f"{offer.id}@{region.name}" + "".join(f">{w}" for w in writes if isinstance(w, SliceOf))
-            self.offers[name] = (offer, writes)
+            self.sources[name] = (offer, writes)
             numbered = tuple((self.number(t), w) for t, w in zip(region.outputs, writes, strict=True))
-            yield Column(name, layers, nanoseconds, reads, numbered)
+            yield Column(name, self.positions(offer), nanoseconds, reads, numbered)
 
     def accepts(self, offer: Offer) -> list[tuple[object, ...]]:
         """Per activation, the storages that the tactic can read."""
@@ -105,8 +107,8 @@ class Selector:
             options.append(choices)
         return product(*options)
 
-    def _is_destination(self, slice: SliceOf) -> bool:
-        return self.views[self.layers[slice.layer]].whole == "output"
+    def _is_destination(self, part: SliceOf) -> bool:
+        return self.views[self.layers[part.layer]].whole == "output"
 
     def view_columns(self, layer: Layer) -> Iterator[Column]:
         """The columns of a layer that need not run: it reads and writes slices at no cost."""
@@ -138,7 +140,7 @@ class Selector:
         suffix: str = "",
     ) -> Column:
         name = f"{word}@{layer.name}{suffix}"
-        self.offers[name] = (layer, tuple(storage for _, storage in writes))
+        self.sources[name] = (layer, tuple(storage for _, storage in writes))
         return Column(name, (self._positions[layer],), 0, reads, writes)
 
     # covers ----------------------------------------------------------------------------------------------------------
@@ -162,46 +164,36 @@ class Selector:
         upper = bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
         return _STEP_NANOSECONDS + int(2 * (upper or 0) / _BYTES_PER_NANOSECOND)
 
-    def best(self, columns: Sequence[Column]) -> Cover:
-        """The least cover of timed columns."""
+    def solve(self, columns: Sequence[Column]) -> Cover:
+        """The least cover."""
         try:
             return solve(self.problem(columns))
         except NoCoverError as error:
-            raise BuildError(self._explain(columns, str(error))) from error
+            raise BuildError(f"the network {self.graph.name!r} cannot be covered: {error}") from error
 
-    def first(self, ranked: dict[int, list[Column]]) -> Cover:
-        """Without timing: in topological order, the first acceptable column at each layer that is not yet covered."""
-        covered: set[int] = set()
-        chosen: list[Column] = []
-        for position in range(len(self.layers)):
-            if position in covered:
-                continue
-            column = next((c for c in ranked.get(position, ()) if covered.isdisjoint(c.layers)), None)
-            if column is None:
-                raise BuildError(self._explain([c for cs in ranked.values() for c in cs], f"layer {position}"))
-            covered.update(column.layers)
-            chosen.append(column)
+    def finish(self, chosen: Sequence[Column]) -> Cover:
+        """A choice made without the solver, with the reformats it implies."""
         try:
             return finish(self.problem(chosen), chosen, optimal=False)
         except NoCoverError as error:
-            raise BuildError(str(error)) from error
+            raise BuildError(f"the network {self.graph.name!r} cannot be covered: {error}") from error
 
-    def _explain(self, columns: Sequence[Column], fallback: str) -> str:
+    def sourced_reformats(self, cover: Cover) -> Iterator[tuple[int, object, object]]:
+        """(tensor, from, to) of every reformat: from the storage that the tensor's producer writes."""
+        written = {number: storage for column in cover.columns for number, storage in column.writes}
+        for number, target in cover.reformats:
+            yield number, written.get(number, LINEAR), target
+
+    def uncovered(self, columns: Sequence[Column]) -> list[Layer]:
+        """Layers that no column computes."""
         covered = {position for column in columns for position in column.layers}
-        missing = [layer for i, layer in enumerate(self.layers) if i not in covered]
-        if not missing:
-            return fallback
-        named = ", ".join(f"{layer.name!r} ({layer.kind})" for layer in missing[:5])
-        return (
-            f"no installed kernel computes {named}{' and others' if len(missing) > 5 else ''}. Install a kernel "
-            f"distribution for it (tenonrt-kernel-numpy runs every layer's reference), or see the refusals: tenonrt plugins"
-        )
+        return [layer for i, layer in enumerate(self.layers) if i not in covered]
 
     def record(self, cover: Cover) -> Choice:
         """The selection in names, for replay."""
         regions = {}
         for column in cover.columns:
-            source, _ = self.offers[column.id]
+            source, _ = self.sources[column.id]
             if isinstance(source, Offer):
                 regions[source.posed.region.name] = (source.entry.id, source.tactic.key)
             else:

@@ -53,6 +53,11 @@ class Tuner:
             self._known[key] = cached if cached is not None else self._try(offer)
         return self._known[key].why
 
+    def error(self, offer: Offer) -> float:
+        """Max |y - ref| over max |ref| at its first run; 0 when there was none."""
+        known = self.known(offer)
+        return known.error or 0.0 if known is not None else 0.0
+
     def code(self, offer: Offer, problem: Problem) -> Code:
         """The compiled tactic: from its trial when that compiled the same problem, else compiled now."""
         found = self._codes.get((offer.posed.key, offer.id))
@@ -73,6 +78,14 @@ class Tuner:
         for offer, seconds in self._race(bound):
             entry = self._known.get((offer.posed.key, offer.id), CacheEntry())
             self._learn(offer, CacheEntry(entry.why, entry.error, seconds))
+
+    def nanoseconds(self, offer: Offer) -> int:
+        """What the cover is told: the time, else the kernel's estimate, else a microsecond."""
+        known = self.known(offer)
+        seconds = known.seconds if known is not None else None
+        if seconds is None:
+            seconds = offer.estimate if offer.estimate is not None else 1e-6
+        return max(1, round(seconds * 1e9))
 
     def _seconds(self, offer: Offer) -> float | None:
         key = (offer.posed.key, offer.id)

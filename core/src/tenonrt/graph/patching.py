@@ -35,6 +35,7 @@ class _Application:
         self.registry = registry
         self.tensors: dict[NewTensor, Tensor] = {}
         self.added: list[Layer] = []
+        self.named: set[Layer] = set()  # those that take the names of what they replace
         self.readers_before = {id(old): list(old.readers) for old, _ in self._replacements()}
 
     def _replacements(self) -> Iterator[tuple[Any, Any]]:
@@ -45,7 +46,10 @@ class _Application:
             self.tensors[new] = self.graph.add_constant(values)
         names = self._names()
         for proposed in self.patch.layers:
-            layer = self._layer(proposed, names.get(id(proposed)))
+            inherited = names.get(id(proposed))
+            layer = self._layer(proposed, inherited)
+            if inherited is not None and proposed.name is None:
+                self.named.add(layer)
             infos = infer(layer)
             if len(infos) != len(proposed.outputs):
                 raise GraphError(f"the patch gives {layer.kind} {len(proposed.outputs)} outputs; it has {len(infos)}")
@@ -137,6 +141,8 @@ class _Application:
         for layer in self.added:
             layer.sources = tuple(dict.fromkeys((*layer.sources, *sources)))
             layer.patches = (*patches, *layer.patches)
+            if layer in self.named and sources:
+                layer.name = " + ".join(layer.sources)
 
 
 def _reinfer(changed: list[Tensor]) -> list[Layer]:

@@ -25,6 +25,8 @@ from tenonrt.contracts import (
 class ReferenceKernel(Kernel):
     """Takes every layer but those that own subgraphs, which the core runs, and reformats, which change no value."""
 
+    runs_reference = True
+
     def supports(self, problem: Problem) -> Support:
         why = _refusal(problem)
         return Support(False, why) if why else Support(True, runtime_symbols="all")

@@ -72,5 +72,6 @@ class IfLayer(LayerType):
         assert arrays[0] is not None
         return run.graph(0 if truth(arrays[0]) else 1, [])
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        return [rng.integers(0, 2, types[0].concrete({})).astype(np.bool_)]
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
+        assert types[0] is not None
+        return [np.asarray(rng.integers(0, 2, types[0].concrete({})), np.bool_)]

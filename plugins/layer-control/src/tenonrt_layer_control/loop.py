@@ -105,9 +105,14 @@ class LoopLayer(LayerType):
         likes = collected[0] if collected else _step(run, 0, states)[2]
         return [*states, *(stack([c[i] for c in collected], like) for i, like in enumerate(likes))]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        states = [draw(t, rng) for t in types[2:]]
-        return [np.full(types[0].concrete({}), 3, np.int64), np.ones(types[1].concrete({}), np.bool_), *states]
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
+        """Three iterations, as far as the condition of the body lets them."""
+        trips, condition, *states = _padded(types)
+        return [
+            None if trips is None else np.full(trips.concrete({}), 3, np.int64),
+            None if condition is None else np.ones(condition.concrete({}), np.bool_),
+            *(None if t is None else draw(t, rng) for t in states),
+        ]
 
 
 def _padded(values: Sequence[T | None]) -> list[T | None]:

@@ -49,8 +49,10 @@ class GatherLayer(LayerType):
         # A scalar of an object array comes back as the bare object.
         return [np.asarray(picked, data.dtype)]
 
-    def sample(self, attrs: GatherAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        data, indices = types
+    def sample(
+        self, attrs: GatherAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        data, indices = required(types, self.inputs)
         size = data.concrete({})[normalize_axis(attrs.axis, data.rank)]
         return [draw(data, rng), draw_indices(indices, size, rng)]
 

@@ -62,9 +62,9 @@ class GatherElementsLayer(LayerType):
         return [data[element_index(indices, data.shape, normalize_axis(attrs.axis, data.ndim))]]
 
     def sample(
-        self, attrs: GatherElementsAttributes, types: Sequence[TensorType], rng: np.random.Generator
-    ) -> list[Array]:
-        data, indices = types
+        self, attrs: GatherElementsAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        data, indices = required(types, self.inputs)
         size = data.concrete({})[normalize_axis(attrs.axis, data.rank)]
         return [draw(data, rng), draw_indices(indices, size, rng)]
 

@@ -77,8 +77,10 @@ class GatherNDLayer(LayerType):
         grid = [np.asarray(g) for g in np.ogrid[tuple(slice(n) for n in sizes)][:batch]] if batch else []
         return [np.asarray(data[(*grid, *vector_index(indices, data.shape[batch:]))], data.dtype)]
 
-    def sample(self, attrs: GatherNDAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        data, indices = types
+    def sample(
+        self, attrs: GatherNDAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        data, indices = required(types, self.inputs)
         return [draw(data, rng), draw_vectors(indices, data.concrete({})[attrs.batch_dims :], rng)]
 
     def cases(self) -> Iterable[Case]:

@@ -70,8 +70,10 @@ class OneHotLayer(LayerType):
         counter = np.arange(size).reshape([-1 if i == axis else 1 for i in range(indices.ndim + 1)])
         return [np.asarray(np.where(position == counter, values[1], values[0]), values.dtype)]
 
-    def sample(self, attrs: OneHotAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        indices, depth, values = types
+    def sample(
+        self, attrs: OneHotAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        indices, depth, values = required(types, self.inputs)
         size = int(rng.integers(1, 9))
         return [
             draw_indices(indices, size + 1, rng),

@@ -42,10 +42,10 @@ class ScatterElementsLayer(LayerType):
         return [scatter(data, index, updates, attrs.reduction)]
 
     def sample(
-        self, attrs: ScatterElementsAttributes, types: Sequence[TensorType], rng: np.random.Generator
-    ) -> list[Array]:
+        self, attrs: ScatterElementsAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Without a reduction no index is drawn twice, as ONNX leaves the winner open."""
-        data, indices, updates = types
+        data, indices, updates = required(types, self.inputs)
         axis = normalize_axis(attrs.axis, data.rank)
         size, shape = data.concrete({})[axis], indices.concrete({})
         if attrs.reduction == "none" and shape[axis] <= size:

@@ -40,9 +40,11 @@ class ScatterNDLayer(LayerType):
         data, indices, updates = required(arrays, self.inputs)
         return [scatter(data, vector_index(indices, data.shape), updates, attrs.reduction)]
 
-    def sample(self, attrs: ScatterNDAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: ScatterNDAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Without a reduction no index is drawn twice while there are enough, as ONNX leaves the winner open."""
-        data, indices, updates = types
+        data, indices, updates = required(types, self.inputs)
         shape, (*outer, depth) = data.concrete({}), indices.concrete({})
         count, available = int(np.prod(outer)), int(np.prod(shape[:depth]))
         if attrs.reduction == "none" and count <= available:

@@ -71,24 +71,21 @@ class DequantizeLayer(LayerType):
         if zero_point is not None:
             values = values - spread(zero_point, stored.shape, attrs.axis, attrs.block).astype(exact)
         real = values.astype(kind) * spread(scale, stored.shape, attrs.axis, attrs.block).astype(kind)
-        return [np.asarray(real).astype(numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
+        return [np.asarray(real, numpy_dtype(_result(attrs.dtype, scale.dtype.name)))]
 
     def sample(
         self, attrs: DequantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        stored, scale = types[:2]
+        stored, scale, *rest = types
         assert stored is not None
         assert scale is not None
         reach = 2 if "int2" in stored.dtype else 8
         lower = 0 if stored.dtype.startswith("u") else -reach
-        integers = rng.integers(lower, lower + 2 * reach, stored.concrete({})).astype(stored.numpy)
+        integers = np.asarray(rng.integers(lower, lower + 2 * reach, stored.concrete({}))).astype(stored.numpy)
         values = draw(stored, rng) if is_float(stored.dtype) else integers
-        scales = rng.uniform(0.25, 2.0, scale.concrete({})).astype(scale.numpy)
-        offsets = [
-            None if t is None else rng.integers(0, 1 if is_float(t.dtype) else 2, t.concrete({})).astype(t.numpy)
-            for t in types[2:]
-        ]
-        return [values, scales, *offsets]
+        scales = np.asarray(rng.uniform(0.25, 2.0, scale.concrete({})), scale.numpy)
+        zero_points = np.asarray(rng.integers(0, 1 if is_float(stored.dtype) else 2, scales.shape))
+        return [values, scales, *(None if t is None else zero_points.astype(t.numpy) for t in rest)]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

@@ -70,12 +70,12 @@ class QuantizeLayer(LayerType):
         self, attrs: QuantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
         """Inputs lie well between two roundings, so that float32 and float64 quotients agree; some saturate."""
-        real, parameter = types[:2]
+        real, scale_type, zero_type = (*types, None)[:3]
         assert real is not None
-        assert parameter is not None
-        scale = rng.uniform(0.25, 2.0, parameter.concrete({})).astype(parameter.numpy)
-        has_offset = len(types) > 2 and types[2] is not None and not is_float(attrs.dtype)
-        zero_point = rng.integers(0, 2 if has_offset else 1, parameter.concrete({}))
+        assert scale_type is not None
+        scale = np.asarray(rng.uniform(0.25, 2.0, scale_type.concrete({})), scale_type.numpy)
+        has_offset = zero_type is not None and not is_float(attrs.dtype)
+        zero_point = np.asarray(rng.integers(0, 2 if has_offset else 1, scale.shape))
         shape, (lower, upper) = real.concrete({}), limits(attrs.dtype)
         steps = rng.integers(max(int(lower), -300) - 1, min(int(upper), 300) + 2, shape) + rng.uniform(-0.3, 0.3, shape)
         if is_float(attrs.dtype):
@@ -83,7 +83,8 @@ class QuantizeLayer(LayerType):
         offset = spread(zero_point, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = (steps - offset) * spread(scale, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = np.trunc(inputs) if real.dtype == "int32" else inputs
-        return [inputs.astype(real.numpy), scale, *(None if t is None else zero_point.astype(t.numpy) for t in types[2:])]
+        zeros = [None if t is None else zero_point.astype(t.numpy) for t in types[2:]]
+        return [np.asarray(inputs, real.numpy), scale, *zeros]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

@@ -109,23 +109,11 @@ class RecurrentLayer(LayerType):
             every, lasts = every.transpose(2, 0, 1, 3), [last.swapaxes(0, 1) for last in lasts]
         return [np.ascontiguousarray(y).astype(operands.dtype, copy=False) for y in (every, *lasts)]
 
-    def sample(
-        self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator
-    ) -> list[Array | None]:
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Weights are scaled so that activations do not saturate; lengths are from 1 to the number of steps."""
         assert types[0] is not None
         steps = types[0].concrete({})[attrs.layout]
-        arrays: list[Array | None] = []
-        for index, kind in enumerate(types):
-            if kind is None:
-                arrays.append(None)
-            elif kind.dtype == "int32":
-                arrays.append(rng.integers(min(steps, 1), steps + 1, kind.concrete({})).astype(np.int32))
-            else:
-                values = draw(kind, rng)
-                scale = max(kind.concrete({})[-1], 1) ** -0.5 if index in {1, 2} else 1.0
-                arrays.append((values * values.dtype.type(scale)).astype(values.dtype))
-        return arrays
+        return [None if t is None else _draw(t, steps, index in {1, 2}, rng) for index, t in enumerate(types)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
         features: Dimension = 0 if inputs[0] is None else inputs[0].shape[-1]
@@ -135,6 +123,14 @@ class RecurrentLayer(LayerType):
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """The matrix products alone: two operations per weight, step and sequence."""
         return outputs[0].type.size * (2 * self.gates) * self.reduction(attrs, inputs)
+
+
+def _draw(operand: TensorType, steps: int, is_weights: bool, rng: np.random.Generator) -> Array:
+    if operand.dtype == "int32":
+        return rng.integers(min(steps, 1), steps + 1, operand.concrete({})).astype(np.int32)
+    values = draw(operand, rng)
+    scale = max(operand.concrete({})[-1], 1) ** -0.5 if is_weights else 1.0
+    return np.asarray(values * values.dtype.type(scale), values.dtype)
 
 
 def _check(name: str, info: TensorInfo | None, shape: tuple[Dimension, ...], dtype: str) -> None:

@@ -128,15 +128,16 @@ class ResizeLayer(LayerType):
             result = _extrapolate(result, axes, coordinates, attrs.extrapolation)
         return [result.copy() if result is data else result]
 
-    def sample(self, attrs: ResizeAttributes, types: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+    def sample(
+        self, attrs: ResizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         """Whole images (a full region of interest) at twice their size, unless the case gives scales or sizes."""
-        count = len(_axes(attrs, types[0].rank))
-        shape = types[0].concrete({})
-        sizes = [2 * shape[a] for a in _axes(attrs, types[0].rank)]
-        made: list[Array | None] = [draw(types[0], rng)]
-        for kind, values in zip(types[1:], ([0.0] * count + [1.0] * count, [2.0] * count, sizes), strict=False):
-            made.append(None if kind is None else np.array(values[: kind.concrete({})[0]], kind.numpy))
-        return made
+        image, *rest = types
+        assert image is not None
+        axes, shape = _axes(attrs, image.rank), image.concrete({})
+        values = ([0.0] * len(axes) + [1.0] * len(axes), [2.0] * len(axes), [2.0 * shape[a] for a in axes])
+        given = (None if t is None else np.array(v, t.numpy) for t, v in zip(rest, values, strict=False))
+        return [draw(image, rng), *given]
 
     def cases(self) -> Iterable[Case]:
         image = TensorType((1, 3, 5, 4))

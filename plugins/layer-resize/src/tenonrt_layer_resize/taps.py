@@ -17,6 +17,10 @@ Weights = NDArray[np.float64]
 Filter = Callable[[Weights], Weights]
 
 
+# A fraction this near to one half counts as one half, as in onnxruntime: 3.5 may have come out as 3.4999998.
+_TIE = 1e-6
+
+
 def nearest(coordinates: Coordinates, size: int, rounding: Rounding) -> Indices:
     """The index of the nearest element, inside the axis."""
     if rounding == "floor":
@@ -25,9 +29,9 @@ def nearest(coordinates: Coordinates, size: int, rounding: Rounding) -> Indices:
         rounded = np.ceil(coordinates)
     else:
         below = np.floor(coordinates)
-        fraction = coordinates - below
-        up = fraction > 0.5 if rounding == "round_prefer_floor" else fraction >= 0.5
-        rounded = below + up
+        above_half = coordinates - below - np.float32(0.5)
+        tie = np.abs(above_half) < _TIE
+        rounded = below + np.where(tie, rounding == "round_prefer_ceil", above_half > 0)
     return np.clip(rounded, 0, size - 1).astype(np.int64)
 
 

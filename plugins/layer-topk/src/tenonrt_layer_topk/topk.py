@@ -83,8 +83,12 @@ class TopKLayer(LayerType):
         best = best[(slice(None),) * axis + (slice(count),)].astype(np.int64)
         return [np.take_along_axis(values, best, axis), best]
 
-    def sample(self, attrs: TopKAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: TopKAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         values, k = types
+        assert values is not None
+        assert k is not None
         size = values.concrete({})[normalize_axis(attrs.axis, values.rank)]
         return [draw(values, rng), np.full(k.concrete({}), rng.integers(min(size, 1), size + 1), k.numpy)]
 

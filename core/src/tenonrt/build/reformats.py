@@ -1,0 +1,61 @@
+"""Reformats: a tensor stored anew in another format or as a slice, by whichever kernel offers the `Reformat` layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from tenonrt.build.config import BuilderConfig
+from tenonrt.build.lowering import ReformatChoice
+from tenonrt.build.offers import Offers
+from tenonrt.build.regions import PosedProblem, Region, pose
+from tenonrt.build.strategies import rank
+from tenonrt.build.tuner import Tuner
+from tenonrt.errors import BuildError
+from tenonrt.graph.attributes import make_attrs
+from tenonrt.graph.graph import Layer, Tensor
+from tenonrt.plugins.registry import Registry
+from tenonrt.types import LINEAR, Format
+
+
+def choose_reformat(
+    registry: Registry,
+    config: BuilderConfig,
+    tuner: Tuner,
+    offers: Offers,
+    tensor: Tensor,
+    source: object,
+    target: object,
+) -> ReformatChoice:
+    """The best-ranked kernel that passes its first run; `BuildError` lists why each other one does not do it."""
+    posed = pose_reformat(registry, config, tensor, source, target)
+    refused = []
+    for offer in sorted(offers.alone(posed), key=lambda o: rank(o, registry.plugins)):
+        why = tuner.check(offer)
+        if not why:
+            code = tuner.code(offer, posed.problem)
+            return ReformatChoice(tensor, source, target, posed, offer.entry.id, offer.kernel, code)
+        refused.append(f"{offer.id}: {why}")
+    refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
+    reasons = "; ".join(refused) or "none is installed for the Reformat layer"
+    raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
+
+
+def pose_reformat(
+    registry: Registry, config: BuilderConfig, tensor: Tensor, source: object, target: object
+) -> PosedProblem:
+    """The problem of storing a tensor in another format; a slice of a larger tensor is linear."""
+    layer_type = registry.layer_type("Reformat")
+    plain = {"source": _format(source), "target": _format(target)}
+    layer = Layer(
+        "Reformat", tensor.name, layer_type, make_attrs(layer_type, "Reformat", tensor.name, plain), (tensor,)
+    )
+    output = Tensor(tensor.name, replace(tensor.info, value=None))
+    output.producer = layer
+    layer.outputs = (output,)
+    return pose(Region((layer,), (tensor,), (output,)), config.device, config.threads)
+
+
+def _format(storage: object) -> object:
+    return msgspec.to_builtins(storage if isinstance(storage, Format) else LINEAR)

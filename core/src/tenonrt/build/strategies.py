@@ -1,0 +1,148 @@
+"""Three ways to a cover: by rank without timing, by measured times, or as recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tenonrt.build.cover import Column, Cover
+from tenonrt.build.offers import Offer
+from tenonrt.build.selection import Selector
+from tenonrt.build.tuner import Tuner
+from tenonrt.errors import BuildError
+from tenonrt.graph.graph import Layer
+from tenonrt.plan.program import Choice
+from tenonrt.plugins.selection import PluginSet
+from tenonrt.types import LINEAR
+
+Found = Mapping[int, Sequence[Offer]]  # offers by the position of their region's first layer
+Tell = Callable[[int, int, str], None]
+
+
+def special_columns(selector: Selector) -> Iterator[Column]:
+    """Columns of layers that the core itself takes care of: views, and layers with subgraphs."""
+    for layer in selector.layers:
+        if layer.graphs:
+            yield selector.control_column(layer)
+        if layer in selector.views:
+            yield from selector.view_columns(layer)
+
+
+# level 0 -------------------------------------------------------------------------------------------------------------
+
+
+def rank(offer: Offer, plugins: PluginSet) -> tuple[object, ...]:
+    """The application's preference, then most layers, any kernel before the reference, estimate, distribution."""
+    return (
+        plugins.rank(offer.entry),
+        -len(offer.posed.region.layers),
+        offer.kernel.runs_reference,
+        offer.estimate if offer.estimate is not None else float("inf"),
+        offer.entry.distribution,
+        offer.entry.name,
+        offer.order,
+    )
+
+
+def ranked_cover(selector: Selector, found: Found, tuner: Tuner, plugins: PluginSet) -> Cover:
+    """In topological order, the best-ranked offer at each layer that is not yet covered.
+
+    Only the offers that would be taken have their first run. Slices of larger tensors are left to higher levels.
+    """
+    covered: set[int] = set()
+    chosen: list[Column] = []
+    for position, layer in enumerate(selector.layers):
+        if position in covered:
+            continue
+        column = _first_column(selector, layer, found.get(position, ()), covered, tuner, plugins)
+        if column is None:
+            raise BuildError(_nothing_computes([layer], found, tuner))
+        covered.update(column.layers)
+        chosen.append(column)
+    return selector.finish(chosen)
+
+
+def _first_column(
+    selector: Selector, layer: Layer, offers: Sequence[Offer], covered: set[int], tuner: Tuner, plugins: PluginSet
+) -> Column | None:
+    if layer.graphs:
+        return selector.control_column(layer)
+    view = selector.views.get(layer)
+    if view is not None and view.parts is None:
+        return next(selector.view_columns(layer))
+    for offer in sorted(offers, key=lambda o: rank(o, plugins)):
+        # Regions with several exits can need each other in a circle, and formats need a solver.
+        single_exit = len(offer.posed.region.layers) == 1 or len(offer.posed.region.outputs) == 1
+        linear = all(f == LINEAR for f in (*offer.tactic.inputs, *offer.tactic.outputs))
+        free = covered.isdisjoint(selector.positions(offer))
+        if single_exit and linear and free and not tuner.check(offer):
+            return next(selector.columns_of(offer, 1))
+    return None
+
+
+# level 1 and up ------------------------------------------------------------------------------------------------------
+
+
+def timed_columns(selector: Selector, found: Found, tuner: Tuner, tell: Tell) -> list[Column]:
+    """Columns with measured costs. A layer with a single offer has nothing to choose and is not timed."""
+    offers = [offer for group in found.values() for offer in group]
+    contested = _contested(selector, offers)
+    problems: dict[str, dict[str, Offer]] = {}
+    for offer in offers:
+        problems.setdefault(offer.posed.key, {})[offer.id] = offer
+    for done, (key, rivals) in enumerate(problems.items()):
+        tell(done, len(problems), next(iter(rivals.values())).posed.region.name)
+        sound = [offer for offer in rivals.values() if not tuner.check(offer)]
+        if key in contested:
+            tuner.time(sound)
+    columns: list[Column] = []
+    for offer in offers:
+        if not tuner.check(offer):
+            columns += selector.columns_of(offer, tuner.nanoseconds(offer))
+    columns += special_columns(selector)
+    missing = selector.uncovered(columns)
+    if missing:
+        raise BuildError(_nothing_computes(missing, found, tuner))
+    return columns
+
+
+def _contested(selector: Selector, offers: Sequence[Offer]) -> set[str]:
+    """Keys of the problems whose regions have a rival somewhere."""
+    counts: dict[Layer, int] = dict.fromkeys(selector.views, 1)
+    for offer in offers:
+        for layer in offer.posed.region.layers:
+            counts[layer] = counts.get(layer, 0) + 1
+    return {o.posed.key for o in offers if any(counts[layer] > 1 for layer in o.posed.region.layers)}
+
+
+# replay --------------------------------------------------------------------------------------------------------------
+
+
+def recorded_columns(selector: Selector, found: Found, choice: Choice) -> list[Column]:
+    """Only the columns that a recorded choice names; `BuildError` when they leave a layer out."""
+    columns: list[Column] = []
+    for offer in (offer for group in found.values() for offer in group):
+        if choice.regions.get(offer.posed.region.name) == (offer.entry.id, offer.tactic.key):
+            columns += selector.columns_of(offer, 1)
+    for column in special_columns(selector):
+        word, _, rest = column.id.partition("@")
+        if choice.regions.get(rest.split(">")[0]) == (word, ""):
+            columns.append(column)
+    lost = selector.uncovered(columns)
+    if lost:
+        names = ", ".join(layer.name for layer in lost[:5])
+        raise BuildError(f"the recorded choice does not fit: nothing recorded and installed computes {names}")
+    return columns
+
+
+def _nothing_computes(layers: Sequence[Layer], found: Found, tuner: Tuner) -> str:
+    named = ", ".join(f"{layer.name!r} ({layer.kind})" for layer in layers[:5])
+    reasons = []
+    for offer in (offer for group in found.values() for offer in group):
+        known = tuner.known(offer)
+        if known is not None and known.why and layers[0] in offer.posed.region.layers:
+            reasons.append(f"{offer.id}: {known.why}")
+    return (
+        f"no installed kernel computes {named}{' and others' if len(layers) > 5 else ''}"
+        + (f" ({'; '.join(reasons)})" if reasons else "")
+        + ". Install a kernel distribution for it; tenonrt-kernel-numpy runs every layer's reference."
+    )
