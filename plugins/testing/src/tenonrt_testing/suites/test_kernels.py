@@ -176,7 +176,9 @@ def test_tactics_are_stable(subject: Subject) -> None:
     for case, answer in zip(cases, answers, strict=True):
         here = tuple(subject.kernel.tactics(case.problem))
         if answer.tactics != here:
-            bad.append(f"{case.name}: {[t.key for t in here]} here, {[t.key for t in answer.tactics]} {answer.why} there")
+            bad.append(
+                f"{case.name}: {[t.key for t in here]} here, {[t.key for t in answer.tactics]} {answer.why} there"
+            )
     report(bad, "tactics differ from process to process")
 
 
@@ -236,7 +238,12 @@ def test_given_values_are_computed(sound: Subject) -> None:
         sample = given_sample(candidate.case, sound.registry)
         if sample is not None and not sound.impure(candidate.case) and not sound.kernel.runs_reference:
             verdict, _ = try_tactic(
-                sound.kernel, candidate.case.problem, candidate.tactic, [sample], sound.registry.layer_type, sound.device
+                sound.kernel,
+                candidate.case.problem,
+                candidate.tactic,
+                [sample],
+                sound.registry.layer_type,
+                sound.device,
             )
             if not verdict.ok:
                 bad.append(f"{candidate.name}: {verdict.why}")

@@ -174,9 +174,7 @@ def test_sizes_zero_and_one(cases: list[Example]) -> None:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_sizes(cases: list[Example], data: st.DataObject) -> None:
     """With random sizes put into a case, `infer` refuses with ValueError or agrees with the reference.
 

@@ -18,9 +18,9 @@ GROUP = None  # entry points of every group
 HEAVY = ("cupy", "onnx", "google.protobuf", "llvmlite", "torch", "scipy", "highspy", "onnxruntime")
 _PROBE = """
 import json, sys
-from tenonrt_testing.subjects import entries_of
+from tenonrt.plugins.discovery import scan
 heavy, found = sys.argv[2].split(","), {}
-for entry in entries_of([sys.argv[1]]):
+for entry in [e for entries in scan().values() for e in entries if e.distribution == sys.argv[1]]:
     before = set(sys.modules)
     try:
         entry.source.load()
@@ -98,7 +98,8 @@ def test_loading_is_light(distribution: str) -> None:
     When this fails: move the import of the library into the function that uses it. Loading a plugin is part of starting
     every program that uses TenonRT.
     """
-    command = [sys.executable, "-c", _PROBE, distribution, ",".join(HEAVY)]
+    name = next(entry.distribution for entry in entries_of([distribution]))
+    command = [sys.executable, "-c", _PROBE, name, ",".join(HEAVY)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         pytest.fail(f"the process that loads {distribution} ended with {done.returncode}\n{done.stderr}", False)
