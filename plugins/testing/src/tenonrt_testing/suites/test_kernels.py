@@ -145,7 +145,7 @@ def _misfit(tactic: Tactic, problem: object) -> str:
     reads, writes = len(problem.activations), len(problem.outputs)  # type: ignore[attr-defined]
     if msgspec.json.decode(msgspec.json.encode(tactic), type=Tactic) != tactic:
         return "it changes when encoded as JSON"
-    if tactic.inputs and len(tactic.inputs) != reads or tactic.outputs and len(tactic.outputs) != writes:
+    if (tactic.inputs and len(tactic.inputs) != reads) or (tactic.outputs and len(tactic.outputs) != writes):
         return f"{len(tactic.inputs)} and {len(tactic.outputs)} formats for {reads} inputs and {writes} outputs"
     if any(not (0 <= o < writes and 0 <= a < reads) for o, a in tactic.inplace):
         return f"in-place pairs {tactic.inplace} of {writes} outputs and {reads} inputs"

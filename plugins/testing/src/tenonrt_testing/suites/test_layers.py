@@ -48,7 +48,7 @@ def test_is_a_layer_type(layer_type: LayerType) -> None:
     assert not any(label.endswith("*") for label in layer_type.inputs[:-1]), "only the last input takes any number"
     assert layer_type.pattern in ("pointwise", "reduction", "contraction", "movement", "opaque")
     variadic = bool(layer_type.inputs) and layer_type.inputs[-1].endswith("*")
-    assert all(0 <= i and (variadic or i < len(layer_type.inputs)) for i in layer_type.shape_inputs)
+    assert all(i >= 0 and (variadic or i < len(layer_type.inputs)) for i in layer_type.shape_inputs)
 
 
 def test_has_cases(cases: list[Example]) -> None:
