@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from tenonrt.build.acceptance import disagreement, tolerance
 from tenonrt.build.cache import TimingCache
+from tenonrt.build.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, ViewChoice
 from tenonrt.build.config import BuilderConfig
+from tenonrt.build.constants import Constants
 from tenonrt.build.cover import Cover
-from tenonrt.build.lowering import Choice as LoweredChoice
-from tenonrt.build.lowering import Constants, ControlChoice, KernelChoice, Lowering, ReformatChoice, ViewChoice
+from tenonrt.build.lowering import Lowering
 from tenonrt.build.offers import Offer, Offers
 from tenonrt.build.reformats import choose_reformat
 from tenonrt.build.reporting import BuildLog
@@ -150,7 +151,7 @@ class _Build:
     def _lower(
         self, selector: Selector, offers: Offers, cover: Cover, inner: dict[Layer, tuple[Program, ...]]
     ) -> Program:
-        choices: list[LoweredChoice] = []
+        choices: list[Chosen] = []
         for column in cover.columns:
             source, writes = selector.sources[column.id]
             if isinstance(source, Offer):
