@@ -50,7 +50,7 @@ class Cover:
     optimal: bool
 
 
-# Presolve halves the time on large programs, but two releases of HiGHS lost feasible or optimal covers in it (one random
+# Presolve pays on large programs, but releases of HiGHS have lost feasible or optimal covers in it (one random
 # instance in a thousand); programs up to this many columns solve in well under a second without it.
 _SMALL = 20_000
 
