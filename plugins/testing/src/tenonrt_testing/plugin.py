@@ -19,6 +19,7 @@ _SUITES = "tenonrt_testing.suites."
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--tenonrt-dist``, ``--tenonrt-seconds`` and the ini option ``tenonrt_waivers``."""
     group = parser.getgroup("tenonrt", "conformance of TenonRT plugins")
     group.addoption(
         "--tenonrt-dist", action="append", default=[], metavar="NAME",
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse distributions that are not installed."""
     names = session.config.getoption("--tenonrt-dist")
     if names:
         from tenonrt_testing.subjects import missing_distributions
@@ -55,6 +57,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[An
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each entry point, or for each distribution, with its name in the test's id."""
     if not metafunc.module.__name__.startswith(_SUITES):
         return
     if "entry" in metafunc.fixturenames:
@@ -90,7 +93,7 @@ def isolated_plugins() -> Iterator[IsolatedRegistry]:
         yield registry
 
 
-# waivers -------------------------------------------------------------------------------------------------------------
+# waivers ----------------------------------------------------------------------------------------------------------
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
