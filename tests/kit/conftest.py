@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -53,7 +53,7 @@ def _outcomes(results: Path) -> dict[str, str]:
     if not results.exists():
         return {}
     words = {"failure": "failed", "error": "error", "skipped": "skipped"}
-    cases = ElementTree.parse(results).iter("testcase")
+    cases = ET.parse(results).iter("testcase")
     return {
         case.get("name", ""): next((words[child.tag] for child in case if child.tag in words), "passed")
         for case in cases

@@ -75,3 +75,13 @@ def test_ids_name_distribution_and_entry_point(outcome: Any) -> None:
 def test_reasons_are_told(outcome: Any) -> None:
     for reason in ("SIGSEGV", "it did not finish within 5 s", "no such luck", "it changed its input 0"):
         assert reason in outcome.output
+
+
+def test_waivers_are_listed(kit: Any, broken: list[Path]) -> None:
+    rules = sorted(EXPECTED["broken-metadata"])
+    lines = "\n".join(f"{rule}[broken-metadata*]: known since 1.0" for rule in rules)
+    done = kit.run(["broken-metadata"], "-o", f"tenonrt_waivers={lines}", paths=broken)
+    assert done.status == 0, done.output
+    _, _, summary = done.output.partition("conformance waivers")
+    assert all(f"{rule}[broken-metadata" in summary for rule in rules)
+    assert summary.count("known since 1.0") >= len(rules)

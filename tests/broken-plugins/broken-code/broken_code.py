@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic
 
 
 class SoftmaxKernel(Kernel):

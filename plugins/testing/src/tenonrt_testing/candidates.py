@@ -69,13 +69,16 @@ class Subject:
         """The problems that the kernel takes; one for which `supports` raises is left to the rule about that."""
         pairs = []
         for case in self.found.cases:
-            try:
-                support = self.kernel.supports(case.problem)
-            except Exception:  # noqa: BLE001 - reported by the rule that calls supports() itself
-                continue
-            if isinstance(support, Support) and support.ok:
+            support = self._support(case)
+            if support.ok:
                 pairs.append((case, support))
         return pairs
+
+    def _support(self, case: KernelCase) -> Support:
+        try:
+            return self.kernel.supports(case.problem)
+        except Exception as error:  # noqa: BLE001 - reported by the rule that calls supports() itself
+            return Support(False, repr(error))
 
     @cached_property
     def candidates(self) -> list[Candidate]:

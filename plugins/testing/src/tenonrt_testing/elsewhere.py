@@ -1,6 +1,7 @@
 """What is asked of a kernel in another process: the same tactics, and the same results from saved code.
 
-Run as ``python -m tenonrt_testing.elsewhere``: a msgpack list of `Question` on standard input, answers on standard output.
+Run as ``python -m tenonrt_testing.elsewhere``: a msgpack list of `Question` on standard input, of `Answer` on standard
+output.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from tenonrt_testing.execution import PackedKernel, run, wrong
 
 
 class SavedArray(msgspec.Struct, frozen=True):
+    """An array as plain values."""
+
     dtype: str
     shape: tuple[int, ...]
     data: bytes
@@ -45,6 +48,8 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
+    """The tactics, or what is wrong with the result; ``why`` is empty when nothing is."""
+
     tactics: tuple[Tactic, ...] = ()
     why: str = ""
 
@@ -69,6 +74,7 @@ def ask(questions: Sequence[Question], seconds: float) -> list[Answer] | str:
 
 
 def answer(question: Question, registry: Registry) -> Answer:
+    """What this process has to say; whatever the kernel raises is part of it."""
     problem = restore_attrs(question.problem, registry)
     kernel = registry.kernel(question.kernel)
     try:

@@ -54,7 +54,7 @@ class Example:
         with np.errstate(all="ignore"):
             return self.layer_type.reference(self.attrs, arrays, SeededRun())
 
-    # other examples made from this one ---------------------------------------------------------------------------------
+    # other examples made from this one ------------------------------------------------------------------------------
 
     def sizes(self) -> list[int]:
         """The distinct sizes of dimensions of the inputs that are types."""
@@ -89,6 +89,7 @@ def examples(kind: str, layer_type: LayerType) -> list[Example]:
 
 
 def owns_subgraphs(layer_type: LayerType) -> bool:
+    """Whether the core runs the layer (If, Loop, Scan) and no Case can hold one."""
     return type(layer_type).infer_control is not LayerType.infer_control
 
 

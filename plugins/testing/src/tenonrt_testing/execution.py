@@ -69,6 +69,7 @@ def _run_allocating(executable: AllocatesOutputs, bound: Bound) -> list[Array]:
 
 
 def allocates(bound: Bound) -> bool:
+    """Whether the executable makes its own outputs."""
     return isinstance(bound.launch.executable, AllocatesOutputs)
 
 

@@ -34,7 +34,7 @@ class Drawing:
         return (np.abs(self.weights(*shape)) + 0.5).astype(np.float32)
 
     def add(self, kind: str, inputs: Sequence[Any], **attrs: Any) -> Tensor:
-        return self.network.add(kind, inputs, attrs)[0]  # type: ignore[return-value]
+        return self.network.add(kind, inputs, attrs)[0]
 
     def one_of(self, values: Sequence[Any]) -> Any:
         return self.data(st.sampled_from(values))

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from tenonrt_testing.isolation import IsolatedRegistry
 
 _SUITES = "tenonrt_testing.suites."
+_RULES = pytest.StashKey[set[str]]()  # the ids of the conformance tests among those collected
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--tenonrt-dist``, ``--tenonrt-seconds`` and the ini option ``tenonrt_waivers``."""
     group = parser.getgroup("tenonrt", "conformance of TenonRT plugins")
     group.addoption(
         "--tenonrt-dist", action="append", default=[], metavar="NAME",
@@ -36,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse distributions that are not installed."""
     names = session.config.getoption("--tenonrt-dist")
     if names:
         from tenonrt_testing.subjects import missing_distributions
@@ -55,6 +58,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[An
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each entry point, or for each distribution, with its name in the test's id."""
     if not metafunc.module.__name__.startswith(_SUITES):
         return
     if "entry" in metafunc.fixturenames:
@@ -90,15 +94,17 @@ def isolated_plugins() -> Iterator[IsolatedRegistry]:
         yield registry
 
 
-# waivers -------------------------------------------------------------------------------------------------------------
+# waivers ----------------------------------------------------------------------------------------------------------
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Turn the waivers of the configuration into expected failures."""
     waivers = [_waiver(line) for line in config.getini("tenonrt_waivers")]
+    rules = config.stash.setdefault(_RULES, set())
     for item in items:
         module = getattr(item, "module", None)
         if module is not None and module.__name__.startswith(_SUITES):
+            rules.add(item.nodeid)
             for pattern, reason in waivers:
                 if fnmatchcase(item.name.replace("[", "("), pattern.replace("[", "(")):
                     item.add_marker(pytest.mark.xfail(reason=reason))
@@ -113,7 +119,8 @@ def _waiver(line: str) -> tuple[str, str]:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """List what the tested distributions are excused from."""
-    reports = [r for r in terminalreporter.getreports("xfailed") if _SUITES.replace(".", "/") in r.nodeid]
+    rules = config.stash.get(_RULES, set())
+    reports = [report for report in terminalreporter.getreports("xfailed") if report.nodeid in rules]
     if reports:
         terminalreporter.section("conformance waivers")
     for report in reports:

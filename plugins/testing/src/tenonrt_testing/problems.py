@@ -168,7 +168,7 @@ def _posed(network: Network, device: str) -> PosedProblem:
     return pose(make_region(network.graph, network.layers), device, 1)
 
 
-# regions --------------------------------------------------------------------------------------------------------------
+# regions -----------------------------------------------------------------------------------------------------------
 
 
 def _regions(

@@ -1,7 +1,8 @@
 """Kernels: every tactic of every problem they take, held to what the runtime relies on.
 
-A tactic's first run is in a process of its own. Those that fail there (`test_first_run_ends`, `test_stays_in_its_buffers`,
-`test_leaves_inputs_alone`, `test_result_is_right`) are not run in this one, so the later rules say nothing about them.
+A tactic's first run is in a process of its own. Those that fail there (`test_first_run_ends`,
+`test_stays_in_its_buffers`, `test_leaves_inputs_alone`, `test_result_is_right`) are not run in this one, so the later
+rules say nothing about them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def sound(subject: Subject) -> Subject:
     return subject
 
 
-# before anything runs --------------------------------------------------------------------------------------------------
+# before anything runs -----------------------------------------------------------------------------------------------
 
 
 def test_is_a_kernel(entry: Entry) -> None:
@@ -78,8 +79,8 @@ def test_is_a_kernel(entry: Entry) -> None:
 def test_supports_answers_everything(subject: Subject) -> None:
     """`supports` never raises, gives the same answer twice, and says why it refuses.
 
-    When this fails: the message names the problem. Check ranks, roles, absent inputs (-1) and symbolic dimensions before
-    using them, and give every refusal a reason that helps its reader.
+    When this fails: the message names the problem. Check ranks, roles, absent inputs (-1) and symbolic dimensions
+    before using them, and give every refusal a reason that helps its reader.
     """
     bad = []
     for case in subject.found.cases:
@@ -89,7 +90,7 @@ def test_supports_answers_everything(subject: Subject) -> None:
             bad.append(f"{case.name}: it raised {error!r}")
             continue
         names = {s.name for s in case.problem.symbols}
-        if not isinstance(first, Support):
+        if type(first) is not Support:
             bad.append(f"{case.name}: it returned a {type(first).__name__}")
         elif first != second:
             bad.append(f"{case.name}: {first} became {second}")
@@ -122,8 +123,8 @@ def test_regions_are_convex(subject: Subject) -> None:
 def test_tactics_are_well_formed(subject: Subject) -> None:
     """Tactics have unique keys, survive encoding, and fit their problem.
 
-    When this fails: two tactics share a key, a list of formats or an in-place pair does not match the problem's operands,
-    the precision is no element type, or an estimate is not a positive number of seconds.
+    When this fails: two tactics share a key, a list of formats or an in-place pair does not match the problem's
+    operands, the precision is no element type, or an estimate is not a positive number of seconds.
     """
     bad = []
     for case, _ in subject.supported:
@@ -182,7 +183,7 @@ def test_tactics_are_stable(subject: Subject) -> None:
     report(bad, "tactics differ from process to process")
 
 
-# the first run ---------------------------------------------------------------------------------------------------------
+# the first run ------------------------------------------------------------------------------------------------------
 
 
 def _faults(subject: Subject, fault: Fault) -> list[str]:
@@ -250,7 +251,7 @@ def test_given_values_are_computed(sound: Subject) -> None:
     report(bad, "given values are computed wrong")
 
 
-# what the runtime relies on --------------------------------------------------------------------------------------------
+# what the runtime relies on -----------------------------------------------------------------------------------------
 
 
 def test_repeats_bit_for_bit(sound: Subject) -> None:
@@ -328,9 +329,11 @@ def test_declared_strides_work(sound: Subject) -> None:
         tried += 1
         if allocates(bind_sample(sound.kernel, code, sample)):
             continue
-        for axis in range(_rank(candidate)):
-            if why := _strided_fault(sound, code, sample, axis):
-                bad.append(f"{candidate.name}, slices along axis {axis}: {why}")
+        bad += [
+            f"{candidate.name}, slices along axis {axis}: {why}"
+            for axis in range(_rank(candidate))
+            if (why := _strided_fault(sound, code, sample, axis))
+        ]
     report(bad, "strided operands do not work")
     if not tried:
         pytest.skip("no tactic declares strided operands")

@@ -166,10 +166,12 @@ def test_sizes_zero_and_one(cases: list[Example]) -> None:
     """
     wrong = []
     for example in cases:
-        for size in example.sizes():
-            for small in {0, 1} - {size}:
-                if why := _refused_or_contradiction(example.resized({size: small})):
-                    wrong.append(f"{example.name}, size {size} made {small}: {why}")
+        wrong += [
+            f"{example.name}, size {size} made {small}: {why}"
+            for size in example.sizes()
+            for small in sorted({0, 1} - {size})
+            if (why := _refused_or_contradiction(example.resized({size: small})))
+        ]
     report(wrong, "infer() accepts what reference() does not compute")
 
 
@@ -224,9 +226,9 @@ def test_absent_optional_inputs(cases: list[Example]) -> None:
     wrong = []
     for example in cases:
         for index, label in enumerate(example.layer_type.inputs):
-            if label.endswith("?") and example.inputs[index] is not None:
-                if why := _refused_or_contradiction(example.with_input(index, None)):
-                    wrong.append(f"{example.name} without {label}: {why}")
+            given = label.endswith("?") and example.inputs[index] is not None
+            if given and (why := _refused_or_contradiction(example.with_input(index, None))):
+                wrong.append(f"{example.name} without {label}: {why}")
     report(wrong, "optional inputs are not optional")
 
 
@@ -294,13 +296,13 @@ def test_shape_arithmetic_is_true(cases: list[Example]) -> None:
         expected = example.run(arrays)
         computed += 1
         for info, value, result in zip(outputs, found, expected, strict=True):
-            if info.dtype not in ("string",) and not _equal_objects(np.asarray(value), result):
+            if info.dtype != "string" and not _equal_objects(np.asarray(value), result):
                 wrong.append(f"{example.name}: {np.asarray(value).tolist()!r:.60} instead of {result.tolist()!r:.60}")
     report(wrong, "object arrays give other values")
     assert computed, "the reference works on object arrays in no case"
 
 
-# what the rules are made of -------------------------------------------------------------------------------------------
+# what the rules are made of ----------------------------------------------------------------------------------------
 
 
 def _contradiction(example: Example, infos: Sequence[TensorInfo]) -> str:
