@@ -110,6 +110,8 @@ def _check_types(name: str, operation: Operation, a: TensorInfo, b: TensorInfo) 
             raise ValueError(f"{name} takes {' or '.join(sorted(operation.kinds))} tensors, found {given.type}")
     if a.dtype != b.dtype and not operation.mixed:
         raise ValueError(f"{name} needs two inputs of one element type, found {a.dtype} and {b.dtype}")
+    if kind_of(b.dtype) == "complex" != kind_of(a.dtype):
+        raise ValueError(f"{name} of {a.dtype} to a power of {b.dtype} would drop the imaginary part")
 
 
 def _case_types(operation: Operation) -> list[str]:

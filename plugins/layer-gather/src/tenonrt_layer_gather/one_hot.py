@@ -56,6 +56,8 @@ class OneHotLayer(LayerType):
 
     def infer(self, attrs: OneHotAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         indices, depth, values = required(inputs, 3)
+        if indices.dtype.startswith("complex") or indices.dtype == "string":
+            raise ValueError(f"indices must be real numbers, found {indices.type}")
         if values.rank != 1 or (isinstance(values.shape[0], int) and values.shape[0] != 2):
             raise ValueError(f"values must hold two elements, off and on, found {values.type}")
         shape = list(indices.shape)

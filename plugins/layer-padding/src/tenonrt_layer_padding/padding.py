@@ -119,9 +119,9 @@ def _sides(pads: Sequence[Dimension], axes: Sequence[int] | None, rank: int) -> 
 
 def _padded(size: Dimension, before: Dimension, after: Dimension, mode: str) -> Dimension:
     result = size + before + after
-    if isinstance(result, int) and result < 0:
-        raise ValueError(f"an axis of length {size} cannot be cropped by {before} and {after}")
     cropped = size + _crop(before) + _crop(after)
+    if isinstance(cropped, int) and cropped < 0:
+        raise ValueError(f"an axis of length {size} cannot be cropped by {before} and {after}")
     if mode != "constant" and isinstance(cropped, int) and cropped <= 0 and cropped != result:
         raise ValueError(f"mode {mode} has nothing to repeat on an axis of length {size} with pads {before}, {after}")
     return result if isinstance(result, int) else maximum(result, 0)

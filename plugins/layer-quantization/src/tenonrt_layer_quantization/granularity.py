@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tenonrt.contracts import Array, TensorInfo, normalize_axis, same
+from tenonrt.contracts import Array, TensorInfo, is_float, normalize_axis, same
 
 _INTEGERS = "int8 uint8 int16 uint16 int4 uint4 int2 uint2"
 _FLOATS = "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float4_e2m1fn"
@@ -12,6 +12,8 @@ QUANTIZED = frozenset(f"{_INTEGERS} {_FLOATS}".split())
 
 def check_scale(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:
     """Refuse a scale whose shape fits none of the granularities."""
+    if not is_float(scale.dtype):
+        raise ValueError(f"scale is {scale.type}, expected real numbers")
     if block < 0:
         raise ValueError(f"block is {block}, expected 0 (no blocks) or a positive number of elements")
     if block:
