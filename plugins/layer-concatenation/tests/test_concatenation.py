@@ -45,27 +45,27 @@ def test_cases(check_cases, layer):
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_concatenation_equals_onnxruntime(onnx_run, rng, axis):
+def test_concatenation_equals_onnxruntime(oracle, rng, axis):
     shapes = [[2, 3, 4] for _ in range(3)]
     for extra, shape in enumerate(shapes):
         shape[axis] += extra
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     (result,) = JOIN.reference(ConcatenationAttributes(axis), arrays, None)
-    np.testing.assert_array_equal(result, onnx_run("Concat", arrays, axis=axis)[0])
+    np.testing.assert_array_equal(result, oracle("Concat", arrays, axis=axis)[0])
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_equal_split_equals_onnxruntime(onnx_run, parts):
+def test_equal_split_equals_onnxruntime(oracle, parts):
     x = np.arange(14, dtype=np.float32).reshape(2, 7)
     results = SPLIT.reference(SplitAttributes(1, parts), [x], None)
-    for result, expected in zip(results, onnx_run("Split", [x], outputs=parts, axis=1, num_outputs=parts), strict=True):
+    for result, expected in zip(results, oracle("Split", [x], outputs=parts, axis=1, num_outputs=parts), strict=True):
         np.testing.assert_array_equal(result, expected)
 
 
-def test_split_by_sizes_equals_onnxruntime(onnx_run):
+def test_split_by_sizes_equals_onnxruntime(oracle):
     x, lengths = np.arange(14, dtype=np.float32).reshape(2, 7), np.array([2, 0, 5])
     results = SPLIT.reference(SplitAttributes(-1), [x, lengths], None)
-    for result, expected in zip(results, onnx_run("Split", [x, lengths], outputs=3, axis=-1), strict=True):
+    for result, expected in zip(results, oracle("Split", [x, lengths], outputs=3, axis=-1), strict=True):
         np.testing.assert_array_equal(result, expected)
 
 
