@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from tenonrt.build.cache import TimingCache
 from tenonrt.build.config import BuilderConfig
 from tenonrt.build.cover import Cover
 from tenonrt.build.lowering import Choice as LoweredChoice
 from tenonrt.build.lowering import Constants, ControlChoice, KernelChoice, Lowering, ReformatChoice, ViewChoice
-from tenonrt.build.offers import Offer, Offers
+from tenonrt.build.offers import Offer, Offers, Refusal
 from tenonrt.build.reformats import choose_reformat
 from tenonrt.build.reporting import BuildLog
 from tenonrt.build.selection import VIEW, Selector
@@ -26,6 +27,7 @@ from tenonrt.graph.shaping import specialise_inputs
 from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
 from tenonrt.plan.program import Choice, Program
+from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code
 from tenonrt.runtime.engine import Engine
@@ -40,15 +42,21 @@ class Builder:
     def build(self, network: Network) -> Engine:
         """The engine of a network, which must not be changed any more: its graph is rewritten in place."""
         registry = Registry(self.config.plugins) if self.config.plugins is not None else network.registry
-        return Engine(_Build(self.config, registry, network.graph).run(), registry)
+        hooks = Hooks(registry)
+        config = hooks.configure(self.config)
+        if config.plugins is not None and config.plugins != self.config.plugins:
+            registry = Registry(config.plugins)
+            hooks = Hooks(registry)
+        return Engine(_Build(config, registry, hooks, network.graph).run(), registry)
 
 
 class _Build:
     """One build."""
 
-    def __init__(self, config: BuilderConfig, registry: Registry, graph: Graph) -> None:
+    def __init__(self, config: BuilderConfig, registry: Registry, hooks: Hooks, graph: Graph) -> None:
         self.config = config
         self.registry = registry
+        self.hooks = hooks
         self.graph = graph
         self.device = registry.device(config.device)
         self.log = BuildLog()
@@ -72,19 +80,21 @@ class _Build:
             cache.close()
         notes = (*self.tuner.notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
         report = self.log.report(passes, program, notes)
-        return make_plan(
+        plan = make_plan(
             self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),
             self.config.device, fingerprint, self.registry, self.config.threads,
         )  # fmt: skip
+        self.hooks.built(self.graph.name, report, cache.misses)
+        return plan
 
     def _program(self, graph: Graph) -> Program:
         """The program of a graph; graphs that its layers own come first."""
         inner = {layer: tuple(self._program(g) for g in layer.graphs) for layer in graph.layers if layer.graphs}
-        offers = Offers(graph, self.registry, self.config)
+        offers = Offers(graph, self.registry, self.config, self.hooks)
         selector = Selector(graph)
         with self._phase("offers"):
             found = self._collect(selector, offers)
-        cover = self._cover(selector, found)
+        cover = self._cover(selector, found, offers.refusals)
         with self._phase("lower"):
             self.log.covers.append(cover)
             self.log.add_regions(found, offers.refusals, self.tuner)
@@ -92,23 +102,26 @@ class _Build:
             return self._lower(selector, offers, cover, inner)
 
     def _collect(self, selector: Selector, offers: Offers) -> Found:
-        found: dict[int, list[Offer]] = {}
+        offered: list[Offer] = []
         for done, layer in enumerate(selector.layers):
             self._tell("offers", done, len(selector.layers), layer.name)
             if not layer.graphs:
-                for offer in offers.at(layer):
-                    found.setdefault(min(selector.positions(offer)), []).append(offer)
+                offered += offers.at(layer)
+        found: dict[int, list[Offer]] = {}
+        for offer in offers.admitted(offered):
+            found.setdefault(min(selector.positions(offer)), []).append(offer)
         return found
 
-    def _cover(self, selector: Selector, found: Found) -> Cover:
+    def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
         if self.config.replay is None and self.config.optimization_level == 0:
             with self._phase("select"):
-                return ranked_cover(selector, found, self.tuner, self.registry.plugins)
+                return ranked_cover(selector, found, self.tuner, self.registry.plugins, refusals)
         with self._phase("tune"):
             if self.config.replay is not None:
                 columns = recorded_columns(selector, found, self.config.replay)
             else:
-                columns = timed_columns(selector, found, self.tuner, lambda d, n, name: self._tell("tune", d, n, name))
+                tell = partial(self._tell, "tune")
+                columns = timed_columns(selector, found, self.tuner, tell, refusals)
         with self._phase("select"):
             return selector.solve(columns)
 
