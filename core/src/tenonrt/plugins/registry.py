@@ -43,6 +43,7 @@ class Registry:
 
     def __init__(self, plugins: PluginSet | None = None, entries: Sequence[Entry] | None = None) -> None:
         self.plugins = plugins or PluginSet.from_environment()
+        self.plugins.check_required()
         self._groups: Mapping[str, Sequence[Entry]] = scan() if entries is None else _grouped(entries)
         self._records: dict[tuple[str, str], Record] = {}
         self._instances: dict[tuple[str, str], Any] = {}
@@ -111,6 +112,12 @@ class Registry:
     def strict(self) -> bool:
         """Whether a plugin that is present and unusable is an error: TENONRT_STRICT=1."""
         return os.environ.get("TENONRT_STRICT") == "1"
+
+    def fail(self, entry: Entry, why: str) -> None:
+        """Use an entry no more: it loaded, but breaks its contract."""
+        record = self.record(entry)
+        record.state, record.why = "failed", why
+        self._complain(record)
 
     def _complain(self, record: Record) -> Record:
         """One loud line for a plugin that is present and unusable; an error where TENONRT_STRICT=1 asks for it."""
