@@ -20,8 +20,25 @@ import numpy as np
 
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
-from tenonrt.layout import from_storage, to_storage
+from tenonrt.layout import from_storage, load, logical_shape, store, to_storage
 from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.shapes import (
+    FLOATS,
+    INTEGERS,
+    broadcast,
+    broadcasts_to,
+    common_place,
+    differ,
+    known_values,
+    normalize_axes,
+    normalize_axis,
+    optional,
+    required,
+    same,
+    surely_less,
+    vector_length,
+    working_dtype,
+)
 from tenonrt.types import (
     LINEAR,
     NCHW16C,
@@ -38,6 +55,7 @@ from tenonrt.types import (
     is_float,
     numpy_dtype,
 )
+from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, window_axes
 
 CONTRACT_VERSION = 1
 
@@ -527,12 +545,15 @@ class Progress(Protocol):
 
 
 __all__ = [
-    "CONTRACT_VERSION", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs", "Array",
-    "Attributes", "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable", "ExecutionError",
-    "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer", "LayerMapping",
-    "LayerType", "NativeCall", "NewTensor", "ParseError", "Parser", "Part", "Pass", "Patch", "Pattern", "Place",
-    "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape",
-    "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
-    "Tolerance", "UnsupportedError", "View", "Weights", "draw", "dtype_name", "from_storage", "is_float", "maximum",
-    "minimum", "numpy_dtype", "product", "symbol", "to_storage", "unknown",
+    "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
+    "Array", "Attributes", "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
+    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
+    "Layer", "LayerMapping", "LayerType", "NativeCall", "NewTensor", "PaddingMode", "ParseError", "Parser", "Part",
+    "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range",
+    "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
+    "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "View", "Weights", "WindowAxis",
+    "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "from_storage", "is_float",
+    "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis",
+    "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding", "store", "surely_less",
+    "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

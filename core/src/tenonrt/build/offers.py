@@ -90,6 +90,8 @@ class Offers:
             kernel = self.registry.instance(entry)
             regions = list(kernel.regions(self.graph, layer))
         except PluginError:
+            if self.registry.strict:
+                raise
             return  # the registry has said so, loudly
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             self._quarantine(entry, f"regions() raised {error!r} at layer {layer.name!r}")
