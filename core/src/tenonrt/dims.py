@@ -115,6 +115,21 @@ def symbol(name: str, lower: int = 0, upper: int | None = None) -> Dimension:
     return lower if upper == lower else _atom(Symbol(name, lower, upper))
 
 
+# A model's arithmetic on symbolic shapes can square a sum or nest a quotient at every node, which doubles what it costs.
+# Real networks stay below a tenth of these.
+MAX_TERMS, MAX_ATOMS, MAX_DEPTH, MAX_COEFFICIENT = 512, 2048, 64, 2**128
+
+
+class DimensionLimitError(ValueError):
+    """A symbolic dimension grew too long to reason about."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"a symbolic dimension has more than {MAX_TERMS} terms or {MAX_ATOMS} symbols, nests deeper than {MAX_DEPTH} "
+            "or has coefficients past 2**128; give some of the symbols a fixed size"
+        )
+
+
 UNKNOWN = "?"
 
 
@@ -202,14 +217,40 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
     for factors, coefficient in terms:
         monomial = tuple(sorted(factors, key=repr))
         total[monomial] = total.get(monomial, 0) + coefficient
+        if len(total) > MAX_TERMS or len(monomial) > MAX_ATOMS:
+            raise DimensionLimitError
     kept = {m: c for m, c in total.items() if c}
     if not any(kept):
         return kept.get((), 0)
-    return Dim(tuple(sorted(kept.items(), key=repr)))
+    return _limited(Dim(tuple(sorted(kept.items(), key=repr))))
 
 
 def _atom(atom: Atom) -> Dim:
-    return Dim((((atom,), 1),))
+    return _limited(Dim((((atom,), 1),)))
+
+
+def _limited(dimension: Dim) -> Dim:
+    """The dimension itself, when it is of a size to reason about."""
+    if any(abs(coefficient) > MAX_COEFFICIENT for _, coefficient in dimension.terms):
+        raise DimensionLimitError
+    atoms, depth = _extent(dimension)
+    if atoms > MAX_ATOMS or depth > MAX_DEPTH:
+        raise DimensionLimitError
+    return dimension
+
+
+def _extent(dimension: Dimension) -> tuple[int, int]:
+    """How many symbols and operations there are, and how deep operations nest."""
+    if isinstance(dimension, int):
+        return 1, 0
+    count = depth = 0
+    for monomial, _ in dimension.terms:
+        for atom in monomial:
+            count += 1
+            if isinstance(atom, Apply):
+                left, right = _extent(atom.left), _extent(atom.right)
+                count, depth = count + left[0] + right[0], max(depth, 1 + left[1], 1 + right[1])
+    return count, depth
 
 
 def _divide(left: Dimension, right: Dimension) -> Dimension:

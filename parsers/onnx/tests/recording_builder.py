@@ -94,6 +94,8 @@ class RecordingBuilder:
     ) -> list[RecordedTensor]:
         tensors = [self.constant(i) if isinstance(i, np.ndarray) else i for i in inputs]
         assert name is not None
+        if attrs and "no attribute" in attrs:  # the core checks the names of all attributes before anything else
+            raise GraphError(f"layer {name!r} has an attribute that {kind} does not know")
         if any(layer.name == name for layer in self.layers[-50:]):
             raise GraphError(f"two layers {name!r}")
         outputs = self._outputs(kind, tensors, dict(attrs or {}), name, graphs)
