@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tenonrt.contracts import Device, Kernel, LayerMapping, LayerType, Parser, Pass
 from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry, incompatibility, scan
-from tenonrt.plugins.discovery import PluginWarning as PluginWarning
+from tenonrt.plugins.discovery import PluginWarning as PluginWarning  # noqa: PLC0414 - others import it from here
 from tenonrt.plugins.selection import PluginSet
 
 LAYERS, KERNELS, MAPPINGS = "tenonrt.layers", "tenonrt.kernels", "tenonrt.mappings"
