@@ -81,7 +81,7 @@ def test_names_are_unique() -> None:
     unnamed = [net.add_activation(x, function="relu").producer.name for _ in range(2)]
     assert unnamed == ["Activation", "Activation_2"]
     for again in (lambda: net.add_input("x", (1,)), lambda: (net.mark_output(x, "y"), net.mark_output(x, "y"))):
-        with pytest.raises(GraphError, match="two (inputs|outputs) named '[xy]'"):
+        with pytest.raises(GraphError, match=r"two (inputs|outputs) named '[xy]'"):
             again()
 
 

@@ -62,15 +62,16 @@ def test_a_replacement_inherits_sources_and_patches() -> None:
     (new,) = patch.add("Activation", [net.inputs[0]], {"function": "relu"})
     patch.replace(layer(net, "b").outputs[0], new)
     apply(net, patch)
-    assert [f.name for f in net.layers] == ["b", "c"]
-    assert layer(net, "b").sources == ("a", "b")
-    assert layer(net, "b").patches == ("test:pass",)
+    assert [f.name for f in net.layers] == ["a + b", "c"]
+    first = layer(net, "a + b")
+    assert first.sources == ("a", "b")
+    assert first.patches == ("test:pass",)
     again = Patch("once more")
     (new,) = again.add("Activation", [net.inputs[0]], {"function": "sigmoid"})
-    again.replace(layer(net, "b").outputs[0], new)
+    again.replace(first.outputs[0], new)
     apply(net, again, "test:other")
-    assert layer(net, "b").sources == ("a", "b")
-    assert layer(net, "b").patches == ("test:pass", "test:other")
+    assert layer(net, "a + b").sources == ("a", "b")
+    assert layer(net, "a + b").patches == ("test:pass", "test:other")
     verify(net.graph)
 
 
@@ -184,15 +185,11 @@ def test_a_cycle_is_found_after_a_patch_made_positions_stale() -> None:
     first.replace(early, copy)
     apply(net, first)
     second = Patch("target would come from what reads early, hence from itself")
-    (again,) = second.add("Activation", [layer_of(net, reads_early)], {"function": "relu"})
+    (again,) = second.add("Activation", [reads_early], {"function": "relu"})
     second.replace(target, again)
     with pytest.raises(GraphError, match="cycle"):
         apply(net, second)
     verify(net.graph)
-
-
-def layer_of(net: Network, tensor: Any) -> Any:
-    return tensor
 
 
 def test_a_constant_and_a_range_move_with_a_replacement() -> None:
@@ -273,12 +270,20 @@ def test_passes_that_undo_each_other_end_with_an_error_that_names_them() -> None
         run_passes(net.graph, registry(fold_flip=Flip, fold_flop=Flop))
 
 
-@pytest.mark.parametrize(("bad", "reason"), [(Raises, "out of ideas"), (Misfit, "functoin")])
-def test_a_pass_that_fails_is_quarantined_and_the_others_go_on(bad: type[Pass], reason: str) -> None:
+def test_a_pass_whose_patch_is_refused_is_recorded_and_the_others_go_on() -> None:
     net = chain("a", "b", "c")
-    with pytest.warns(PluginWarning, match="fold.bad is quarantined"):
-        log = run_passes(net.graph, registry(fold_bad=bad, fold_flip=Flip))
-    assert reason in log.quarantined["dist-fold_bad:fold.bad"]
+    log = run_passes(net.graph, registry(fold_bad=Misfit, fold_flip=Flip))
+    assert {p.layer for p in log.refused} == {"a", "b", "c"}
+    assert all("a layer that cannot be: " in p.reason and "functoin" in p.reason for p in log.refused)
+    assert [f.attrs.function for f in net.layers] == ["sigmoid"] * 3
+    verify(net.graph)
+
+
+def test_a_pass_that_raises_is_quarantined_and_the_others_go_on() -> None:
+    net = chain("a", "b", "c")
+    with pytest.warns(PluginWarning, match=r"fold\.bad is quarantined"):
+        log = run_passes(net.graph, registry(fold_bad=Raises, fold_flip=Flip))
+    assert "out of ideas" in log.quarantined["dist-fold_bad:fold.bad"]
     assert [f.attrs.function for f in net.layers] == ["sigmoid"] * 3
     verify(net.graph)
 

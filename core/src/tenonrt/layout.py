@@ -30,6 +30,20 @@ def from_storage(stored: Array, type: TensorType, scale: Array | None = None) ->
     return _dequantize(values, type, scale)
 
 
+ALIGNMENT = 64
+
+
+def aligned(array: Array) -> Array:
+    """The array itself when its bytes start at a multiple of 64, else a copy whose bytes do."""
+    if array.ctypes.data % ALIGNMENT == 0 or array.dtype.hasobject or not array.size:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def _axes(layout: Format, rank: int) -> list[int]:
     """Where each physical axis is found in the array whose blocked axes were split in two (outer, then all inners)."""
     order = list(layout.order or range(rank))

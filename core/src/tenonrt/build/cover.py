@@ -1,9 +1,9 @@
 """The cover: the set of (region, tactic) columns that computes every layer once at the least total time.
 
-A 0-1 program: x per column; y per (tensor, format), a reformat paid once however many read it. Every layer is in exactly
-one chosen column; a column that reads a tensor in a format needs a chosen writer of that format or its reformat. Formats
-are linked per reading layer, not per column (the relaxation is far tighter). Cycles among chosen multi-exit regions are
-cut off as they appear. Costs are integer nanoseconds; the solver is HiGHS with gap 0 and a node limit.
+A 0-1 program: x per column; y per (tensor, format), a reformat paid once however many read it. Every layer is in
+exactly one chosen column; a column that reads a tensor in a format needs a chosen writer of it or its reformat.
+Formats are linked per reading layer, not per column (the relaxation is far tighter). Cycles among chosen multi-exit
+regions are cut off as they appear. Costs are integer nanoseconds; the solver is HiGHS with gap 0 and a node limit.
 """
 
 from __future__ import annotations

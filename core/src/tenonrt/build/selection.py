@@ -77,7 +77,7 @@ class Selector:
 
     def columns_of(self, offer: Offer, nanoseconds: int) -> Iterator[Column]:
         """One column per way to store the offer's outputs."""
-        region, problem, tactic = offer.posed.region, offer.posed.problem, offer.tactic
+        region, problem = offer.posed.region, offer.posed.problem
         reads = tuple(
             (self.number(region.inputs[i]), accepts)
             for i, accepts in zip(problem.activations, self.accepts(offer), strict=True)
@@ -107,8 +107,8 @@ class Selector:
             options.append(choices)
         return product(*options)
 
-    def _is_destination(self, slice: SliceOf) -> bool:
-        return self.views[self.layers[slice.layer]].whole == "output"
+    def _is_destination(self, part: SliceOf) -> bool:
+        return self.views[self.layers[part.layer]].whole == "output"
 
     def view_columns(self, layer: Layer) -> Iterator[Column]:
         """The columns of a layer that need not run: it reads and writes slices at no cost."""

@@ -1,4 +1,4 @@
-"""The client of the trial process: starts it when first needed, kills it when it hangs, starts another after a crash."""
+"""The client of the trial process: started when first needed, killed when it hangs, replaced after a crash."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -23,7 +24,7 @@ class TrialProcess:
         self.seconds = seconds  # allowed for one trial: compiling, references and two runs
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> TrialProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -23,7 +23,7 @@ from tenonrt.problem import Code, Problem, Tactic
 
 
 class TrialRequest(msgspec.Struct, frozen=True):
-    """Try one tactic of one kernel on one problem. action "compile" stops after compiling."""
+    """Try one tactic of one kernel on one problem."""
 
     kernel: str
     problem: Problem
@@ -42,6 +42,7 @@ class TrialReply(msgspec.Struct, frozen=True):
 
 
 def send(stream: BinaryIO, message: bytes) -> None:
+    """Write one message."""
     stream.write(struct.pack("<I", len(message)) + message)
     stream.flush()
 

@@ -31,7 +31,9 @@ class Network:
         numpy_dtype(type.dtype)  # refuses unknown element types here, where the input's name is at hand
         if any(tensor.name == name for tensor in self.graph.inputs):
             raise GraphError(f"the network has two inputs named {name!r}")
-        return self.graph.add_input(name, TensorInfo(type, place))
+        tensor = self.graph.add_input(name, TensorInfo(type, place))
+        tensor.name = name  # what callers bind, whatever layers before it are called
+        return tensor
 
     def constant(self, values: Array, name: str | None = None) -> Tensor:
         return self.graph.add_constant(as_array(values), name)

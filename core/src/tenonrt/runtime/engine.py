@@ -11,6 +11,7 @@ import msgspec
 from tenonrt.plan.loading import load_plan
 from tenonrt.plan.plan import Plan
 from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader
+from tenonrt.plan.workspace import workspace_bytes
 from tenonrt.plugins.registry import Registry, current_registry
 from tenonrt.runtime.context import ExecutionContext
 
@@ -81,6 +82,7 @@ class Engine:
                 "arena": program.arena,
                 "lower_bound": program.lower_bound,
                 "weights": sum(w.nbytes for w in self.plan.weights),
+                "workspace": workspace_bytes(program, self.plan.codes),
                 "tensors": {t.name: str(t.type) for t in program.tensors},
             },
         }

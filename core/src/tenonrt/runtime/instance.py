@@ -11,6 +11,7 @@ import numpy as np
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate
 from tenonrt.errors import ExecutionError
+from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code
@@ -131,7 +132,11 @@ class Instance:
         kernel = self.resources.kernel(step.kernel)
         if step.specialise:
             code = self.resources.specialised(step, self._static_code(step, code))
-        return kernel.bind(code, [self.resources.weights[i] for i in step.packed])
+        executable = kernel.bind(code, [self.resources.weights[i] for i in step.packed])
+        if isinstance(executable, NativeCall) and any(a.ctypes.data % ALIGNMENT for a in executable.packed):
+            # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
+            executable = kernel.bind(code, [self.resources.aligned_weight(i) for i in step.packed])
+        return executable
 
     def _static_code(self, step: KernelStep, code: Code) -> Code:
         """The code's problem with the sizes of this run, not yet compiled."""

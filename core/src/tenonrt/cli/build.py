@@ -1,0 +1,117 @@
+"""`tenonrt build`: a model file becomes a plan."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tenonrt.cli.options import Level, MaxBatch, Shapes, Threads, config, parsed, plugin_set, shapes_of
+from tenonrt.cli.quantities import nbytes, parse_bytes, seconds
+
+if TYPE_CHECKING:
+    from tenonrt.runtime.engine import Engine
+
+
+class Precision(StrEnum):
+    """What kernels may compute in besides float32."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
+def build(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file.")],
+    plan: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PLAN", help="Where to write; default MODEL's name.plan.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="The device to build for.")] = "cpu",
+    precision: Annotated[
+        Precision, typer.Option(help="What kernels may compute in besides float32.")
+    ] = Precision.float32,
+    max_batch: MaxBatch = None,
+    shape: Shapes = None,
+    opt_level: Level = 3,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep measured times here, for later builds on this machine.")
+    ] = None,
+    threads: Threads = 1,
+    tuning_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop timing after this many seconds; estimates decide the rest.")
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="The most workspace a tactic may use, such as 64M.")
+    ] = None,
+    plugins_allow: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Use only these distributions or entries. Repeatable.")
+    ] = None,
+    plugins_deny: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Use none of these, acme-* for instance. Repeatable.")
+    ] = None,
+) -> None:
+    """Optimize a model for this machine and save the plan.
+
+    Every candidate kernel is checked against its layer's reference before it is timed.
+    """
+    target = _target(model, plan)
+    settings = config(
+        device=device,
+        precision=precision.value,
+        max_batch=max_batch,
+        workspace=None if workspace is None else parsed("--workspace", parse_bytes, workspace),
+        optimization_level=opt_level,
+        plugins=plugin_set(plugins_allow, plugins_deny),
+        timing_cache=timing_cache,
+        threads=threads,
+        tuning_seconds=tuning_seconds,
+        shapes=shapes_of(shape),
+    )
+    from tenonrt.cli.sources import build_engine
+
+    start = time.perf_counter()
+    engine = build_engine(model, settings)
+    elapsed = time.perf_counter() - start
+    engine.save(target)
+    _report(engine, model, target, elapsed)
+
+
+def _target(model: Path, plan: Path | None) -> Path:
+    """Where the plan goes; said now if that cannot be, not after minutes of tuning."""
+    target = plan or Path(model.with_suffix(".plan").name)
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="'--output'")
+    if target.is_dir():
+        raise typer.BadParameter(f"{target} is a folder; name a file in it", param_hint="'--output'")
+    if target.resolve() == model.resolve():
+        raise typer.BadParameter(f"{target} is the model itself", param_hint="'--output'")
+    return target
+
+
+def _report(engine: Engine, model: Path, target: Path, elapsed: float) -> None:
+    from tenonrt.cli.console import output
+    from tenonrt.cli.memory import memory_facts
+    from tenonrt.cli.tables import ladder_table, print_facts, type_text
+
+    report = engine.report
+    output().print(f"[bold]{model.name}[/] → [bold green]{target}[/]  {nbytes(target.stat().st_size)}\n")
+    print_facts(
+        [
+            *((("input" if b.is_input else "output"), f"{b.name}  {type_text(b.type)}") for b in engine.bindings),
+            ("steps", str(report.ladder[-1].layers)),
+            *memory_facts(engine.plan.program, engine.plan.codes, sum(w.nbytes for w in engine.plan.weights)),
+            ("build time", seconds(elapsed) + _phases(report.timings)),
+            *(("note", note) for note in report.notes),
+        ]
+    )
+    output().print()
+    output().print(ladder_table(report.ladder))
+    output().print(f"[dim]See why each kernel was chosen:[/] tenonrt inspect {target}")
+
+
+def _phases(timings: dict[str, float]) -> str:
+    return f"  ({', '.join(f'{phase} {seconds(spent)}' for phase, spent in timings.items())})" if timings else ""

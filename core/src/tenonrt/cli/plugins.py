@@ -1,0 +1,109 @@
+"""`tenonrt plugins`: what is installed, in what state, and why."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenonrt.cli.options import Json
+
+if TYPE_CHECKING:
+    from tenonrt.plugins.registry import Record, Registry
+
+_COLOURS = {"found": "green", "loaded": "green", "blocked": "yellow", "incompatible": "red", "failed": "red"}
+
+
+def plugins(
+    why: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Import what has this name, or is of this distribution, and say.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what is installed, and say why something is not usable.
+
+    Listing imports nothing: "found" means that nothing speaks against an entry yet.
+    """
+    from tenonrt.plugins.registry import PluginWarning, current_registry
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the table says the same
+        registry = current_registry()
+        records = registry.records() if why is None else list(_loaded(registry, why))
+    if json:
+        from tenonrt.cli.console import print_json
+
+        print_json([_as_data(record, traceback=why is not None) for record in records])
+    elif why is None:
+        _report(records)
+    else:
+        _explain(records)
+
+
+def _loaded(registry: Registry, name: str) -> Iterator[Record]:
+    """The records of a name, each after its import was tried. Names match entries, their ids and distributions."""
+    from tenonrt.errors import PluginError
+
+    found = [r for r in registry.records() if name in (r.entry.name, r.entry.id, r.entry.distribution)]
+    if not found:
+        raise PluginError(f"nothing installed has the name {name!r}; `tenonrt plugins` lists entries and distributions")
+    for record in found:
+        if record.state == "found":
+            try:
+                registry.load(record.entry)
+            except PluginError:
+                pass  # the record holds the reason, which is what was asked for
+        yield record
+
+
+def _as_data(record: Record, traceback: bool) -> dict[str, Any]:
+    entry = record.entry
+    data = {
+        "group": entry.group,
+        "name": entry.name,
+        "value": entry.value,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "state": record.state,
+        "why": record.why,
+    }
+    return {**data, "traceback": record.traceback} if traceback else data
+
+
+def _report(records: list[Record]) -> None:
+    from rich.text import Text
+
+    from tenonrt.cli.console import output
+    from tenonrt.cli.tables import table
+
+    by_group: dict[str, list[Record]] = {}
+    for record in records:
+        by_group.setdefault(record.entry.group, []).append(record)
+    for group, members in by_group.items():
+        made = table(f"{group.removeprefix('tenonrt.')}  ({len(members)})", "name", "distribution", "version", "state",
+                     "why", fold=("name", "why"))  # fmt: skip
+        for record in members:
+            entry = record.entry
+            state = Text(record.state, _COLOURS[record.state])
+            made.add_row(Text(entry.name), entry.distribution, entry.version, state, Text(record.why))
+        output().print(made)
+
+
+def _explain(records: list[Record]) -> None:
+    from rich.text import Text
+
+    from tenonrt.cli.console import output
+
+    for record in records:
+        entry = record.entry
+        line = Text.assemble(
+            (entry.name, "bold"),
+            f"  {entry.group}  {entry.distribution} {entry.version}  ",
+            (record.state, _COLOURS[record.state]),
+        )
+        output().print(line, soft_wrap=True)
+        output().print(Text(f"  {record.why or f'{entry.value} was imported without an error'}"), soft_wrap=True)
+        if record.traceback:
+            output().print(Text(record.traceback.rstrip(), "dim"), soft_wrap=True)

@@ -1,0 +1,72 @@
+"""From the file a command was given to an engine: a plan is loaded, a model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenonrt.cli.console import messages
+
+if TYPE_CHECKING:
+    from tenonrt.build.config import BuilderConfig
+    from tenonrt.contracts import Progress
+    from tenonrt.runtime.engine import Engine
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file begins as plans do; `ParseError` when it cannot be read."""
+    from tenonrt.errors import ParseError
+    from tenonrt.plan.container import MAGIC
+
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise ParseError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def open_engine(path: Path, config: BuilderConfig) -> Engine:
+    """An engine from a plan (``config`` plays no part then) or built from a model."""
+    from tenonrt.runtime.engine import Engine
+
+    return Engine.load(path) if is_plan(path) else build_engine(path, config)
+
+
+def build_engine(path: Path, config: BuilderConfig) -> Engine:
+    """Build a model with a progress bar on a terminal, and none elsewhere."""
+    from tenonrt.api import compile
+
+    with _progress() as progress:
+        config = replace(config, progress=progress)
+        return compile(path, **{field.name: getattr(config, field.name) for field in fields(config)})
+
+
+_PHASES = {"optimize": "rewriting", "offers": "asking kernels", "tune": "timing"}
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    if not messages().is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+    ]
+    with Progress(*columns, console=messages(), transient=True) as bar:
+        task = bar.add_task("reading", total=None, detail="")
+
+        def tell(phase: str, done: int, total: int, detail: str) -> bool:
+            bar.update(task, description=_PHASES.get(phase, phase), completed=done, total=total, detail=detail[:40])
+            return True
+
+        yield tell

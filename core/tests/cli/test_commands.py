@@ -1,0 +1,161 @@
+"""Every command on a real model and plan: what it prints, writes and returns."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+Tenonrt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_build_reports_ladder_memory_and_time(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    result = tenonrt("build", model, "-o", tmp_path / "m.plan", "--opt-level", 0, "--workspace", "1M", "--threads", 2)
+    assert result.returncode == 0, result.stderr
+    assert "Layers after each step" in result.stdout
+    assert "original" in result.stdout
+    for label in ("steps", "arena", "weights", "build time"):
+        assert label in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["m.plan"]
+
+
+def test_output_of_a_build_holds_nothing_but_the_report(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    result = tenonrt("build", model, "-o", tmp_path / "m.plan")
+    assert result.returncode == 0, result.stderr
+    assert "HiGHS" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_shape_and_timing_cache_reach_the_build(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    cache = tmp_path / "times.db"
+    arguments = ("build", model, "-o", tmp_path / "m.plan", "--shape", "x=3x1x4x4", "--timing-cache", cache)
+    assert "float32[3x1x4x4]" in tenonrt(*arguments).stdout
+    assert "0 misses" in tenonrt(*arguments).stdout
+
+
+def test_denied_plugins_are_not_used(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    target = tmp_path / "m.plan"
+    result = tenonrt("build", model, "-o", target, "--plugins-deny", "tenonrt-kernel-*")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_describes_outputs_and_writes_them(plan: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    result = tenonrt("run", plan, "--batch", 5, "--output-dir", tmp_path / "out", "--seed", 3, "--json")
+    assert result.returncode == 0, result.stderr
+    outputs = json.loads(result.stdout)
+    assert outputs["y/out"]["shape"] == [5, 3]
+    assert outputs["doubled"]["dtype"] == "int64"
+    written = np.load(outputs["y/out"]["file"], allow_pickle=False)
+    np.testing.assert_allclose(written.sum(axis=1), 1, rtol=1e-5)
+    assert written.max() == pytest.approx(outputs["y/out"]["max"])
+    doubled = np.load(tmp_path / "out" / "doubled.npy", allow_pickle=False)
+    assert set(doubled.tolist()) <= {0, 2}  # random integers are 0 and 1
+
+
+def test_equal_seeds_give_equal_runs(plan: Path, tenonrt: Tenonrt) -> None:
+    first, second, other = (tenonrt("run", plan, "--seed", seed, "--json").stdout for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_run_takes_inputs_from_files(plan: Path, model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(5).standard_normal((4, 1, 4, 4)).astype(np.float32)
+    mask = np.array([7, -2])
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "mask.npy", mask)
+    given = ("--input", f"x={tmp_path / 'x.npy'}", "-i", f"mask={tmp_path / 'mask.npy'}")
+    result = tenonrt("run", plan, *given, "-o", tmp_path)
+    assert result.returncode == 0, result.stderr
+    expected = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x, "mask": mask})
+    np.testing.assert_allclose(np.load(tmp_path / "y_out.npy"), expected[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(np.load(tmp_path / "doubled.npy"), expected[1])
+
+
+def test_pickled_input_is_refused(plan: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
+    result = tenonrt("run", plan, "--input", f"x={tmp_path / 'x.npy'}")
+    assert result.returncode == 1
+    assert "pickled objects are never loaded" in result.stderr
+
+
+def test_a_model_is_built_before_it_runs(model: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("run", model, "--opt-level", 0, "--shape", "x=2x1x4x4", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["y/out"]["shape"] == [2, 3]
+
+
+def test_bench_measures_every_batch(plan: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("bench", plan, "--batch", 1, "--batch", 8, "--runs", 5, "--seconds", 0.05, "--layers", "--json")
+    assert result.returncode == 0, result.stderr
+    one, eight = json.loads(result.stdout)["measurements"]
+    assert (one["batch"], eight["batch"]) == (1, 8)
+    for row in (one, eight):
+        assert row["runs"] == 5
+        assert row["warm_up_runs"] >= 3
+        assert 0 < row["min"] <= row["median"] <= row["p90"]
+        assert row["throughput"] == pytest.approx(row["batch"] / row["mean"])
+        assert row["memory"]["weights"] >= (2 * 9 + 32 * 3) * 4
+        assert sum(step["median"] for step in row["steps"]) > 0
+
+
+def test_bench_prints_tables(plan: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("bench", plan, "--runs", 3, "--seconds", 0.02, "--layers")
+    assert result.returncode == 0, result.stderr
+    for word in ("median", "p90", "arena", "Steps at batch 1", "softmax"):
+        assert word in result.stdout
+
+
+def test_inspect_tells_the_whole_story(plan: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("inspect", plan)
+    assert result.returncode == 0, result.stderr
+    for word in ("x  float32[Nx1x4x4], N 1 to 8", "tenonrt-device-cpu", "original", "softmax", "chosen", "arena"):
+        assert word in result.stdout
+
+
+def test_inspect_as_json(plan: Path, tenonrt: Tenonrt) -> None:
+    data = json.loads(tenonrt("inspect", plan, "--json").stdout)
+    assert data["header"]["network"] == "small"
+    assert data["report"]["ladder"][0]["layers"] == 6
+    assert {source for step in data["steps"] for source in step["sources"]} >= {"conv", "softmax", "double"}
+    assert all(step["kernel"] and step["tactic"] for step in data["steps"])
+    assert data["memory"]["weights"] > 0
+
+
+def test_inspect_needs_no_plugin(plan: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    """A plan that needs what is not installed can be read, though not run."""
+    from tenonrt.plan.container import PlanFile, write_plan
+    from tenonrt.plan.program import Requirement
+
+    file = PlanFile(plan)
+    absent = Requirement("tenonrt-kernel-absent", "9.9", "the kernel of step 'conv'")
+    header = msgspec.structs.replace(file.header.plan, device="quantum", requires=(absent,))
+    foreign = tmp_path / "foreign.plan"
+    write_plan(foreign, header, [(name, [file.section(name)]) for name in ("program", "code", "weights")])
+    shown = tenonrt("inspect", foreign)
+    assert shown.returncode == 0, shown.stderr
+    assert "missing" in shown.stdout
+    assert "softmax" in shown.stdout
+    ran = tenonrt("run", foreign)
+    assert ran.returncode == 1
+    assert "quantum" in ran.stderr
+
+
+def test_plugins_lists_entries(tenonrt: Tenonrt) -> None:
+    shown = tenonrt("plugins")
+    assert shown.returncode == 0, shown.stderr
+    assert "tenonrt-device-cpu" in shown.stdout
+    entries = json.loads(tenonrt("plugins", "--json", TENONRT_PLUGINS_DENY="tenonrt-device-*").stdout)
+    states = {entry["distribution"]: entry["state"] for entry in entries}
+    assert states["tenonrt-device-cpu"] == "blocked"
+    assert states["tenonrt-kernel-numpy"] == "found"
+
+
+def test_plugins_why_imports_what_is_named(tenonrt: Tenonrt) -> None:
+    (entry,) = json.loads(tenonrt("plugins", "--why", "tenonrt-device-cpu", "--json").stdout)
+    assert entry["state"] == "loaded"

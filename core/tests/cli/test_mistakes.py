@@ -1,0 +1,107 @@
+"""What goes wrong is said in one message, with the status that shells and scripts expect."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Tenonrt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["build"],
+        ["build", "m.onnx", "--opt-level", "9"],
+        ["build", "m.onnx", "--precision", "float31"],
+        ["build", "m.onnx", "--shape", "x=1x"],
+        ["build", "m.onnx", "--workspace", "much"],
+        ["build", "m.onnx", "-o", "no/such/folder/m.plan"],
+        ["run", "m.plan", "--input", "x"],
+        ["bench", "m.plan", "--batch", "0"],
+        ["inspect", "a.plan", "b.plan"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(tenonrt: Tenonrt, arguments: list[str]) -> None:
+    result = tenonrt(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("verb", ["build", "run", "bench", "inspect"])
+def test_missing_file(tenonrt: Tenonrt, tmp_path: Path, verb: str) -> None:
+    result = tenonrt(verb, tmp_path / "gone.plan")
+    assert result.returncode == 1
+    assert "gone.plan" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 500], ids=["empty", "short", "long"])
+def test_not_a_plan(tenonrt: Tenonrt, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.plan"
+    path.write_bytes(content)
+    result = tenonrt("inspect", path)
+    assert result.returncode == 1
+    assert "is not a plan" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["inspect", "run"])
+def test_damaged_plan(plan: Path, tenonrt: Tenonrt, tmp_path: Path, verb: str) -> None:
+    data = bytearray(plan.read_bytes())
+    data[plan.stat().st_size // 2] ^= 0xFF
+    path = tmp_path / "m.plan"
+    path.write_bytes(data[:-64])
+    result = tenonrt(verb, path)
+    assert result.returncode == 1
+    assert str(path) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("position", ["before the verb", "after it"])
+def test_traceback_on_request(tenonrt: Tenonrt, tmp_path: Path, position: str) -> None:
+    words = ["inspect", str(tmp_path / "gone.plan")]
+    words.insert(0 if position == "before the verb" else len(words), "--traceback")
+    result = tenonrt(*words)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "PlanError" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--batch", "9"], ["--shape", "z=1"], ["--shape", "x=1x1x4x5"]], ids=" ".join)
+def test_inputs_that_the_engine_does_not_take(plan: Path, tenonrt: Tenonrt, words: list[str]) -> None:
+    result = tenonrt("run", plan, *words)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+
+
+def test_unknown_name_of_a_plugin(tenonrt: Tenonrt) -> None:
+    result = tenonrt("plugins", "--why", "no-such-thing")
+    assert result.returncode == 1
+    assert "no-such-thing" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_an_interrupted_build_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    """The interrupt comes from the build's own timing cache appearing: tuning is then under way."""
+    cache = tmp_path / "times.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from tenonrt.cli.app import main; main()", "build", model, "-o", tmp_path / "m.plan",
+         "--timing-cache", cache],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not cache.exists() and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == "error: interrupted; no file was left half written\n"
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith("times.db")] == []
