@@ -67,6 +67,7 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
             file.write(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(encoded), bytes.fromhex(digest(encoded))))
             file.write(encoded)
             for _, parts in sections:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))  # an empty section has a place too
                 for part in parts:
                     file.write(b"\0" * (-file.tell() % ALIGNMENT))
                     file.write(part)
