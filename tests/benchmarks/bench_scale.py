@@ -19,9 +19,9 @@ import tenonrt
 
 
 def repeated(layers: int) -> tenonrt.Network:
-    """Blocks of convolution, activation and sum with what entered the block."""
+    """Blocks of convolution, activation and sum with what entered the block; small weights keep the sums finite."""
     net, rng = tenonrt.Network(f"repeated{layers}"), np.random.default_rng(0)
-    weights = [rng.standard_normal((2, 2, 1, 1)).astype(np.float32) * 0.1 for _ in range(4)]
+    weights = [rng.standard_normal((2, 2, 1, 1)).astype(np.float32) * 1e-4 for _ in range(4)]
     x = net.add_input("x", (1, 2, 2, 2))
     while len(net.graph) < layers:
         y = net.add_convolution(x, weights[len(net.graph) % 4])
@@ -52,7 +52,7 @@ def onnx_file(layers: int, folder: Path) -> Path:
     from onnx import TensorProto, helper, numpy_helper, save
 
     nodes, name, rng = [], "x", np.random.default_rng(0)
-    weights = numpy_helper.from_array(rng.standard_normal((2, 2, 1, 1)).astype(np.float32) * 0.1, "w")
+    weights = numpy_helper.from_array(rng.standard_normal((2, 2, 1, 1)).astype(np.float32) * 1e-4, "w")
     for i in range(layers // 3):
         nodes.append(helper.make_node("Conv", [name, "w"], [f"c{i}"], f"conv{i}"))
         nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"], f"relu{i}"))

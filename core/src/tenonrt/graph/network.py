@@ -24,6 +24,7 @@ class Network:
         self.registry = registry or current_registry()
         self.parent: Network | None = None
         self._source: str | None = None
+        self._kinds: dict[str, str] = {}  # layer kinds by the names of their methods
 
     # GraphBuilder ----------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,9 @@ class Network:
         if not attribute.startswith("add_"):
             raise AttributeError(f"a Network has no attribute {attribute!r}")
         wanted = attribute.removeprefix("add_")
-        kinds = {snake_case(kind): kind for kind in self.registry.names("tenonrt.layers")}
+        if not self._kinds:
+            self._kinds = {snake_case(kind): kind for kind in self.registry.names("tenonrt.layers")}
+        kinds = self._kinds
         if wanted not in kinds:
             raise AttributeError(f"no installed layer plugin offers {attribute!r}; there are {sorted(kinds)}")
 
