@@ -70,12 +70,19 @@ def branches() -> tenonrt.Network:
     return net
 
 
-NETWORKS = {"blocks": blocks, "branches": branches}
+def weightless() -> tenonrt.Network:
+    """Nothing but activations: the weights section is empty."""
+    net = tenonrt.Network("weightless")
+    net.mark_output(net.add_activation(net.add_input("x", (2, 4, 6, 6)), function="relu"), "y")
+    return net
+
+
+NETWORKS = {"blocks": blocks, "branches": branches, "weightless": weightless}
 
 
 def inputs_of(name: str) -> dict[str, Any]:
     rng = np.random.default_rng(1)
-    if name == "blocks":
+    if name != "branches":
         return {"x": rng.standard_normal((2, 4, 6, 6)).astype(np.float32)}
     return {"x": rng.standard_normal((5, 3)).astype(np.float32), "choose": np.array(False)}
 
@@ -270,9 +277,10 @@ def regions_of(path: Path) -> dict[str, range]:
 def test_random_bit_flips_are_refused(plan: Path, tmp_path: Path) -> None:
     data, damaged, rng = bytearray(plan.read_bytes()), tmp_path / "damaged.plan", random.Random(7)
     where, registry = regions_of(plan), current_registry()
+    parts = sorted(name for name, places in where.items() if places)
     for number in range(1500):
         # Half of the flips fall anywhere, half in the small parts that a uniform choice would rarely meet.
-        place = rng.randrange(len(data)) if number % 2 else rng.choice(where[rng.choice(sorted(where))])
+        place = rng.randrange(len(data)) if number % 2 else rng.choice(where[rng.choice(parts)])
         bit = 1 << rng.randrange(8)
         data[place] ^= bit
         damaged.write_bytes(data)
@@ -303,6 +311,17 @@ def check_message(region: str, error: PlanError) -> None:
         assert type(error) is PlanCorruptError
         assert f"section {region!r}" in text
         assert "copy it again or build it anew" in text
+
+
+@pytest.mark.parametrize("length", range(60, 70))
+def test_sections_of_any_length_come_back(tmp_path: Path, length: int) -> None:
+    """Also empty ones, and wherever the one before ends."""
+    header = PlanHeader("TenonRT", 1, "test", "n", "cpu", {}, (), (), 1)
+    path = tmp_path / "sections.plan"
+    write_plan(path, header, [("program", [b"x" * length]), ("code", []), ("weights", [])])
+    file = PlanFile(path)
+    assert bytes(file.section("program")) == b"x" * length
+    assert bytes(file.section("code")) == bytes(file.section("weights")) == b""
 
 
 @pytest.mark.parametrize("section", ["header", "program", "code"])

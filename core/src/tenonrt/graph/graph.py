@@ -86,6 +86,7 @@ class Graph:
         self._order: list[Layer] | None = None
         self._names: dict[str, int] = {}
         self._output_counts: dict[Tensor, int] = {}
+        self._stale = False  # a layer may have a smaller position than a producer of its input
 
     # questions -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +165,9 @@ class Graph:
 
     def replace_uses(self, old: Tensor, new: Tensor, readers: Iterable[Layer]) -> None:
         """Make ``readers`` and the graph's outputs use ``new`` for ``old``."""
+        above = new.producer.position if new.producer is not None else 0
         for layer in list(readers):
+            self._stale = self._stale or layer.position < above
             count = old.readers.pop(layer)
             new.readers[layer] = new.readers.get(layer, 0) + count
             layer.inputs = tuple(new if tensor is old else tensor for tensor in layer.inputs)
@@ -179,6 +182,8 @@ class Graph:
 
     def reaches(self, start: Layer, targets: set[Layer]) -> bool:
         """Whether ``start`` depends on any of ``targets`` (walking producers, pruned by position)."""
+        if self._stale:
+            self._order = self._sort()
         floor = min((layer.position for layer in targets), default=0)
         stack, seen = [start], {start}
         while stack:
@@ -213,6 +218,7 @@ class Graph:
             self._layers = dict.fromkeys(order)
         for position, layer in enumerate(order):
             layer.position = position
+        self._stale = False
         return order
 
     def _sort_depth_first(self) -> list[Layer]:

@@ -24,6 +24,7 @@ class Network:
         self.registry = registry or current_registry()
         self.parent: Network | None = None
         self._source: str | None = None
+        self._kinds: dict[str, str] = {}  # layer kinds by the names of their methods
 
     # GraphBuilder ----------------------------------------------------------------------------------------------------
 
@@ -31,7 +32,9 @@ class Network:
         numpy_dtype(type.dtype)  # refuses unknown element types here, where the input's name is at hand
         if any(tensor.name == name for tensor in self.graph.inputs):
             raise GraphError(f"the network has two inputs named {name!r}")
-        return self.graph.add_input(name, TensorInfo(type, place))
+        tensor = self.graph.add_input(name, TensorInfo(type, place))
+        tensor.name = name  # what callers bind, whatever layers before it are called
+        return tensor
 
     def constant(self, values: Array, name: str | None = None) -> Tensor:
         return self.graph.add_constant(as_array(values), name)
@@ -107,7 +110,9 @@ class Network:
         if not attribute.startswith("add_"):
             raise AttributeError(f"a Network has no attribute {attribute!r}")
         wanted = attribute.removeprefix("add_")
-        kinds = {snake_case(kind): kind for kind in self.registry.names("tenonrt.layers")}
+        if not self._kinds:
+            self._kinds = {snake_case(kind): kind for kind in self.registry.names("tenonrt.layers")}
+        kinds = self._kinds
         if wanted not in kinds:
             raise AttributeError(f"no installed layer plugin offers {attribute!r}; there are {sorted(kinds)}")
 

@@ -21,10 +21,11 @@ def apply_patch(graph: Graph, patch: Patch, author: str, registry: Registry) -> 
     try:
         application.add_layers()
         application.check()
+        touched = application.replace()
     except BaseException:
         application.undo()
         raise
-    return application.commit()
+    return application.collect(touched)
 
 
 class _Application:
@@ -84,12 +85,29 @@ class _Application:
             new = self._resolve(replacement)
             _check_refines(old, new.info)
             readers = set(self.readers_before[id(old)])
-            if new.producer is not None and readers and self.graph.reaches(new.producer, readers):
+            if new.producer is not None and readers and self._reaches(new.producer, readers):
                 raise GraphError(f"replacing {old.name!r} by {new.name!r} would make a cycle")
         replaced = {id(old) for old, _ in self._replacements()}
         for layer in self.patch.removals:
             if any(t.name for t in layer.outputs if id(t) not in replaced and self._in_use(t)):
                 raise GraphError(f"layer {layer.name!r} cannot be removed: its outputs are used")
+
+    def _reaches(self, start: Layer, targets: set[Layer]) -> bool:
+        """Whether ``start`` would depend on ``targets`` once every replacement is made."""
+        if len(self.patch.replacements) == 1:
+            return self.graph.reaches(start, targets)
+        moved = {id(old): self._resolve(new) for old, new in self._replacements()}
+        stack, seen = [start], {start}
+        while stack:
+            layer = stack.pop()
+            if layer in targets:
+                return True
+            for tensor in layer.inputs:
+                follows = moved.get(id(tensor), tensor) if layer not in self.added else tensor
+                if follows is not None and follows.producer is not None and follows.producer not in seen:
+                    seen.add(follows.producer)
+                    stack.append(follows.producer)
+        return False
 
     def _in_use(self, tensor: Any) -> bool:
         return bool(tensor.readers) or self.graph.is_output(tensor)
@@ -98,26 +116,37 @@ class _Application:
         for layer in reversed(self.added):
             self.graph.detach(layer)
 
-    def commit(self) -> list[Layer]:
+    def replace(self) -> dict[Layer, None]:
+        """Make the replacements and re-infer what reads them; a refusal puts everything back."""
+        before = _Before(self.graph, [(old, self._resolve(new)) for old, new in self._replacements()])
+        try:
+            touched, changed = self._replace()
+            touched.update(dict.fromkeys(_reinfer(changed, before.infos)))
+        except BaseException:
+            before.restore()
+            raise
+        return touched
+
+    def _replace(self) -> tuple[dict[Layer, None], list[Tensor]]:
         touched: dict[Layer, None] = dict.fromkeys(self.added)
-        candidates: list[Layer] = list(self.patch.removals)  # type: ignore[arg-type]
         changed: list[Tensor] = []
         for old, replacement in self._replacements():
             new = self._resolve(replacement)
             new.range = new.range or old.range
             readers = self.readers_before[id(old)]
-            refined = not _same(new.info, old.info)
+            if not _same(new.info, old.info):
+                changed.append(new)
             self.graph.replace_uses(old, new, readers)
             touched.update(dict.fromkeys(readers))
             if new.producer is not None:
                 touched[new.producer] = None
-            if refined:
-                changed.append(new)
-            if old.producer is not None:
-                candidates.append(old.producer)
-        dead = self._collect(candidates, touched)
-        self._inherit(dead)
-        touched.update(dict.fromkeys(_reinfer(changed)))
+        return touched, changed
+
+    def collect(self, touched: dict[Layer, None]) -> list[Layer]:
+        """Drop what nobody needs any more; the layers to look at again."""
+        candidates: list[Layer] = list(self.patch.removals)  # type: ignore[arg-type]
+        candidates += [old.producer for old, _ in self._replacements() if old.producer is not None]
+        self._inherit(self._collect(candidates, touched))
         return [layer for layer in touched if layer in self.graph]
 
     def _collect(self, candidates: list[Layer], touched: dict[Layer, None]) -> list[Layer]:
@@ -145,7 +174,29 @@ class _Application:
                 layer.name = " + ".join(layer.sources)
 
 
-def _reinfer(changed: list[Tensor]) -> list[Layer]:
+class _Before:
+    """What replacing tensors changes, as it was."""
+
+    def __init__(self, graph: Graph, pairs: list[tuple[Any, Tensor]]) -> None:
+        self.graph = graph
+        tensors: list[Any] = [tensor for pair in pairs for tensor in pair]
+        self.readers = [(tensor, dict(tensor.readers), tensor.range) for tensor in tensors]
+        self.inputs = [(layer, layer.inputs) for tensor in tensors for layer in tensor.readers]
+        self.outputs = dict(graph.outputs)
+        self.infos: dict[Tensor, TensorInfo] = {}
+
+    def restore(self) -> None:
+        for tensor, readers, found in self.readers:
+            tensor.readers, tensor.range = readers, found
+        for layer, inputs in self.inputs:
+            layer.inputs = inputs
+        for name, tensor in self.outputs.items():
+            self.graph.set_output(name, tensor)
+        for tensor, info in self.infos.items():
+            tensor.info = info
+
+
+def _reinfer(changed: list[Tensor], before: dict[Tensor, TensorInfo]) -> list[Layer]:
     """Re-infer readers of tensors whose type or known value changed, downwards until nothing changes."""
     visited: dict[Layer, None] = {}
     while changed:
@@ -153,6 +204,7 @@ def _reinfer(changed: list[Tensor]) -> list[Layer]:
             visited[layer] = None
             for tensor, info in zip(layer.outputs, infer(layer), strict=True):
                 if not _same(tensor.info, info):
+                    before.setdefault(tensor, tensor.info)
                     tensor.info = info
                     changed.append(tensor)
     return list(visited)

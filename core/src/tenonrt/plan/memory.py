@@ -57,12 +57,12 @@ def plan_memory(buffers: Sequence[Lifetime]) -> Layout:
 
 
 def _lowest_gap(starts: Array, ends: Array, size: int) -> int:
-    position = 0
-    for i in np.argsort(starts, kind="stable"):
-        if starts[i] - position >= size:
-            break
-        position = max(position, int(ends[i]))
-    return position
+    """The lowest offset with ``size`` free bytes among intervals, which may touch and nest."""
+    order = np.argsort(starts, kind="stable")
+    # Where the space before each interval begins: the largest end of those that start before it.
+    free = np.concatenate(([0], np.maximum.accumulate(ends[order])))
+    wide = np.nonzero(starts[order] - free[:-1] >= size)[0]
+    return int(free[wide[0]] if wide.size else free[-1])
 
 
 def lower_bound(buffers: Sequence[Lifetime]) -> int:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from tenonrt.errors import PluginError
+
 PREFIX = "tenonrt."
+
+
+class PluginWarning(UserWarning):
+    """A plugin is present but cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +50,51 @@ def _installed() -> Iterator[Entry]:
 
     seen = set()
     for distribution in distributions():
-        points = [p for p in distribution.entry_points if p.group.startswith(PREFIX)]
-        if not points:
+        try:
+            points = [p for p in distribution.entry_points if p.group.startswith(PREFIX)]
+            name = (distribution.metadata["Name"] or "unknown") if points else ""
+            version = distribution.version if points else ""
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one distribution, the others are found
+            _complain(distribution, error)
             continue
-        name = distribution.metadata["Name"] or "unknown"
         # The first distribution of a name on the path shadows later ones, as it does for imports.
-        if name in seen:
-            continue
-        seen.add(name)
-        for point in points:
-            yield Entry(point.group, point.name, point.value, name, distribution.version, point)
+        if points and _normal(name) not in seen:
+            seen.add(_normal(name))
+            for point in points:
+                yield Entry(point.group, point.name, point.value, name, version, point)
+
+
+def _complain(distribution: Any, error: Exception) -> None:
+    """One loud line for metadata that cannot be read; an error where TENONRT_STRICT=1 asks for it."""
+    where = distribution.locate_file("")
+    line = f"a distribution in {where} has metadata that cannot be read, its plugins are not found: {error!r}"
+    if os.environ.get("TENONRT_STRICT") == "1":
+        raise PluginError(line) from error
+    warnings.warn(line, PluginWarning, stacklevel=2)
+
+
+def _normal(name: str) -> str:
+    """Names of distributions compare without regard to case and to which of ``-_.`` separates their words."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @lru_cache(maxsize=512)
 def incompatibility(distribution: str) -> str | None:
     """Why a distribution's ``Requires-Dist: tenonrt-core`` excludes the core that runs, or None. Imports no plugin."""
     from importlib_metadata import PackageNotFoundError, requires, version
-    from packaging.requirements import Requirement
+    from packaging.requirements import InvalidRequirement, Requirement
 
     try:
         installed, requirements = version("tenonrt-core"), requires(distribution) or []
     except PackageNotFoundError:
         return None
     for line in requirements:
-        requirement = Requirement(line)
-        if requirement.name.lower() == "tenonrt-core" and not requirement.specifier.contains(installed, True):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            return f"its requirement {line!r} cannot be understood: {error}"
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if _normal(requirement.name) == "tenonrt-core" and not requirement.specifier.contains(installed, True):
             return f"it requires {line!r}, and tenonrt-core {installed} is installed"
     return None

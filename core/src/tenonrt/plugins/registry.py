@@ -14,11 +14,14 @@ from typing import Any, Literal
 from tenonrt.contracts import Device, Kernel, LayerMapping, LayerType, Parser, Pass
 from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry, incompatibility, scan
+from tenonrt.plugins.discovery import PluginWarning as PluginWarning  # noqa: PLC0414 - others import it from here
 from tenonrt.plugins.selection import PluginSet
 
 LAYERS, KERNELS, MAPPINGS = "tenonrt.layers", "tenonrt.kernels", "tenonrt.mappings"
 PARSERS, PASSES, DEVICES = "tenonrt.parsers", "tenonrt.passes", "tenonrt.devices"
 COMMANDS, HOOKS, CALIBRATORS, REPLACES = "tenonrt.commands", "tenonrt.hooks", "tenonrt.calibrators", "tenonrt.replaces"
+
+_BASES: dict[str, type] = {LAYERS: LayerType, KERNELS: Kernel, PARSERS: Parser, PASSES: Pass, DEVICES: Device}
 
 State = Literal["found", "blocked", "incompatible", "loaded", "failed"]
 
@@ -34,10 +37,6 @@ class Record:
     traceback: str = ""
 
 
-class PluginWarning(UserWarning):
-    """A plugin is present but cannot be used."""
-
-
 class Registry:
     """The entries an application may use, loaded one by one. ``entries`` replaces discovery (tests)."""
 
@@ -49,6 +48,7 @@ class Registry:
         self._instances: dict[tuple[str, str], Any] = {}
         self._kinds: dict[str, LayerType] = {}
         self._found: dict[tuple[str, str], Entry | None] = {}
+        self._incompatible: set[str] = set()
 
     # finding ---------------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,11 @@ class Registry:
         if why := self.plugins.blocked(entry):
             return Record(entry, "blocked", why)
         if why := incompatibility(entry.distribution):
-            return self._complain(Record(entry, "incompatible", why))
+            record = Record(entry, "incompatible", why)
+            # One line for a distribution, however many entry points it has.
+            said = entry.distribution in self._incompatible
+            self._incompatible.add(entry.distribution)
+            return record if said else self._complain(record)
         return Record(entry)
 
     # loading ---------------------------------------------------------------------------------------------------------
@@ -95,16 +99,25 @@ class Registry:
         """One instance per entry: layer types, kernels, passes, devices and parsers keep no state."""
         key = (entry.group, entry.id)
         if key not in self._instances:
-            self._instances[key] = self.load(entry)()
+            self._instances[key] = self._construct(entry, self.load(entry))
         return self._instances[key]
+
+    def _construct(self, entry: Entry, made_by: Any) -> Any:
+        base = _BASES.get(entry.group, object)
+        try:
+            instance = made_by()
+            if not isinstance(instance, base):
+                raise TypeError(f"{entry.value} makes {type(instance).__name__}, which is no {base.__name__}")
+        except Exception as error:  # noqa: BLE001 - a plugin's constructor may raise anything at all
+            self._fail(self.record(entry), f"making an instance of {entry.value} raised {error!r}")
+            return self.load(entry)  # raises, as it will from now on
+        return instance
 
     def _import(self, record: Record) -> None:
         try:
             record.value = record.entry.source.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's import may raise anything at all
-            record.state, record.why = "failed", f"importing {record.entry.value} raised {error!r}"
-            record.traceback = traceback.format_exc()
-            self._complain(record)
+            self._fail(record, f"importing {record.entry.value} raised {error!r}")
         else:
             record.state = "loaded"
 
@@ -115,8 +128,10 @@ class Registry:
 
     def fail(self, entry: Entry, why: str) -> None:
         """Use an entry no more: it loaded, but breaks its contract."""
-        record = self.record(entry)
-        record.state, record.why = "failed", why
+        self._fail(self.record(entry), why)
+
+    def _fail(self, record: Record, why: str) -> None:
+        record.state, record.why, record.traceback = "failed", why, traceback.format_exc()
         self._complain(record)
 
     def _complain(self, record: Record) -> Record:

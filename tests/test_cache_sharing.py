@@ -1,0 +1,146 @@
+"""One timing cache shared by several builds, killed builds and damaged disks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tenonrt.build.cache import CacheEntry, TimingCache
+from tenonrt.errors import BuildError
+
+FINGERPRINT = {"kind": "cpu", "model": "test"}
+ENTRIES = 500
+
+
+def write(path: Path, writer: int, count: int) -> None:
+    cache = TimingCache(path, FINGERPRINT)
+    print("ready", flush=True)  # noqa: T201
+    for i in range(count):
+        cache.put(cache.key(f"problem{i}", f"kernel{writer}", "1", "t"), CacheEntry(seconds=writer + i / 1024))
+        cache.put(cache.key(f"shared{i}", "kernel", "1", "t"), CacheEntry(seconds=i / 1024))
+
+
+def writer(path: Path, number: int, count: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, __file__, str(path), str(number), str(count)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+
+
+def test_four_builds_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "timings.sqlite"
+    writers = [writer(path, number, ENTRIES // 2) for number in range(4)]
+    for process in writers:
+        process.communicate(timeout=100)
+    assert [process.returncode for process in writers] == [0] * 4
+    cache = TimingCache(path, FINGERPRINT)
+    for i in range(ENTRIES // 2):
+        assert cache.get(cache.key(f"shared{i}", "kernel", "1", "t")) == CacheEntry(seconds=i / 1024)
+        for number in range(4):
+            found = cache.get(cache.key(f"problem{i}", f"kernel{number}", "1", "t"))
+            assert found == CacheEntry(seconds=number + i / 1024)
+    assert cache.hits == 5 * ENTRIES // 2
+    assert cache.misses == 0
+    cache.close()
+
+
+def test_a_killed_writer_leaves_a_usable_file(tmp_path: Path) -> None:
+    path = tmp_path / "timings.sqlite"
+    for number in range(4):
+        with writer(path, number, 100_000) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.05 + 0.07 * number)
+            process.kill()
+        cache = TimingCache(path, FINGERPRINT)
+        key = cache.key("problem0", f"kernel{number}", "1", "t")
+        assert cache.get(key) in (None, CacheEntry(seconds=number))
+        cache.put(key, CacheEntry(seconds=9.0))
+        assert cache.get(key) == CacheEntry(seconds=9.0)
+        cache.close()
+
+
+def test_every_part_of_the_key_matters(tmp_path: Path) -> None:
+    path = tmp_path / "timings.sqlite"
+    cache = TimingCache(path, FINGERPRINT)
+    keys = {cache.key(*parts) for parts in (("a", "b", "c", "d"), ("a", "b", "c", "e"), ("ab", "", "c", "d"))}
+    keys |= {cache.key("a", "b", "x", "d"), TimingCache(None, {"kind": "cpu"}).key("a", "b", "c", "d")}
+    assert len(keys) == 5
+    cache.close()
+
+
+def test_verdicts_are_kept_between_builds(tmp_path: Path) -> None:
+    path = tmp_path / "timings.sqlite"
+    for _ in range(2):
+        cache = TimingCache(path, dict(reversed(FINGERPRINT.items())))
+        key = cache.key("p", "k", "1", "t")
+        found = cache.get(key)
+        cache.put(key, CacheEntry("it crashed", None, None))
+        cache.close()
+    assert found == CacheEntry("it crashed", None, None)
+
+
+@pytest.mark.parametrize(
+    "text", [b"not a database at all, but long enough to be one" * 40, b"SQLite format 3\0" + b"x" * 4096]
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "timings.sqlite"
+    path.write_bytes(text)
+    with pytest.raises(BuildError, match=r"timings.sqlite cannot be used: .*; name another file or remove it"):
+        TimingCache(path, FINGERPRINT)
+    assert path.read_bytes() == text
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"absent/timings.sqlite cannot be used"):
+        TimingCache(tmp_path / "absent" / "timings.sqlite", FINGERPRINT)
+
+
+def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
+    """The first page is whole, so the damage shows only when an entry is looked for."""
+    path = tmp_path / "timings.sqlite"
+    cache = TimingCache(path, FINGERPRINT)
+    keys = [cache.key(f"p{i}", "k", "1", "t") for i in range(300)]
+    for key in keys:
+        cache.put(key, CacheEntry("x" * 100))
+    cache.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+    damaged = TimingCache(path, FINGERPRINT)
+    with pytest.raises(BuildError, match=r"timings.sqlite cannot be used"):
+        [damaged.get(key) for key in keys]
+    with pytest.raises(BuildError, match=r"timings.sqlite cannot be used"):
+        [damaged.put(key, CacheEntry()) for key in keys]
+    damaged.close()
+
+
+def test_an_entry_that_is_no_entry_is_named(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "timings.sqlite"
+    cache = TimingCache(path, FINGERPRINT)
+    key = cache.key("p", "k", "1", "t")
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO timings VALUES (?, ?)", (key, b"\xc1"))
+    database.close()
+    with pytest.raises(BuildError, match=r"timings.sqlite cannot be used"):
+        cache.get(key)
+    cache.close()
+
+
+def test_without_a_file_entries_last_for_one_build() -> None:
+    cache = TimingCache(None, FINGERPRINT)
+    cache.put(cache.key("p", "k", "1", "t"), CacheEntry(error=0.5))
+    assert cache.get(cache.key("p", "k", "1", "t")) == CacheEntry(error=0.5)
+    cache.close()
+    again = TimingCache(None, FINGERPRINT)
+    assert again.get(again.key("p", "k", "1", "t")) is None
+    again.close()
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
