@@ -36,11 +36,11 @@ def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], Format]:
 
 
 def place(index: tuple[int, ...], layout: Format) -> tuple[int, ...]:
-    """Where the element with this logical index is stored: each block takes the lowest digit left of its axis."""
-    outer, inner = list(index), []
-    for axis, size in layout.blocks:
+    """Where the element with this logical index is stored: the innermost block takes the lowest digit of its axis."""
+    outer, inner = list(index), list[int]()
+    for axis, size in reversed(layout.blocks):
         outer[axis], digit = divmod(outer[axis], size)
-        inner.append(digit)
+        inner.insert(0, digit)
     return (*(outer[axis] for axis in layout.order or range(len(index))), *inner)
 
 

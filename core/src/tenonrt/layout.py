@@ -1,8 +1,8 @@
 """Logical values to storage and back: the meaning of a `Format`, in NumPy.
 
 A physical array has the format's axes in order, then one axis for each inner block. Seen with every block behind its
-own axis, it is the logical array with blocked axes split and padded. Of two blocks of one axis, the first one listed
-holds the lowest digit of the coordinate: every further block splits what those before it left.
+own axis, it is the logical array with blocked axes split and padded. Of two blocks of one axis the last one listed is
+innermost and holds the lowest digit of the coordinate, as oneDNN's ``OIhw4i16o4i`` has four consecutive inputs innermost.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _split(physical: Array, format: Format, rank: int) -> Array:
     axes: list[int] = []
     for axis in range(rank):
         axes.append(order.index(axis))
-        axes += [rank + i for i, (blocked, _) in reversed(list(enumerate(format.blocks))) if blocked == axis]
+        axes += [rank + i for i, (blocked, _) in enumerate(format.blocks) if blocked == axis]
     return physical.transpose(axes)
 
 
