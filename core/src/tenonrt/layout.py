@@ -2,7 +2,7 @@
 
 A physical array has the format's axes in order, then one axis for each inner block. Seen with every block behind its
 own axis, it is the logical array with blocked axes split and padded. Of two blocks of one axis the last one listed is
-innermost and holds the lowest digit of the coordinate, as oneDNN's ``OIhw4i16o4i`` has four consecutive inputs innermost.
+innermost and holds the lowest digit: oneDNN's ``OIhw4i16o4i`` has four consecutive inputs innermost.
 """
 
 from __future__ import annotations
