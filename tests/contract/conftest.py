@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tenonrt import Registry
 from tenonrt.plugins import discovery
 

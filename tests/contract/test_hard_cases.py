@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import tenonrt
 from tenonrt import Builder, BuilderConfig, Engine, Network, Registry, symbol
 from tenonrt.contracts import Range, TensorType
@@ -201,11 +200,30 @@ def test_a_kernel_without_runtime_symbols_is_specialised(registry: Registry) -> 
             context.execute({"x": draw(9, 4)})
 
 
+@pytest.mark.parametrize(("tolerance", "kernel"), [(None, NUMPY), (0.1, "hard-cases:cpu/hard.Sloped.hard_inexact")])
+def test_an_inexact_tactic_must_suit_the_whole_engine(registry: Registry, tolerance: float | None, kernel: str) -> None:
+    network = Network("inexact", registry)
+    x = network.add_input("x", (16, 16))
+    network.mark_output(network.add("hard.Sloped", [x], name="sloped")[0], "y")
+    engine = build(network, level=0, tolerance=tolerance)
+    assert kernels(engine) == [kernel]
+    assert any("is dropped" in note for note in engine.report.notes) == (tolerance is None)
+
+
+def test_reduced_accuracy_can_be_forbidden(registry: Registry) -> None:
+    network = Network("inexact", registry)
+    x = network.add_input("x", (16, 16))
+    network.mark_output(network.add("hard.Sloped", [x], name="sloped")[0], "y")
+    assert kernels(build(network, allow_inexact=False, tolerance=0.1)) == [NUMPY]
+
+
 def test_a_plan_runs_to_the_same_bits_in_a_new_process(registry: Registry, tmp_path: Path) -> None:
     network = Network("plan", registry)
     x = network.add_input("x", (symbol("n", 1, 4), 3, 8, 8))
     weights = draw(5, 3, 3, 3)
-    y = network.add_activation(network.add_convolution(x, weights, pre_padding=(1, 1), post_padding=(1, 1)), function="relu")
+    y = network.add_activation(
+        network.add_convolution(x, weights, pre_padding=(1, 1), post_padding=(1, 1)), function="relu"
+    )
     network.mark_output(network.add_concatenation(y, network.add_unary(y, operation="exp"), axis=1), "y")
     engine = build(network, level=3)
     value = draw(2, 3, 8, 8)

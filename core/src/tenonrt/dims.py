@@ -1,13 +1,16 @@
 """Symbolic dimensions: integers, named symbols with a range, and the arithmetic that shape inference needs.
 
 A dimension is a plain ``int`` or a `Dim`. A `Dim` is kept as a polynomial in canonical form, so that two expressions
-that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Division, remainder, maximum and minimum
-that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that becomes constant turns into an ``int``.
+that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Polynomials divide exactly where they can.
+Division, remainder, maximum and minimum that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that
+becomes constant turns into an ``int``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from typing import Literal
 
 import msgspec
@@ -33,6 +36,7 @@ class Apply(msgspec.Struct, frozen=True, tag="apply"):
 
 Atom = Symbol | Apply
 Monomial = tuple[Atom, ...]
+Term = tuple[Monomial, int]
 
 
 class Dim(msgspec.Struct, frozen=True):
@@ -117,7 +121,7 @@ UNKNOWN = "?"
 def unknown(upper: Dimension | None = None, lower: int = 0) -> Dimension:
     """A dimension that is known only after a layer ran; the graph gives each occurrence a name of its own."""
     limit = bounds(upper)[1] if upper is not None else None
-    return _atom(Symbol(UNKNOWN, lower, limit))
+    return symbol(UNKNOWN, lower, limit)
 
 
 def maximum(left: Dimension, right: Dimension) -> Dimension:
@@ -182,8 +186,15 @@ def bounds(dimension: Dimension) -> tuple[int | None, int | None]:
     return total
 
 
-def _terms(dimension: Dimension) -> tuple[tuple[Monomial, int], ...]:
-    return dimension.terms if isinstance(dimension, Dim) else (((), int(dimension)),)
+def _terms(dimension: Dimension) -> tuple[Term, ...]:
+    return dimension.terms if isinstance(dimension, Dim) else (((), _integer(dimension)),)
+
+
+def _integer(value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"dimensions are integers, and one is combined with {value!r}") from None
 
 
 def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
@@ -202,34 +213,76 @@ def _atom(atom: Atom) -> Dim:
 
 
 def _divide(left: Dimension, right: Dimension) -> Dimension:
-    """Floor division: the divisible terms leave, the rest stays an atom (floor((4n + m) / 4) = n + floor(m / 4))."""
+    """Floor division: exact where polynomials divide; else the divisible terms leave a quotient by an integer.
+
+    floor((4n + m) / 4) = n + floor(m / 4); the rest stays an atom.
+    """
     if isinstance(right, Dim):
-        return 1 if left == right else 0 if left == 0 else _atom(Apply("//", left, right))
-    if right <= 0:
-        raise ZeroDivisionError(f"a dimension is divided by {right}")
+        quotient = _exact_quotient(left, right)
+        return _atom(Apply("//", left, right)) if quotient is None else quotient
+    _check_divisor(right)
     whole = [(m, c // right) for m, c in _terms(left) if c % right == 0]
     rest = _collect((m, c) for m, c in _terms(left) if c % right)
     quotient = rest // right if isinstance(rest, int) else _atom(Apply("//", rest, right))
     return _collect(whole) + quotient
 
 
+def _exact_quotient(left: Dimension, right: Dim) -> Dimension | None:
+    """The polynomial that times ``right`` is ``left``, by long division; None when there is none."""
+    quotient: Dimension = 0
+    rest = left
+    divisor = _leading_term(right)
+    while rest != 0:
+        term = _term_quotient(_leading_term(rest), divisor)
+        if term is None:
+            return None
+        quotient = quotient + term
+        rest = rest - term * right
+    return quotient
+
+
+def _leading_term(dimension: Dimension) -> Term:
+    """The greatest term by degree, then by alphabet: an order that products keep, so that long division ends."""
+    return min(_terms(dimension), key=lambda term: (-len(term[0]), [repr(atom) for atom in term[0]]))
+
+
+def _term_quotient(left: Term, right: Term) -> Dimension | None:
+    above, below = Counter(left[0]), Counter(right[0])
+    if below - above or left[1] % right[1]:
+        return None
+    return _collect([(tuple((above - below).elements()), left[1] // right[1])])
+
+
 def _remainder(left: Dimension, right: Dimension) -> Dimension:
     if isinstance(left, int) and isinstance(right, int):
+        _check_divisor(right)
         return left % right
-    if isinstance(right, int) and right > 0 and all(c % right == 0 for _, c in _terms(left)):
+    if isinstance(right, Dim):
+        divides = _exact_quotient(left, right) is not None
+    else:
+        _check_divisor(right)
+        divides = all(c % right == 0 for _, c in _terms(left))
+    if divides:
         return 0
     return _atom(Apply("%", left, right))
+
+
+def _check_divisor(divisor: int) -> None:
+    """Bounds assume positive divisors; a symbolic one is checked when its value is known."""
+    if _integer(divisor) <= 0:
+        raise ZeroDivisionError(f"a dimension is divided by {divisor}")
 
 
 def _select(operator: Literal["max", "min"], left: Dimension, right: Dimension) -> Dimension:
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right) if operator == "max" else min(left, right)
-    try:
-        larger, smaller = (left, right) if left >= right else (right, left)
-    except UndecidedError:
-        first, second = sorted((left, right), key=repr)
-        return _atom(Apply(operator, first, second))
-    return larger if operator == "max" else smaller
+    low, high = bounds(left - right)
+    if low is not None and low >= 0:
+        return left if operator == "max" else right
+    if high is not None and high <= 0:
+        return right if operator == "max" else left
+    first, second = sorted((left, right), key=repr)
+    return _atom(Apply(operator, first, second))
 
 
 def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
@@ -237,7 +290,7 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Dimension]) -> Dimension:
         return values[atom.name] if atom.name in values else _atom(atom)
     left, right = substitute(atom.left, values), substitute(atom.right, values)
     if atom.operator == "//":
-        return left // right
+        return _divide(left, right)
     if atom.operator == "%":
         return _remainder(left, right)
     return _select(atom.operator, left, right)
@@ -287,7 +340,9 @@ def _quotient_bounds(left: tuple[Bound, Bound], right: tuple[Bound, Bound]) -> t
     low = left[0] // right[0] if left[0] < 0 else (0 if right[1] is None else left[0] // right[1])
     if left[1] is None:
         return low, None
-    return low, left[1] // (right[0] if left[1] >= 0 or right[1] is None else right[1])
+    if left[1] < 0:  # towards zero as the divisor grows, but never above -1
+        return low, -1 if right[1] is None else left[1] // right[1]
+    return low, left[1] // right[0]
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:

@@ -13,7 +13,9 @@ Tenonrt = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = ["cupy", "onnx", "google.protobuf", "llvmlite", "highspy", "scipy", "torch", "onnxruntime", "numpy"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["bench", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["build", "--help"], ["bench", "--help"], ["--version"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = f"""
 import sys
@@ -41,7 +43,7 @@ def distribution(tmp_path: Path) -> Path:
         "[tenonrt.commands]\ngreet = acme_greeting:greet\nbroken = acme_broken:anything\n"
     )
     (tmp_path / "acme_greeting.py").write_text(
-        'def greet(name: str, loud: bool = False) -> None:\n'
+        "def greet(name: str, loud: bool = False) -> None:\n"
         '    """Greet someone."""\n'
         '    print(("HELLO " if loud else "hello ") + name)\n'
     )

@@ -92,13 +92,10 @@ def check_cases(agrees: Callable[..., list[Array]]) -> Callable[[LayerType], Non
         for case in cases:
             encoded = msgspec.json.encode(case.attrs)
             assert msgspec.json.decode(encoded, type=type(case.attrs)) == case.attrs
-            present = [i for i in case.inputs if i is not None]
-            types = [i if isinstance(i, TensorType) else TensorType(i.shape, dtype_name(i.dtype)) for i in present]
-            drawn = iter(layer.sample(case.attrs, types, np.random.default_rng(0)))
-            arrays: list[Array | None] = []
-            for given in case.inputs:
-                array = None if given is None else next(drawn)
-                arrays.append(given if isinstance(given, np.ndarray) else array)
+            types = [TensorType(i.shape, dtype_name(i.dtype)) if isinstance(i, np.ndarray) else i for i in case.inputs]
+            drawn = layer.sample(case.attrs, types, np.random.default_rng(0))
+            assert [a is None for a in drawn] == [t is None for t in types]
+            arrays = [i if isinstance(i, np.ndarray) else a for i, a in zip(case.inputs, drawn, strict=True)]
             agrees(layer, case.attrs, arrays, symbolic=False)
 
     return check

@@ -148,7 +148,11 @@ def test_symbolic_broadcasting():
     assert shape((N, 4), (N, 1)) == (N, 4)
     assert shape((N,), (8,)) == (8,)
     assert shape((8,), (2, N)) == (2, 8)
-    assert shape((N,), (M,)) == (maximum(N, M),)
+    positive = symbol("P", 1), symbol("Q", 1)
+    assert shape(positive[:1], positive[1:]) == (maximum(*positive),)
+    (either,) = shape((N,), (M,))
+    for n, m in ((5, 5), (1, 7), (7, 1), (0, 1), (1, 0), (0, 0)):
+        assert TensorType((either,)).concrete({"N": n, "M": m}) == np.broadcast_shapes((n,), (m,))
     assert shape((), (N, 3)) == (N, 3)
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
-from tenonrt.contracts import TensorInfo, TensorType, symbol, symbols
+from tenonrt.contracts import TensorInfo, TensorType, symbol
+from tenonrt.dims import symbols
 from tenonrt_layer_padding.padding import PaddingAttributes, PaddingLayer
 
 LAYER = PaddingLayer()
@@ -91,7 +92,7 @@ def test_symbols():
 def test_refusals():
     with pytest.raises(ValueError, match=r"2 axes need 4 pads .* found 2"):
         infer((2, 3), 1, 1)
-    with pytest.raises(ValueError, match="distinct and within -2"):
+    with pytest.raises(ValueError, match="of a tensor of rank 2 twice"):
         infer((2, 3), 1, 1, 0, 0, axes=(0, -2))
     with pytest.raises(ValueError, match="length 3 cannot be cropped by -2 and -2"):
         infer((3,), -2, -2)
@@ -101,3 +102,18 @@ def test_refusals():
         infer((3,), 1, 0, value=info(dtype="int8"))
     with pytest.raises(ValueError, match="unknown padding mode 'zero'"):
         infer((3,), 1, 0, mode="zero")
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (3,), (2, 3)])
+def test_samples_leave_out_what_is_absent(absent):
+    inputs = [
+        TensorType((3, 4), "int64"),
+        TensorType((4,), "int64"),
+        TensorType((1,), "int64"),
+        TensorType((2,), "int64"),
+    ]
+    types = [None if i in absent else t for i, t in enumerate(inputs)]
+    arrays = LAYER.sample(PaddingAttributes(), types, np.random.default_rng(0))
+    assert [i for i, a in enumerate(arrays) if a is None] == list(absent)
+    (result,) = LAYER.reference(PaddingAttributes(), arrays, None)
+    np.testing.assert_array_equal(result, arrays[0])  # nothing is added

@@ -164,9 +164,9 @@ def test_a_float64_scale_gives_the_exact_result(agree: Fixture) -> None:
 
 def test_refusals_name_what_was_found() -> None:
     real, scale = TensorInfo(TensorType((symbol("n"), 6))), TensorInfo(TensorType((5,)))
-    with pytest.raises(ValueError, match="found 5 values, expected 6 for axis 1"):
+    with pytest.raises(ValueError, match="the scale of axis 1 of the input is 5, expected 6"):
         QuantizeLayer().infer(QuantizeAttributes(), [real, scale])
-    with pytest.raises(ValueError, match="found 2 values, expected 3 for axis 1 of the input in blocks of 2"):
+    with pytest.raises(ValueError, match="axis 1 of the scale, in blocks of 2, is 2, expected 3"):
         QuantizeLayer().infer(QuantizeAttributes(block=2), [real, TensorInfo(TensorType((symbol("n"), 2)))])
     with pytest.raises(ValueError, match="cannot quantize to 'float32'"):
         QuantizeLayer().infer(QuantizeAttributes("float32"), [real, scale])

@@ -148,7 +148,7 @@ def test_known_values():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"axes \(0, -2\) must be distinct and within -2"):
+    with pytest.raises(ValueError, match=r"axes \[0, -2\] name an axis of a tensor of rank 2 twice"):
         REDUCE.infer(ReduceAttributes("sum", (0, -2)), [info(2, 3)])
     with pytest.raises(ValueError, match=r"sum takes real numbers .* found bool\[2\]"):
         REDUCE.infer(ReduceAttributes("sum"), [info(2, dtype="bool")])
@@ -180,7 +180,7 @@ def test_running_sums_infer_agrees_with_reference(agrees, shape, exclusive, reve
 
 def test_running_sums_refusals():
     axis = TensorInfo(TensorType((), "int64"), "host", np.array(2, object))
-    with pytest.raises(ValueError, match="axis 2 is outside -2"):
+    with pytest.raises(ValueError, match="axis is 2, expected one of the 2 axes"):
         SUMS.infer(CumulativeSumAttributes(), [info(2, 3), axis])
     with pytest.raises(ValueError, match=r"integer scalar, found int64\[2\]"):
         SUMS.infer(CumulativeSumAttributes(), [info(2, 3), info(2, dtype="int64")])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tenonrt.contracts import Attributes, TensorInfo, TensorType, symbol, symbols
-from tenonrt.dims import bounds, evaluate
+from tenonrt.contracts import Attributes, TensorInfo, TensorType, symbol
+from tenonrt.dims import bounds, evaluate, symbols
 from tenonrt_layer_shape.fill import FillAttributes, FillLayer
 from tenonrt_layer_shape.nonzero import NonZeroLayer
 from tenonrt_layer_shape.range import RangeLayer, count

@@ -61,7 +61,11 @@ def test_transpose_of_known_values():
 
 
 def test_transpose_refuses_what_is_no_permutation():
-    for permutation, message in (((0, 0), "twice"), ((0, 2), "outside"), ((0,), "has 1 axes, the input has 2")):
+    for permutation, message in (
+        ((0, 0), "twice"),
+        ((0, 2), "expected one of the 2 axes"),
+        ((0,), "has 1 axes, the input has 2"),
+    ):
         with pytest.raises(ValueError, match=message):
             TransposeLayer().infer(TransposeAttributes(permutation), [info(2, 3)])
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from tenonrt.contracts import (
     Array,
     Attributes,
@@ -25,6 +24,7 @@ from tenonrt.contracts import (
     Support,
     Tactic,
     TensorInfo,
+    Tolerance,
     Weights,
 )
 
@@ -143,6 +143,26 @@ class DoubledLayer(LayerType):
 
     def reference(self, attrs: Attributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         return [np.asarray(arrays[0]) * 2]
+
+
+class SlopedLayer(DoubledLayer):
+    """y = 2 x, with a tolerance wide enough for an algorithm that the whole network cannot afford."""
+
+    def tolerance(self, dtype: str, reduction: int) -> Tolerance:
+        return Tolerance(0.1, 0.1)
+
+
+class InexactDouble(Kernel):
+    """Faster than any reference, because it is 2 % off; it says that it is not exact."""
+
+    def supports(self, problem: Problem) -> Support:
+        return Support(problem.kinds == ("hard.Sloped",), "another layer", "all")
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        return (Tactic("rough", exact=False),)
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Function:
+        return Function(lambda inputs, outputs: np.multiply(inputs[0], 2.04, out=outputs[0]))
 
 
 class StaticDouble(Kernel):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from tenonrt.build.acceptance import disagreement, tolerance
 from tenonrt.build.cache import TimingCache
 from tenonrt.build.config import BuilderConfig
 from tenonrt.build.cover import Cover
@@ -22,7 +23,7 @@ from tenonrt.build.tuner import Tuner
 from tenonrt.errors import BuildError, CancelledError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.graph.network import Network
-from tenonrt.graph.passes import run_passes
+from tenonrt.graph.passes import PassLog, run_passes
 from tenonrt.graph.shaping import specialise_inputs
 from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
@@ -61,6 +62,9 @@ class _Build:
         self.device = registry.device(config.device)
         self.log = BuildLog()
         self.choices: dict[str, tuple[str, str]] = {}
+        self.chosen: list[Offer] = []
+        self.dropped: set[str] = set()
+        self.exact = False
         self.constants = Constants()
 
     def run(self) -> Plan:
@@ -70,27 +74,57 @@ class _Build:
             specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
             verify(self.graph)
             passes = run_passes(self.graph, self.registry, lambda phase, n: self._tell("optimize", n, n, phase))
-        fingerprint = self.device.fingerprint()
-        cache = TimingCache(self.config.timing_cache, fingerprint)
+        self.fingerprint = self.device.fingerprint()
+        cache = TimingCache(self.config.timing_cache, self.fingerprint)
         try:
             with TrialProcess(self.config.trial_seconds) as trials:
                 self.tuner = Tuner(self.config, self.registry, self.device, cache, trials)
-                program = self._program(self.graph)
+                plan = self._acceptable_plan(passes, cache)
         finally:
             cache.close()
-        notes = (*self.tuner.notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
-        report = self.log.report(passes, program, notes)
-        plan = make_plan(
-            self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),
-            self.config.device, fingerprint, self.registry, self.config.threads,
-        )  # fmt: skip
-        self.hooks.built(self.graph.name, report, cache.misses)
+        self.hooks.built(self.graph.name, plan.report, cache.misses)
         return plan
+
+    def _acceptable_plan(self, passes: PassLog, cache: TimingCache) -> Plan:
+        """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time."""
+        allowed, notes = tolerance(self.config), list[str]()
+        plan = self._plan(passes, cache, notes)
+        inexact = self._inexact()
+        if allowed is None or not inexact:
+            return plan
+        exact = self._plan(passes, cache, notes, exact=True)
+        while inexact:
+            error = disagreement(Engine(plan, self.registry), Engine(exact, self.registry))
+            if error <= allowed:
+                return plan
+            worst = max(inexact, key=lambda offer_id: (inexact[offer_id], offer_id))
+            notes.append(f"{worst} is dropped: with it the engine is {error:.2g} of max |y| from exact tactics only")
+            self.dropped.add(worst)
+            plan = self._plan(passes, cache, notes)
+            inexact = self._inexact()
+        return plan
+
+    def _inexact(self) -> dict[str, float]:
+        """The chosen tactics of reduced accuracy with their errors at their first run."""
+        return {o.id: self.tuner.error(o) for o in self.chosen if not o.tactic.exact}
+
+    def _plan(self, passes: PassLog, cache: TimingCache, notes: Sequence[str], exact: bool = False) -> Plan:
+        """One selection; exact: among exact tactics only."""
+        self.exact = exact
+        self.log = BuildLog(dict(self.log.timings))
+        self.choices, self.chosen, self.constants = {}, [], Constants()
+        program = self._program(self.graph)
+        notes = (*self.tuner.notes, *notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
+        report = self.log.report(passes, program, notes)
+        return make_plan(
+            self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),
+            self.config.device, self.fingerprint, self.registry, self.config.threads,
+        )  # fmt: skip
 
     def _program(self, graph: Graph) -> Program:
         """The program of a graph; graphs that its layers own come first."""
         inner = {layer: tuple(self._program(g) for g in layer.graphs) for layer in graph.layers if layer.graphs}
-        offers = Offers(graph, self.registry, self.config, self.hooks)
+        offers = Offers(graph, self.registry, self.config, self.hooks, pins=not self.exact)
         selector = Selector(graph)
         with self._phase("offers"):
             found = self._collect(selector, offers)
@@ -109,7 +143,10 @@ class _Build:
                 offered += offers.at(layer)
         found: dict[int, list[Offer]] = {}
         for offer in offers.admitted(offered):
-            found.setdefault(min(selector.positions(offer)), []).append(offer)
+            if offer.id in self.dropped:
+                offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
+            elif offer.tactic.exact or not self.exact:
+                found.setdefault(min(selector.positions(offer)), []).append(offer)
         return found
 
     def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
@@ -134,6 +171,7 @@ class _Build:
             if isinstance(source, Offer):
                 choices.append(self._kernel_choice(selector, source, writes))
                 self.log.add_step(source, self.tuner)
+                self.chosen.append(source)
             elif column.id.startswith(f"{VIEW}@"):
                 view = selector.views[source]
                 choices.append(ViewChoice(source, view.whole, view.parts, writes))

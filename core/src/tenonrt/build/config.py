@@ -21,7 +21,9 @@ class BuilderConfig:
     input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level:
     0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
     trial_seconds: allowed for a candidate's first run. replay: take this selection and time nothing.
-    allow_inexact: permit algorithms of reduced accuracy.
+    allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
+    exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
+    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration).
     """
 
     device: str = "cpu"
@@ -36,6 +38,7 @@ class BuilderConfig:
     trial_seconds: float = 30.0
     replay: Choice | None = None
     allow_inexact: bool = True
+    tolerance: float | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: Progress | None = None
 

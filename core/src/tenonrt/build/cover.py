@@ -57,6 +57,8 @@ class NoCoverError(ValueError):
 def solve(problem: CoverProblem) -> Cover:
     """The least cover; `NoCoverError` names a layer that nothing computes."""
     columns = undominated(problem)
+    if not problem.layers:
+        return finish(problem, (), True)
     covered = {layer for column in columns for layer in column.layers}
     for layer in range(problem.layers):
         if layer not in covered:
@@ -80,26 +82,37 @@ def finish(problem: CoverProblem, chosen: Iterable[Column], optimal: bool) -> Co
     for column in ordered:
         for tensor, storage in column.writes:
             available[tensor].add(storage)
-    reformats: list[tuple[int, Storage]] = []
     cost = sum(column.cost for column in ordered)
-    wants = [read for column in ordered for read in column.reads] + list(problem.demands)
-    # Readers with one acceptable storage go first: what they force may serve the tolerant ones.
-    for tensor, accepts in sorted(wants, key=lambda want: len(want[1])):
-        if available[tensor].intersection(accepts):
-            continue
-        price, storage = _cheapest(problem, tensor, accepts)
-        available[tensor].add(storage)
-        reformats.append((tensor, storage))
+    wants: dict[int, list[tuple[Storage, ...]]] = defaultdict(list)
+    for tensor, accepts in [*(read for column in ordered for read in column.reads), *problem.demands]:
+        if available[tensor].isdisjoint(accepts) and accepts not in wants[tensor]:
+            wants[tensor].append(accepts)
+    reformats: list[tuple[int, Storage]] = []
+    for tensor, unmet in wants.items():
+        price, made = _least_reformats(problem, tensor, unmet)
+        reformats += [(tensor, storage) for storage in made]
         cost += price
     return Cover(ordered, tuple(reformats), cost, optimal)
 
 
-def _cheapest(problem: CoverProblem, tensor: int, accepts: Sequence[Storage]) -> tuple[int, Storage]:
-    offers = [(price, i) for i, s in enumerate(accepts) if (price := problem.reformat(tensor, s)) is not None]
-    if not offers:
+def _least_reformats(
+    problem: CoverProblem, tensor: int, wants: Sequence[tuple[Storage, ...]]
+) -> tuple[int, tuple[Storage, ...]]:
+    """The cheapest storages of which every want accepts one; branches over the want with the fewest."""
+    if not wants:
+        return 0, ()
+    accepts = min(wants, key=len)
+    best: tuple[int, tuple[Storage, ...]] | None = None
+    for storage in accepts:
+        price = problem.reformat(tensor, storage)
+        if price is None:
+            continue
+        rest, made = _least_reformats(problem, tensor, [want for want in wants if storage not in want])
+        if best is None or price + rest < best[0]:
+            best = price + rest, (storage, *made)
+    if best is None:
         raise NoCoverError(f"no reformat brings tensor {tensor} into any of {[str(s) for s in accepts]}")
-    price, index = min(offers)
-    return price, accepts[index]
+    return best
 
 
 def undominated(problem: CoverProblem) -> list[Column]:
@@ -115,14 +128,14 @@ def undominated(problem: CoverProblem) -> list[Column]:
             if not any(_stands_in(problem, better, column) for better in survivors):
                 survivors.append(column)
         kept += survivors
-    return kept
+    return sorted(kept, key=lambda column: (column.layers, column.id))  # the solver sees one order, so ties agree
 
 
 def _stands_in(problem: CoverProblem, better: Column, worse: Column) -> bool:
     cost = better.cost
     wanted = dict(worse.reads)
     for tensor, accepts in better.reads:
-        if not set(wanted.get(tensor, ())) <= set(accepts):
+        if tensor not in wanted or not set(wanted[tensor]) <= set(accepts):
             price = min((p for s in accepts if (p := problem.reformat(tensor, s)) is not None), default=None)
             if price is None:
                 return False
@@ -179,6 +192,7 @@ class _Program:
         self.costs: list[float] = []
         self.rows: list[tuple[dict[int, float], float, float]] = []
         self._y: dict[tuple[int, Storage], int] = {}
+        self._whole: set[int] = set()  # reformats that readers may choose between: halves of two would do otherwise
         self._cost_columns()
         self._cover_rows()
         self._format_rows()
@@ -226,6 +240,8 @@ class _Program:
             reformat = self._reformat(tensor, storage)
             if reformat is not None:
                 row[reformat] = 1.0
+                if len(accepts) > 1:
+                    self._whole.add(reformat)
         self.rows.append((row, low, float("inf")))
 
     def _reformat(self, tensor: int, storage: Storage) -> int | None:
@@ -251,9 +267,11 @@ class _Program:
         import highspy
 
         status = solver.getModelStatus()
-        values = list(solver.getSolution().col_value)
-        if not values or status == highspy.HighsModelStatus.kInfeasible:
+        if status == highspy.HighsModelStatus.kInfeasible:
             raise NoCoverError("no choice of tactics covers every layer in compatible formats")
+        if solver.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+            raise NoCoverError(f"no cover was found within {self.problem.nodes} nodes of the search ({status.name})")
+        values = list(solver.getSolution().col_value)
         chosen = [c for c, x in zip(self.columns, values, strict=False) if x > 0.5]
         return chosen, status == highspy.HighsModelStatus.kOptimal
 
@@ -282,6 +300,8 @@ class _Program:
         model.a_matrix_.index_ = np.array([i for row, _, _ in self.rows for i in row], np.int32)
         model.a_matrix_.value_ = np.array([v for row, _, _ in self.rows for v in row.values()])
         integer, continuous = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
-        model.integrality_ = [integer] * len(self.columns) + [continuous] * (len(self.costs) - len(self.columns))
+        model.integrality_ = [
+            integer if i < len(self.columns) or i in self._whole else continuous for i in range(len(self.costs))
+        ]
         solver.passModel(model)
         return solver

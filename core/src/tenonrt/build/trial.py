@@ -20,7 +20,7 @@ from tenonrt.build.sampling import (
 )
 from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
 from tenonrt.dims import evaluate
-from tenonrt.layout import from_storage, to_storage
+from tenonrt.layout import aligned, from_storage, to_storage
 from tenonrt.problem import Code, Problem, Support, Tactic, Weights
 from tenonrt.types import Array, Format, TensorType
 
@@ -123,7 +123,8 @@ def bind_sample(kernel: Kernel, code: Code, sample: Sample) -> Bound:
     answers = sample.expected or [np.ones((), np.float64)] * len(out_formats)
     out_scales = [quant_scale(f, e) for f, e in zip(out_formats, answers, strict=True)]
     constants = tuple(sample.inputs[i] for i in problem.constants)
-    executable = kernel.bind(code, kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales))))
+    packed = kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales)))
+    executable = kernel.bind(code, [aligned(array) for array in packed])
     inputs, guards = [], []
     for format, scale, i in zip(formats, scales, problem.activations, strict=True):
         stored = to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale)

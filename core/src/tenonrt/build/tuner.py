@@ -53,6 +53,11 @@ class Tuner:
             self._known[key] = cached if cached is not None else self._try(offer)
         return self._known[key].why
 
+    def error(self, offer: Offer) -> float:
+        """Max |y - ref| over max |ref| at its first run; 0 when there was none."""
+        known = self.known(offer)
+        return known.error or 0.0 if known is not None else 0.0
+
     def code(self, offer: Offer, problem: Problem) -> Code:
         """The compiled tactic: from its trial when that compiled the same problem, else compiled now."""
         found = self._codes.get((offer.posed.key, offer.id))

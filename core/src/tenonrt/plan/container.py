@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import secrets
 import struct
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,20 +60,22 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
     Every part of a section starts at a multiple of 64 bytes.
     """
     encoded = msgspec.json.encode(FileHeader(header, _table(sections)))
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    # Not tempfile: its files are for their owner alone, and so would be the plan.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(encoded), bytes.fromhex(digest(encoded))))
             file.write(encoded)
             for _, parts in sections:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))  # an empty section has a place too
                 for part in parts:
                     file.write(b"\0" * (-file.tell() % ALIGNMENT))
                     file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -110,6 +112,8 @@ class PlanFile:
         self._start = -(-start // ALIGNMENT) * ALIGNMENT
         self._sections = {section.name: section for section in self.header.sections}
         for section in self.header.sections:
+            if section.offset % ALIGNMENT:
+                raise PlanCorruptError(f"{path}: section {section.name!r} begins at an odd byte; build the plan again")
             if section.offset < 0 or section.length < 0 or self._start + section.offset + section.length > size:
                 raise PlanCorruptError(
                     f"{path} is cut short: section {section.name!r} ends at byte "
@@ -125,6 +129,8 @@ class PlanFile:
                 f"{self.path} has plan format {version}; this version reads up to {FORMAT_VERSION}. "
                 f"Update tenonrt-core, or build the plan again with this version."
             )
+        if version < 1:
+            raise PlanCorruptError(f"{self.path} is damaged: bytes 8 to 12 claim plan format {version}; copy it again")
         end = _PREAMBLE.size + length
         if length > _MAX_HEADER or end > len(self._view):
             raise PlanCorruptError(f"{self.path} is damaged: its header claims {length} bytes; copy it again")
@@ -133,7 +139,7 @@ class PlanFile:
             raise PlanCorruptError(f"{self.path} is damaged: the header (bytes {_PREAMBLE.size} to {end}) has changed")
         try:
             return msgspec.json.decode(encoded, type=FileHeader), end
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise PlanCorruptError(f"{self.path}: the header cannot be understood: {error}") from error
 
     def section(self, name: str, verify: bool = True) -> memoryview:

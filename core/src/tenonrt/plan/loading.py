@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from tenonrt.dims import bounds
-from tenonrt.errors import PlanCorruptError, PlanDeviceError, PlanPluginError, PluginError
+from tenonrt.errors import GraphError, PlanCorruptError, PlanDeviceError, PlanPluginError, PluginError
 from tenonrt.graph.attributes import make_attrs, restore_attrs
-from tenonrt.plan.container import PlanFile
+from tenonrt.plan.consistency import check_code, check_program
+from tenonrt.plan.container import ALIGNMENT, PlanFile
 from tenonrt.plan.plan import PRODUCT, Plan, ProgramSection, WeightEntry
-from tenonrt.plan.program import UNPLACED, ControlStep, PlanHeader, Program, Step
+from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
-from tenonrt.types import Array, numpy_dtype
+from tenonrt.types import LINEAR, Array, numpy_dtype
+
+# No machine has as many cores; a larger number would only exhaust it.
+_MAX_THREADS = 4096
 
 
 def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
@@ -27,10 +31,19 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     _check_needs(path, header, registry)
     section = _decode(file, "program", ProgramSection)
     codes = _decode(file, "code", list[Code])
-    program = _restore_program(section.program, registry)
-    codes = [msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry)) for code in codes]
-    weights = _map_weights(path, file.section("weights", verify), section.weights)
-    check_program(path, program, len(codes), weights)
+    try:
+        program = _restore_program(section.program, registry)
+        codes = [_restore_code(path, number, code, registry) for number, code in enumerate(codes)]
+        weights = _map_weights(path, file.section("weights", verify), section.weights)
+        check_program(path, program, codes, weights)
+        _check_header(path, header, program)
+        _check_kernels(path, program, codes, registry)
+    except (GraphError, RecursionError) as error:
+        raise PlanCorruptError(
+            f"{path}: section 'program' or 'code' cannot be used: {error}; build it again"
+        ) from error
+    except PluginError as error:
+        raise PlanPluginError(f"{path} cannot be used with the installed plugins: {error}") from error
     return Plan(header, program, codes, weights, section.choice, section.report)
 
 
@@ -50,20 +63,51 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
             f"{path} is a plan for the device {header.device!r}; installed are: {known}. Build it again for one of "
             f"these, or install the device's plugin."
         )
-    installed = {entry.distribution for group in (DEVICES, KERNELS, LAYERS) for entry in registry.entries(group)}
-    missing = [need for need in header.requires if need.distribution not in installed]
+    usable = {entry.distribution for group in (DEVICES, KERNELS, LAYERS) for entry in registry.usable(group)}
+    missing = [need for need in header.requires if need.distribution not in usable]
     if missing:
         named = ", ".join(f"{need.distribution} ({need.why})" for need in missing)
         raise PlanPluginError(
-            f"{path} needs distributions that are not installed: {named}. Install them with: "
-            f"pip install {' '.join(need.distribution for need in missing)}"
+            f"{path} needs distributions that are not installed or not usable: {named}. Install them with: "
+            f"pip install {' '.join(need.distribution for need in missing)}; see also: tenonrt plugins"
         )
+    if not 1 <= header.threads <= _MAX_THREADS:
+        raise PlanCorruptError(f"{path}: the header asks for {header.threads} threads; build the plan again")
     try:
         actual = registry.device(header.device).fingerprint()
     except PluginError as error:
         raise PlanDeviceError(f"{path} is a plan for the device {header.device!r}: {error}") from error
     if actual.get("kind") != header.fingerprint.get("kind"):
         raise PlanDeviceError(f"{path} was built for {header.fingerprint}, this machine is {actual}; build it again")
+
+
+def _restore_code(path: Path, number: int, code: Code, registry: Registry) -> Code:
+    check_code(path, number, code)
+    return msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
+
+
+def _check_header(path: Path, header: PlanHeader, program: Program) -> None:
+    """The bindings of the header are the inputs and outputs of the program."""
+    names = [b.name for b in header.bindings if not b.is_input]
+    types = [b.type for b in header.bindings if b.is_input] + [b.type for b in header.bindings if not b.is_input]
+    indices = [*program.inputs, *(i for _, i in program.outputs)]
+    found = [program.tensors[i].type.stored_as(LINEAR) for i in indices]
+    if names != [name for name, _ in program.outputs] or found != [t.stored_as(LINEAR) for t in types]:
+        raise PlanCorruptError(f"{path}: the bindings in the header are not those of the program; build it again")
+
+
+def _check_kernels(path: Path, program: Program, codes: Sequence[Code], registry: Registry) -> None:
+    """The kernels of steps that are no self-contained code must be there."""
+    known = {entry.id for entry in registry.usable(KERNELS)}
+    for step in program.steps:
+        if isinstance(step, ControlStep):
+            for graph in step.graphs:
+                _check_kernels(path, graph, codes, registry)
+        elif step.kernel not in known and (step.specialise or not codes[step.code].native):
+            raise PlanPluginError(
+                f"{path}: step {step.name!r} needs the kernel {step.kernel!r}, which is not installed or not usable; "
+                f"install {step.kernel.partition(':')[0]}"
+            )
 
 
 def _restore_program(program: Program, registry: Registry) -> Program:
@@ -74,6 +118,8 @@ def _restore_program(program: Program, registry: Registry) -> Program:
 def _restore_step(step: Step, registry: Registry) -> Step:
     if not isinstance(step, ControlStep):
         return step
+    if not isinstance(step.attrs, dict):
+        raise GraphError(f"step {step.name!r} has {step.attrs!r} for attributes")
     attrs = make_attrs(registry.layer_type(step.kind), step.kind, step.name, step.attrs)
     graphs = tuple(_restore_program(graph, registry) for graph in step.graphs)
     return msgspec.structs.replace(step, attrs=attrs, graphs=graphs)
@@ -83,56 +129,20 @@ def _map_weights(path: Path, data: memoryview, entries: Sequence[WeightEntry]) -
     """Read-only arrays over the mapped section."""
     arrays: list[Array] = []
     for number, entry in enumerate(entries):
-        if entry.strings is not None:
-            arrays.append(np.array(entry.strings, object).reshape(entry.shape))
-            continue
         try:
-            dtype = numpy_dtype(entry.dtype)
-            count = int(np.prod(entry.shape, dtype=np.int64))
-            if entry.offset < 0 or min(entry.shape, default=0) < 0 or count * dtype.itemsize > len(data) - entry.offset:
-                raise ValueError(f"{entry.shape} of {entry.dtype} at byte {entry.offset} of {len(data)}")
-            arrays.append(np.frombuffer(data, dtype, count, entry.offset).reshape(entry.shape))
+            arrays.append(_map_weight(data, entry))
         except ValueError as error:
-            raise PlanCorruptError(f"{path}: weight {number} does not fit its section: {error}") from error
+            raise PlanCorruptError(f"{path}: weight {number} does not fit section 'weights': {error}") from error
     return arrays
 
 
-def check_program(path: Path, program: Program, codes: int, weights: Sequence[Array]) -> None:
-    """Every number a program holds must point at something, and every interval must lie in the arena."""
-
-    def refuse(what: str) -> PlanCorruptError:
-        return PlanCorruptError(f"{path}: the program is not consistent: {what}")
-
-    _check_tensors(program, len(weights), refuse)
-    count = len(program.tensors)
-    for step in program.steps:
-        for index in (*step.inputs, *step.outputs):
-            if not (0 <= index < count or (index == UNPLACED and isinstance(step, ControlStep))):
-                raise refuse(f"step {step.name!r} uses tensor {index} of {count}")
-        if isinstance(step, ControlStep):
-            for graph in step.graphs:
-                check_program(path, graph, codes, weights)
-        elif not 0 <= step.code < codes or not all(0 <= w < len(weights) for w in step.packed):
-            raise refuse(f"step {step.name!r} uses code {step.code} of {codes} or weights {step.packed}")
-    if not all(0 <= i < count for i in (*program.inputs, *(i for _, i in program.outputs))):
-        raise refuse("an input or output is no tensor")
-
-
-def _check_tensors(program: Program, weights: int, refuse: Callable[[str], PlanCorruptError]) -> None:
-    count = len(program.tensors)
-    for number, tensor in enumerate(program.tensors):
-        if not UNPLACED <= tensor.base < count or tensor.base == number:
-            raise refuse(f"tensor {number} is a view of tensor {tensor.base} of {count}")
-        if not UNPLACED <= tensor.weight < weights:
-            raise refuse(f"tensor {number} is weight {tensor.weight} of {weights}")
-        if tensor.offset != UNPLACED and program.arena is not None:
-            nbytes = bounds(tensor.type.nbytes)[1]
-            if tensor.offset < 0 or nbytes is None or tensor.offset + nbytes > program.arena:
-                raise refuse(f"tensor {number} lies outside the arena of {program.arena} bytes")
-    # Chains of views must end at a tensor with bytes of its own.
-    for number in range(count):
-        index, seen = number, 0
-        while program.tensors[index].base != UNPLACED:
-            index, seen = program.tensors[index].base, seen + 1
-            if seen > len(program.tensors):
-                raise refuse(f"tensor {number} is a view of itself")
+def _map_weight(data: memoryview, entry: WeightEntry) -> Array:
+    if entry.strings is not None:
+        return np.array(entry.strings, object).reshape(entry.shape)
+    dtype, count = numpy_dtype(entry.dtype), prod(entry.shape)
+    beyond = min(entry.offset, *entry.shape, 0) < 0 or entry.offset + count * dtype.itemsize > len(data)
+    if beyond or entry.offset % ALIGNMENT or dtype.hasobject:
+        raise ValueError(f"{entry.dtype}{list(entry.shape)} at byte {entry.offset} of {len(data)}")
+    if count == 0:
+        return np.empty(entry.shape, dtype)
+    return np.frombuffer(data, dtype, count, entry.offset).reshape(entry.shape)

@@ -89,17 +89,22 @@ def _alias_inplace(program: Program, inplace: Mapping[int, Sequence[tuple[int, i
     """An output takes over the bytes of an input that nobody reads afterwards."""
     tensors, lives = list(program.tensors), lifetimes(program)
     for number in sorted(inplace):
+        taken: set[int] = set()
         for output, source in inplace[number]:
             root = root_of(tensors, source)
-            if _may_overwrite(tensors, root, source, output) and lives[root][1] == number:
+            # What the step reads in another arrangement of the same bytes, it would read after they were overwritten.
+            alone = all(i in (UNPLACED, source) or root_of(tensors, i) != root for i in program.steps[number].inputs)
+            last = lives[root][1] == number and root not in taken
+            if last and alone and _may_overwrite(tensors, root, source, output):
                 tensors[output] = msgspec.structs.replace(tensors[output], base=source)
                 lives[root] = (lives[root][0], lives[output][1])
+                taken.add(root)
     return msgspec.structs.replace(program, tensors=tuple(tensors))
 
 
 def _may_overwrite(tensors: Sequence[ProgramTensor], root: int, source: int, output: int) -> bool:
-    """Whole, dense, of the same size, and not a constant; an output that is itself a view keeps its place."""
-    same = tensors[source].type.nbytes == tensors[output].type.nbytes == tensors[root].type.nbytes
-    return (
-        same and tensors[source].part is None and tensors[output].base == UNPLACED and tensors[root].weight == UNPLACED
-    )
+    """Whole, dense, of the same size and place, and not a constant; an output that is itself a view keeps its place."""
+    old, new, owner = tensors[source], tensors[output], tensors[root]
+    same = old.type.nbytes == new.type.nbytes == owner.type.nbytes and old.place == new.place
+    bytes_only = "string" not in (old.type.dtype, new.type.dtype) or old.type.dtype == new.type.dtype
+    return same and bytes_only and old.part is None and new.base == UNPLACED and owner.weight == UNPLACED

@@ -114,11 +114,16 @@ class Registry:
         record.state, record.why = "failed", why
         self._complain(record)
 
+    @property
+    def strict(self) -> bool:
+        """Whether a plugin that is present and unusable is an error: TENONRT_STRICT=1."""
+        return os.environ.get("TENONRT_STRICT") == "1"
+
     def _complain(self, record: Record) -> Record:
         """One loud line for a plugin that is present and unusable; an error where TENONRT_STRICT=1 asks for it."""
         entry = record.entry
         line = f"plugin {entry.id} {entry.version} is {record.state}: {record.why}"
-        if os.environ.get("TENONRT_STRICT") == "1":
+        if self.strict:
             raise PluginError(line)
         warnings.warn(f"{line} (tenonrt plugins --why {entry.distribution})", PluginWarning, stacklevel=2)
         return record

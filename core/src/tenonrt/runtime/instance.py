@@ -11,6 +11,7 @@ import numpy as np
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate
 from tenonrt.errors import ExecutionError
+from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code
@@ -74,7 +75,13 @@ class Instance:
 
     def _view(self, tensor: ProgramTensor, base: Any) -> Any:
         if tensor.part is not None:
-            return base[tuple(slice(*bounds) for bounds in tensor.part)]
+            part, shape = (
+                base[tuple(slice(*bounds) for bounds in tensor.part)],
+                physical_shape(tensor.type, self.values),
+            )
+            if part.shape != shape:  # parts of symbolic axes cannot be checked when a plan is loaded
+                raise ExecutionError(f"tensor {tensor.name!r} is a part of shape {part.shape}; it must be {shape}")
+            return part
         if base.dtype != tensor.type.numpy:
             base = base.reshape(-1).view(tensor.type.numpy)
         return base.reshape(physical_shape(tensor.type, self.values))
@@ -131,7 +138,11 @@ class Instance:
         kernel = self.resources.kernel(step.kernel)
         if step.specialise:
             code = self.resources.specialised(step, self._static_code(step, code))
-        return kernel.bind(code, [self.resources.weights[i] for i in step.packed])
+        executable = kernel.bind(code, [self.resources.weights[i] for i in step.packed])
+        if isinstance(executable, NativeCall) and any(a.ctypes.data % ALIGNMENT for a in executable.packed):
+            # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
+            executable = kernel.bind(code, [self.resources.aligned_weight(i) for i in step.packed])
+        return executable
 
     def _static_code(self, step: KernelStep, code: Code) -> Code:
         """The code's problem with the sizes of this run, not yet compiled."""

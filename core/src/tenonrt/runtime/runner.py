@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from tenonrt.contracts import Device, Kernel
+from tenonrt.layout import aligned
 from tenonrt.plan.plan import Plan
 from tenonrt.plan.program import KernelStep, Program
 from tenonrt.plugins.registry import Registry
@@ -33,11 +34,18 @@ class Resources:
         self.generator = np.random.default_rng(seed)
         self._kernels: dict[str, Kernel] = {}
         self._specialised: dict[bytes, Code] = {}
+        self._aligned: dict[int, Array] = {}
 
     def kernel(self, kernel_id: str) -> Kernel:
         if kernel_id not in self._kernels:
             self._kernels[kernel_id] = self.registry.kernel(kernel_id)
         return self._kernels[kernel_id]
+
+    def aligned_weight(self, index: int) -> Array:
+        """A weight at a multiple of 64 bytes, copied once when it is not there already."""
+        if index not in self._aligned:
+            self._aligned[index] = aligned(self.weights[index])
+        return self._aligned[index]
 
     def specialised(self, step: KernelStep, wanted: Code) -> Code:
         """``wanted`` compiled, once per problem and tactic."""

@@ -1,0 +1,46 @@
+"""The last word on accuracy: the finished engine against one built from exact tactics only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tenonrt.build.config import BuilderConfig
+from tenonrt.contracts import draw
+from tenonrt.dims import symbols
+from tenonrt.runtime.engine import Engine
+from tenonrt.types import Array
+
+_BY_PRECISION = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def tolerance(config: BuilderConfig) -> float | None:
+    """What the configuration allows, None when engines of its precision are not compared."""
+    return config.tolerance if config.tolerance is not None else _BY_PRECISION.get(config.precision)
+
+
+def disagreement(engine: Engine, exact: Engine) -> float:
+    """The largest deviation over all outputs, in units of the exact output's max |y|, on one random input."""
+    inputs = random_inputs(engine)
+    found, expected = engine.create_context(0).execute(inputs), exact.create_context(0).execute(inputs)
+    return max((_deviation(found[name], expected[name]) for name in expected), default=0.0)
+
+
+def random_inputs(engine: Engine) -> dict[str, Array]:
+    """One seeded value per input, every symbol at the lower end of its range (at least 1)."""
+    rng, made = np.random.default_rng(0), {}
+    for binding in engine.bindings:
+        if binding.is_input:
+            values = {s.name: max(1, s.lower) for d in binding.type.shape for s in symbols(d)}
+            made[binding.name] = draw(binding.type.substitute(values), rng)
+    return made
+
+
+def _deviation(found: Array, expected: Array) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    if expected.dtype.kind not in "fc" or expected.size == 0:
+        return 0.0  # indices and labels may differ in near ties; their scores are compared
+    wide = expected.astype(np.float64)
+    size = float(np.abs(wide).max())
+    deviation = float(np.abs(found.astype(np.float64) - wide).max())
+    return deviation / max(size, 1e-30) if np.isfinite(deviation) else float("inf")
