@@ -68,7 +68,8 @@ def rows(report: BuildReport, *layers: str) -> dict[str, str]:
 
 
 def seen(name: str) -> list[Any]:
-    return sys.modules[f"acme_{name}"].SEEN
+    found: list[Any] = sys.modules[f"acme_{name}"].SEEN
+    return found
 
 
 # --- configure -------------------------------------------------------------------------------------------------------
