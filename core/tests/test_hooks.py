@@ -14,7 +14,7 @@ import pytest
 from tenonrt import Builder, BuilderConfig, BuildError, BuildReport, Engine, Network, PluginError, Registry
 from tenonrt.contracts import Candidate, Problem, hookimpl
 from tenonrt.plan.program import Choice
-from tenonrt.plugins import discovery
+from tenonrt.plugins import discovery, registry
 from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import HOOKS, PluginWarning
 
@@ -30,13 +30,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("TENONRT_PLUGINS_DENY", "tenonrt-hook-*")
+    monkeypatch.setattr(registry, "_default", [])  # the process's registry knows nothing of these plugins
 
-    def put(name: str, source: str) -> None:
+    def put(name: str, source: str, entries: str = "") -> None:
         (tmp_path / f"acme_{name}.py").write_text(HEADER + source)
         information = tmp_path / f"acme_{name}-1.5.dist-info"
         information.mkdir()
         (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{name}\nVersion: 1.5\n")
-        (information / "entry_points.txt").write_text(f"[{HOOKS}]\n{name} = acme_{name}\n")
+        (information / "entry_points.txt").write_text(f"[{HOOKS}]\n{name} = acme_{name}\n{entries}")
         discovery.scan.cache_clear()
 
     yield put
@@ -67,7 +68,8 @@ def rows(report: BuildReport, *layers: str) -> dict[str, str]:
 
 
 def seen(name: str) -> list[Any]:
-    return sys.modules[f"acme_{name}"].SEEN
+    found: list[Any] = sys.modules[f"acme_{name}"].SEEN
+    return found
 
 
 # --- configure -------------------------------------------------------------------------------------------------------
@@ -212,6 +214,58 @@ def test_a_reformats_kernels_are_chosen_from_as_well(install: Install) -> None:
     with pytest.raises(BuildError, match=r"no kernel stores .*forbidden by acme-no:no: no copies"):
         Builder(BuilderConfig(replay=Choice(recorded))).build(made)
     assert len(seen("no")) == 1
+
+
+ROUGH = """
+import numpy as np
+from tenonrt.contracts import Attributes, Kernel, LayerType, Support, Tactic, Tolerance
+
+class Double(LayerType):
+    def infer(self, attrs, inputs):
+        return [inputs[0]]
+    def reference(self, attrs, arrays, run):
+        return [np.asarray(arrays[0]) * 2]
+    def tolerance(self, dtype, reduction):
+        return Tolerance(0.1, 0.1)
+
+class Rough(Kernel):
+    def supports(self, problem):
+        return Support(True, "", "all")
+    def tactics(self, problem):
+        return (Tactic("rough", exact=False),)
+    def bind(self, code, packed):
+        return Launch()
+
+class Launch:
+    def launch(self, inputs, outputs, workspace, stream):
+        np.multiply(inputs[0], 2.04, out=outputs[0])
+
+@hookimpl
+def candidates(regions):
+    SEEN.append(regions)
+
+@hookimpl
+def choose(candidates):
+    return [Verdict("pin", c.id, "fast") for c in candidates if c.tactic.key == "rough"]
+"""
+ROUGH_ENTRIES = (
+    "[tenonrt.layers]\nacme.Double = acme_rough:Double\n[tenonrt.kernels]\ncpu/acme.Double.r = acme_rough:Rough\n"
+)
+
+
+def test_a_pinned_tactic_of_reduced_accuracy_is_compared_with_exact_ones_and_asked_about_once(install: Install) -> None:
+    """The engine of exact tactics that it is compared with is built although the pin forbids all of them."""
+    install("rough", ROUGH, ROUGH_ENTRIES)
+
+    def rough(tolerance: float | None) -> Engine:
+        made = Network("rough", Registry())
+        made.mark_output(made.add("acme.Double", [made.add_input("x", (4, 4))], name="double")[0], "y")
+        return Builder(BuilderConfig(optimization_level=0, tolerance=tolerance)).build(made)
+
+    assert [s.kernel for s in rough(0.1).report.steps] == ["acme-rough:cpu/acme.Double.r"]
+    assert seen("rough") == [("double",)]
+    with pytest.raises(BuildError, match=r"#default: acme-rough:rough pinned .*#rough: it was dropped"):
+        rough(None)
 
 
 # --- observers -------------------------------------------------------------------------------------------------------

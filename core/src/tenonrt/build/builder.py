@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tenonrt.build.acceptance import disagreement, tolerance
 from tenonrt.build.cache import TimingCache
 from tenonrt.build.config import BuilderConfig
 from tenonrt.build.offers import Offer
 from tenonrt.build.progress import Clock, Teller
-from tenonrt.build.selecting import Tools, select_program
+from tenonrt.build.selecting import Terms, Tools, select_program
 from tenonrt.build.trials import TrialProcess
 from tenonrt.build.tuner import Tuner
 from tenonrt.errors import BuildError
@@ -79,10 +79,10 @@ class _Build:
     def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
         """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time."""
         allowed, dropped, notes = tolerance(self.config), set[str](), list[str]()
-        plan, inexact = self._plan(tools, passes, notes, lambda offer: True)
+        plan, inexact = self._plan(tools, passes, notes, Terms())
         if allowed is None or not inexact:
             return plan
-        exact, _ = self._plan(tools, passes, notes, lambda offer: offer.tactic.exact)
+        exact, _ = self._plan(tools, passes, notes, Terms(exact=True))
         while inexact:
             error = disagreement(Engine(plan, self.registry), Engine(exact, self.registry))
             if error <= allowed:
@@ -90,14 +90,12 @@ class _Build:
             worst = max(inexact, key=lambda offer: (tools.tuner.error(offer), offer.id)).id
             notes.append(f"{worst} is dropped: with it the engine is {error:.2g} of max |y| from exact tactics only")
             dropped.add(worst)
-            plan, inexact = self._plan(tools, passes, notes, lambda offer: offer.id not in dropped)
+            plan, inexact = self._plan(tools, passes, notes, Terms(dropped=frozenset(dropped)))
         return plan
 
-    def _plan(
-        self, tools: Tools, passes: PassLog, notes: Sequence[str], admits: Callable[[Offer], bool]
-    ) -> tuple[Plan, list[Offer]]:
-        """The plan of one selection among the offers that ``admits`` lets in, and the inexact ones it chose."""
-        selected = select_program(self.graph, tools, admits)
+    def _plan(self, tools: Tools, passes: PassLog, notes: Sequence[str], terms: Terms) -> tuple[Plan, list[Offer]]:
+        """The plan of one selection, and the inexact offers it chose."""
+        selected = select_program(self.graph, tools, terms)
         cache = tools.tuner.cache
         notes = (*tools.tuner.notes, *notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
         plan = make_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenonrt.build.config import BuilderConfig
@@ -13,7 +13,7 @@ from tenonrt.dims import bounds
 from tenonrt.errors import PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
-from tenonrt.plugins.hooks import Hooks
+from tenonrt.plugins.hooks import Ban, Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Support, Tactic
 
@@ -60,6 +60,7 @@ class Offers:
     registry: Registry
     config: BuilderConfig
     hooks: Hooks
+    pins: bool = True  # False: for an engine that others are only compared with
     refusals: list[Refusal] = field(default_factory=list)
     _routes: dict[str, list[Entry]] = field(default_factory=dict)
     _posed: dict[frozenset[Layer], PosedProblem | str] = field(default_factory=dict)
@@ -85,23 +86,25 @@ class Offers:
         problems: dict[str, list[Offer]] = {}
         for offer in offers:
             problems.setdefault(offer.posed.key, []).append(offer)
-        forbidden = {key: self._forbidden(rivals) for key, rivals in problems.items()}
+        bans = {key: self._bans(rivals) for key, rivals in problems.items()}
         admitted = []
         for offer in offers:
-            if why := forbidden[offer.posed.key].get(offer.id):
-                self.refusals.append(Refusal(offer.posed, offer.entry.id, offer.tactic.key, why))
-            else:
+            ban = bans[offer.posed.key].get(offer.id)
+            if ban is None or (ban.by_pin and not self.pins):
                 admitted.append(offer)
+            else:
+                self.refuse(offer, ban.why)
         return admitted
 
-    def _forbidden(self, rivals: Sequence[Offer]) -> dict[str, str]:
+    def refuse(self, offer: Offer, why: str) -> None:
+        self.refusals.append(Refusal(offer.posed, offer.entry.id, offer.tactic.key, why))
+
+    def _bans(self, rivals: Sequence[Offer]) -> Mapping[str, Ban]:
         """What hook plugins say about the offers for one problem, which several regions may pose."""
         posed = rivals[0].posed
         regions = tuple(dict.fromkeys(offer.posed.region.name for offer in rivals))
         shown = {o.id: Candidate(o.entry.id, o.entry.version, o.tactic, o.estimate) for o in rivals}
-        candidates = tuple(shown.values())
-        self.hooks.candidates(posed.problem, posed.key, regions, candidates)
-        return self.hooks.choose(posed.problem, posed.key, regions, candidates)
+        return self.hooks.choose(posed.problem, posed.key, regions, tuple(shown.values()))
 
     def _route(self, layer: Layer) -> list[Entry]:
         if layer.kind not in self._routes:

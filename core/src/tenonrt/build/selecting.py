@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,6 +37,14 @@ class Tools:
     teller: Teller
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a selection may use: only exact tactics, or all but the dropped ones (ids of offers)."""
+
+    exact: bool = False
+    dropped: frozenset[str] = frozenset()
+
+
 @dataclass
 class Selected:
     """A program, and what was said and chosen on the way to it."""
@@ -48,24 +56,25 @@ class Selected:
     constants: Constants = field(default_factory=Constants)
 
 
-def select_program(graph: Graph, tools: Tools, admits: Callable[[Offer], bool]) -> Selected:
-    """The program of a graph, made of offers that ``admits`` lets in."""
-    selection = _Selection(tools, admits)
+def select_program(graph: Graph, tools: Tools, terms: Terms) -> Selected:
+    """The program of a graph on these terms."""
+    selection = _Selection(tools, terms)
     selection.result.program = selection.program(graph)
     return selection.result
 
 
 class _Selection:
-    def __init__(self, tools: Tools, admits: Callable[[Offer], bool]) -> None:
+    def __init__(self, tools: Tools, terms: Terms) -> None:
         self.tools = tools
-        self.admits = admits
+        self.terms = terms
         self.result = Selected()
 
     def program(self, graph: Graph) -> Program:
         """Graphs that layers own come first."""
         inner = {layer: tuple(self.program(g) for g in layer.graphs) for layer in graph.layers if layer.graphs}
         tools, result = self.tools, self.result
-        offers = Offers(graph, tools.registry, tools.config, tools.hooks)
+        # Pins say what the application runs; the engine that only judges it is free of them.
+        offers = Offers(graph, tools.registry, tools.config, tools.hooks, pins=not self.terms.exact)
         selector = Selector(graph)
         with tools.clock.phase("offers"):
             found = self._collect(selector, offers)
@@ -81,10 +90,13 @@ class _Selection:
         for done, layer in enumerate(selector.layers):
             self.tools.teller.tell("offers", done, len(selector.layers), layer.name)
             if not layer.graphs:
-                offered += filter(self.admits, offers.at(layer))
+                offered += offers.at(layer)
         found: dict[int, list[Offer]] = {}
         for offer in offers.admitted(offered):
-            found.setdefault(min(selector.positions(offer)), []).append(offer)
+            if offer.id in self.terms.dropped:
+                offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
+            elif offer.tactic.exact or not self.terms.exact:
+                found.setdefault(min(selector.positions(offer)), []).append(offer)
         return found
 
     def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:

@@ -7,11 +7,11 @@ hook, none stops at the first result. What a plugin is given cannot be changed b
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenonrt.contracts import Candidate, Problem, Verdict
@@ -44,8 +44,9 @@ def candidates(problem: Problem, key: str, regions: tuple[str, ...], candidates:
     """Called for every problem that has candidates, before `choose` and before anything is tried or timed.
 
     ``key`` is the problem's name in reports; ``regions`` are the regions that pose it ("conv1 + relu1"). A problem of
-    a nested graph, or of a tensor that is stored in another format, is shown when that graph or tensor is built.
-    Only observes: an error is reported as a `PluginWarning`, and the build goes on.
+    a nested graph, or of a tensor that is stored in another format, is shown when that graph or tensor is built; a
+    build that selects several times shows nothing twice. Only observes: an error is reported as a `PluginWarning`, and
+    the build goes on.
     """
 
 
@@ -74,12 +75,22 @@ SPECIFICATIONS: tuple[Callable[..., Any], ...] = (configure, candidates, choose,
 # --- calling ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Ban:
+    """Why a candidate is not to be used; by_pin: because the plugin pinned others."""
+
+    plugin: str
+    why: str
+    by_pin: bool
+
+
 class Hooks:
     """The hooks of a registry's plugins as typed methods. Without such a plugin all of them return at once."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._entries = {entry.id: entry for entry in registry.usable(HOOKS)}
+        self._chosen: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Mapping[str, Ban]] = {}
         self._manager = _manager(registry, self._entries.values()) if self._entries else None
 
     def __bool__(self) -> bool:
@@ -93,23 +104,25 @@ class Hooks:
                 config = self._expect(found.plugin_name, "configure", changed, type(config))
         return config
 
-    def candidates(
-        self, problem: Problem, key: str, regions: tuple[str, ...], candidates: tuple[Candidate, ...]
-    ) -> None:
-        """Show a problem's candidates."""
-        self._observe("candidates", problem=problem, key=key, regions=regions, candidates=candidates)
-
     def choose(
         self, problem: Problem, key: str, regions: tuple[str, ...], candidates: tuple[Candidate, ...]
-    ) -> dict[str, str]:
-        """Why candidates are forbidden, by their ids. `BuildError` names plugins that contradict each other."""
-        known = [candidate.id for candidate in candidates]
-        tally = _Tally(known)
-        for found in self._implementations("choose"):
-            verdicts = self._decide(found, "choose", problem=problem, key=key, regions=regions, candidates=candidates)
-            if verdicts is not None:
-                tally.add(found.plugin_name, self._verdicts(found.plugin_name, verdicts, known))
-        return tally.settle(regions)
+    ) -> Mapping[str, Ban]:
+        """Show a problem's candidates to `candidates`, then let `choose` decide: what is banned, by candidate id.
+
+        Asked again about the same, the plugins are not: a build may select several times. `BuildError` names plugins
+        that contradict each other.
+        """
+        known = tuple(candidate.id for candidate in candidates)
+        if (key, regions, known) not in self._chosen:
+            given = {"problem": problem, "key": key, "regions": regions, "candidates": candidates}
+            self._observe("candidates", **given)
+            tally = _Tally(known)
+            for found in self._implementations("choose"):
+                verdicts = self._decide(found, "choose", **given)
+                if verdicts is not None:
+                    tally.add(found.plugin_name, self._verdicts(found.plugin_name, verdicts, known))
+            self._chosen[key, regions, known] = tally.settle(regions)
+        return self._chosen[key, regions, known]
 
     def built(self, network: str, report: BuildReport, misses: int) -> None:
         """Show the finished report."""
@@ -143,7 +156,7 @@ class Hooks:
                 self._registry.record(self._entries[found.plugin_name]).traceback = traceback.format_exc()
                 failures.append((f"{where}: {error!r}", error))
         for line, cause in failures:
-            if os.environ.get("TENONRT_STRICT") == "1":
+            if self._registry.strict:
                 raise PluginError(line) from cause
             warnings.warn(line, PluginWarning, stacklevel=3)
 
@@ -181,31 +194,35 @@ class _Tally:
 
     def __init__(self, known: Sequence[str]) -> None:
         self._known = known
-        self._forbidden: dict[str, tuple[str, str]] = {}  # candidate: the plugin, its words
+        self._bans: dict[str, Ban] = {}
         self._pinned: dict[str, str] = {}  # candidate: the plugin
 
     def add(self, plugin: str, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             if verdict.action == "forbid":
-                self._forbidden.setdefault(verdict.candidate, (plugin, f"forbidden by {plugin}: {verdict.reason}"))
+                self._ban(verdict.candidate, Ban(plugin, f"forbidden by {plugin}: {verdict.reason}", by_pin=False))
         pins = {verdict.candidate: verdict.reason for verdict in verdicts if verdict.action == "pin"}
         if pins:
             words = f"{plugin} pinned {' and '.join(pins)}: {'; '.join(dict.fromkeys(pins.values()))}"
             for candidate in self._known:
                 if candidate not in pins:
-                    self._forbidden.setdefault(candidate, (plugin, words))
+                    self._ban(candidate, Ban(plugin, words, by_pin=True))
         for candidate in pins:
             self._pinned.setdefault(candidate, plugin)
 
-    def settle(self, regions: Sequence[str]) -> dict[str, str]:
+    def _ban(self, candidate: str, ban: Ban) -> None:
+        if candidate not in self._bans or self._bans[candidate].by_pin:
+            self._bans[candidate] = ban
+
+    def settle(self, regions: Sequence[str]) -> Mapping[str, Ban]:
         for candidate, plugin in self._pinned.items():
-            if candidate in self._forbidden:
-                other, words = self._forbidden[candidate]
+            if ban := self._bans.get(candidate):
+                whose = plugin if ban.plugin == plugin else f"{plugin} or {ban.plugin}"
                 raise BuildError(
-                    f"{plugin} pins {candidate} for {', '.join(regions)}, but {words}. "
-                    f"Change the settings of {plugin if other == plugin else f'{plugin} or {other}'}, or deny one."
+                    f"{plugin} pins {candidate} for {', '.join(regions)}, but {ban.why}. "
+                    f"Change the settings of {whose}, or deny one."
                 )
-        return {candidate: words for candidate, (_, words) in self._forbidden.items()}
+        return self._bans
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
