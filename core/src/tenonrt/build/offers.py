@@ -15,6 +15,7 @@ from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Support, Tactic
+from tenonrt.types import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,8 @@ class Offers:
     def _unfit(self, posed: PosedProblem, tactic: Tactic) -> str:
         """Why the configuration excludes a tactic; empty when it does not."""
         workspace = bounds(tactic.workspace)[1]
+        if workspace is not None and workspace > MAX_BYTES:
+            return f"it needs {workspace} bytes of workspace, more than any machine has"
         limit = self.config.workspace
         if limit is not None and (workspace is None or workspace > limit):
             return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"
