@@ -115,8 +115,8 @@ def symbol(name: str, lower: int = 0, upper: int | None = None) -> Dimension:
     return lower if upper == lower else _atom(Symbol(name, lower, upper))
 
 
-# A model's arithmetic on symbolic shapes can square a sum or nest a quotient at every node, which doubles the cost.
-# Real networks stay below a tenth of these.
+# A model's arithmetic on symbolic shapes can square a sum or nest a quotient at every node, which doubles its cost.
+# Real networks stay below a tenth of these limits.
 MAX_TERMS, MAX_ATOMS, MAX_DEPTH, MAX_COEFFICIENT = 512, 2048, 64, 2**128
 
 
@@ -125,8 +125,8 @@ class DimensionLimitError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"a symbolic dimension has more than {MAX_TERMS} terms or {MAX_ATOMS} symbols, nests deeper than "
-            f"{MAX_DEPTH} or has coefficients past 2**128; give some of the symbols a fixed size"
+            f"a symbolic dimension has more than {MAX_TERMS} terms or {MAX_ATOMS} symbols, nests deeper "
+            f"than {MAX_DEPTH} or has coefficients past 2**128; give some of the symbols a fixed size"
         )
 
 

@@ -95,10 +95,16 @@ def common_place(inputs: Sequence[TensorInfo]) -> Place:
     return "host" if hosted and all(i.place == "host" or i.value is not None for i in inputs) else "device"
 
 
+# One element for each axis of a tensor or for each output of a layer; what is longer is data, or an attack.
+MAX_VECTOR_LENGTH = 1 << 16
+
+
 def vector_length(info: TensorInfo, what: str) -> int:
     """How many elements a shape input has; `ValueError` unless it is an integer vector of static length."""
     if info.rank != 1 or isinstance(info.shape[0], Dim) or info.dtype not in {"int32", "int64"}:
         raise ValueError(f"{what} must be a vector of int32 or int64 with a static length, found {info.type}")
+    if info.shape[0] > MAX_VECTOR_LENGTH:
+        raise ValueError(f"{what} must have at most {MAX_VECTOR_LENGTH} elements, found {info.type}")
     return info.shape[0]
 
 

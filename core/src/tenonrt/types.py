@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tenonrt.dims import Dim, Dimension, evaluate, product, substitute, symbols
+from tenonrt.dims import Dim, Dimension, bounds, evaluate, product, substitute, symbols
 
 Array = NDArray[Any]
 Shape = tuple[Dimension, ...]
@@ -166,6 +167,23 @@ class Range(msgspec.Struct, frozen=True):
 
 # Shape arithmetic works on small vectors (shapes, axes, slices); a larger tensor is data, never a shape.
 MAX_VALUE_ELEMENTS = 1024
+
+
+# NumPy's limit on axes, and the address space of 64-bit processors: what is beyond them cannot be an array.
+MAX_RANK, MAX_BYTES = 64, 2**48
+
+
+def check_possible(type: TensorType) -> None:
+    """`ValueError` for a tensor that no machine can hold at any value of its symbols, or whose size is no number."""
+    if type.rank > MAX_RANK:
+        raise ValueError(f"a tensor of {type.rank} dimensions is more than the {MAX_RANK} that arrays can have")
+    limits = [bounds(dimension) for dimension in type.shape]
+    if any(upper is not None and upper < 0 for _, upper in limits):
+        raise ValueError(f"{type} has a negative dimension")
+    least = [max(lower or 0, 0) for lower, _ in limits]
+    if max(least, default=0) >= MAX_BYTES or prod(least) * type.numpy.itemsize > MAX_BYTES:
+        raise ValueError(f"{type} has more than {MAX_BYTES} bytes, which no machine can hold")
+    type.nbytes  # noqa: B018 - a product of symbols can itself be past what `Dim` expresses
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.hooks import Ban, Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Support, Tactic
+from tenonrt.types import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +176,8 @@ class Offers:
     def _unfit(self, posed: PosedProblem, tactic: Tactic) -> str:
         """Why the configuration excludes a tactic; empty when it does not."""
         workspace = bounds(tactic.workspace)[1]
+        if workspace is not None and workspace > MAX_BYTES:
+            return f"it needs {workspace} bytes of workspace, more than any machine has"
         limit = self.config.workspace
         if limit is not None and (workspace is None or workspace > limit):
             return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"

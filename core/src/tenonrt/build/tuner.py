@@ -19,6 +19,14 @@ from tenonrt.problem import Code, Problem
 # round, or a drifting clock, does not decide.
 _ROUNDS = 7
 _SECONDS_PER_PROBLEM = 0.5
+# Drawing the inputs of a trial and computing its answer in float64 must not exhaust the machine that builds.
+MAX_TRIAL_BYTES = 1 << 31
+
+
+def trial_bytes(problem: Problem) -> int:
+    """The bytes of a problem's tensors of fixed size, in float64; symbols are small in a trial."""
+    sizes = [type.size for type in problem.types]
+    return 8 * sum(size for size in sizes if isinstance(size, int))
 
 
 @dataclass
@@ -116,6 +124,10 @@ class Tuner:
         return [(offer, seconds) for (offer, _), seconds in zip(bound, best, strict=True)]
 
     def _try(self, offer: Offer) -> CacheEntry:
+        if (nbytes := trial_bytes(offer.posed.problem)) > MAX_TRIAL_BYTES:
+            entry = CacheEntry(f"a trial of it would take {nbytes} bytes, more than {MAX_TRIAL_BYTES}")
+            self._learn(offer, entry)
+            return entry
         reply = self.trials.run(offer.entry.id, offer.posed.problem, offer.tactic)
         if reply.ok and not offer.posed.problem.symbols:
             code = Code(offer.posed.problem, offer.tactic, reply.blob, reply.info, reply.native)

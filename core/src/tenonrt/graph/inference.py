@@ -12,7 +12,7 @@ from tenonrt.contracts import LayerType
 from tenonrt.dims import UNKNOWN, Dim, UndecidedError, substitute, symbol, symbols
 from tenonrt.errors import GraphError
 from tenonrt.graph.graph import Graph, Layer
-from tenonrt.types import Array, TensorInfo, numpy_dtype
+from tenonrt.types import Array, TensorInfo, check_possible, numpy_dtype
 
 # What the reference of a well-behaved layer raises when a symbolic value reaches something that needs a number.
 _NOT_COMPUTABLE = (TypeError, ValueError, ArithmeticError, AttributeError, IndexError, UndecidedError)
@@ -46,6 +46,8 @@ def infer(layer: Layer) -> list[TensorInfo]:
             outputs = layer.layer_type.infer_control(layer.attrs, infos, [SubgraphTypes(g) for g in layer.graphs])
         else:
             outputs = layer.layer_type.infer(layer.attrs, infos)
+        for info in outputs:
+            check_possible(info.type)
     except (ValueError, IndexError, TypeError, ArithmeticError) as error:
         given = ", ".join(str(info.type) if info else "absent" for info in infos)
         raise GraphError(f"layer {layer.name!r} ({layer.kind}) with inputs ({given}): {error}") from error

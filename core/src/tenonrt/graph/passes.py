@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from tenonrt.contracts import Pass
+from tenonrt.contracts import Pass, Patch
 from tenonrt.errors import GraphError, PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.graph.patching import apply_patch
@@ -20,6 +20,9 @@ from tenonrt.plugins.registry import PASSES, PluginWarning, Registry
 PHASES = ("clean", "fold", "fuse", "tidy")
 # A pair of passes that undo each other would run for ever; no real network comes near this many patches a layer.
 _PATCHES_PER_LAYER = 50
+# Constants may grow fourfold, those of small networks by 64 MiB: a chain of layers that each multiply a size must not
+# fill the memory. Tiny ones (shapes, axes, scales) are never refused.
+_GROWTH, _ALLOWED_BYTES, _TINY_BYTES = 4, 1 << 26, 1 << 10
 
 
 class PatchRecord(msgspec.Struct, frozen=True):
@@ -53,12 +56,47 @@ class _Offer:
     rewriter: Pass
 
 
+class _ConstantBudget:
+    """How many bytes of constants patches may still add; those that nothing reads any more are given back once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._limit = max(_ALLOWED_BYTES, _GROWTH * constant_bytes(graph)) + constant_bytes(graph)
+        self._used = constant_bytes(graph)
+        self._counted = False  # counting anew at every refusal would take quadratic time
+
+    def refusal(self, patch: Patch) -> str:
+        """Why a patch may not be applied, or an empty string."""
+        added = sum(values.nbytes for _, values in patch.constants)
+        if added <= _TINY_BYTES:
+            return ""
+        if self._used + added > self._limit and not self._counted:
+            self._used, self._counted = constant_bytes(self._graph), True
+        if self._used + added > self._limit:
+            return f"its constants of {added} bytes would take the network's past {self._limit}"
+        self._used += added
+        return ""
+
+
+def constant_bytes(graph: Graph) -> int:
+    """Bytes of the constants that layers of a graph and of the graphs within read, each once."""
+    found: dict[int, int] = {}
+    graphs = [graph]
+    while graphs:
+        for layer in graphs.pop().layers:
+            constants = (t.constant for t in layer.inputs if t is not None and t.constant is not None)
+            found.update((array.__array_interface__["data"][0], array.nbytes) for array in constants)
+            graphs.extend(layer.graphs)
+    return sum(found.values())
+
+
 def run_passes(graph: Graph, registry: Registry, notify: Callable[[str, int], None] | None = None) -> PassLog:
     """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was."""
     log = PassLog([LadderStep("original", count_layers(graph))])
+    budget = _ConstantBudget(graph)
     for phase in PHASES:
         offers = _load(registry, phase, log)
-        _run_phase(graph, offers, registry, log)
+        _run_phase(graph, offers, registry, log, budget)
         verify(graph)
         log.ladder.append(LadderStep(phase, count_layers(graph)))
         if notify is not None:
@@ -82,10 +120,12 @@ def _load(registry: Registry, phase: str, log: PassLog) -> list[_Offer]:
     return offers
 
 
-def _run_phase(graph: Graph, offers: Sequence[_Offer], registry: Registry, log: PassLog) -> None:
+def _run_phase(
+    graph: Graph, offers: Sequence[_Offer], registry: Registry, log: PassLog, constants: _ConstantBudget
+) -> None:
     for layer in list(graph.layers):
         for subgraph in layer.graphs:
-            _run_phase(subgraph, offers, registry, log)
+            _run_phase(subgraph, offers, registry, log, constants)
     by_kind: dict[str, list[_Offer]] = {}
     # From the outputs upwards: a dead layer is then seen after its dead readers are gone.
     queue = deque(reversed(graph.layers))
@@ -98,7 +138,7 @@ def _run_phase(graph: Graph, offers: Sequence[_Offer], registry: Registry, log: 
             continue
         if layer.kind not in by_kind:
             by_kind[layer.kind] = [o for o in offers if o.rewriter.kinds is None or layer.kind in o.rewriter.kinds]
-        for again in _offer_all(graph, layer, by_kind[layer.kind], registry, log):
+        for again in _offer_all(graph, layer, by_kind[layer.kind], registry, log, constants):
             if again not in waiting:
                 waiting.add(again)
                 queue.append(again)
@@ -108,7 +148,14 @@ def _run_phase(graph: Graph, offers: Sequence[_Offer], registry: Registry, log: 
             raise GraphError(f"passes do not come to an end; the last patches are by {authors}")
 
 
-def _offer_all(graph: Graph, layer: Layer, offers: Sequence[_Offer], registry: Registry, log: PassLog) -> list[Layer]:
+def _offer_all(
+    graph: Graph,
+    layer: Layer,
+    offers: Sequence[_Offer],
+    registry: Registry,
+    log: PassLog,
+    constants: _ConstantBudget,
+) -> list[Layer]:
     """The layers to look at again after the first pass that had something to offer."""
     for offer in offers:
         author = offer.entry.id
@@ -121,6 +168,9 @@ def _offer_all(graph: Graph, layer: Layer, offers: Sequence[_Offer], registry: R
             warnings.warn(f"pass {author} is quarantined: {log.quarantined[author]}", PluginWarning, stacklevel=2)
             continue
         if patch is None:
+            continue
+        if why := constants.refusal(patch):
+            log.refused.append(PatchRecord(author, layer.name, f"{patch.reason}: {why}"))
             continue
         try:
             touched = apply_patch(graph, patch, author, registry)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tenonrt.errors import BuildError
 from tenonrt.types import Array
 
 ALIGNMENT = 64
+_MAX_BYTES = 2**60  # offsets are 64-bit integers
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def aligned(nbytes: int) -> int:
 def plan_memory(buffers: Sequence[Lifetime]) -> Layout:
     """Offsets such that buffers alive at the same step never overlap."""
     count = len(buffers)
+    if (together := sum(buffer.nbytes for buffer in buffers)) > _MAX_BYTES:
+        raise BuildError(f"the tensors of the network take {together} bytes, more than can be addressed")
     offsets = [0] * count
     first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
     starts, ends = np.zeros(count, np.int64), np.zeros(count, np.int64)

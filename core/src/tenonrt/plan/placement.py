@@ -9,6 +9,7 @@ import msgspec
 from tenonrt.dims import Dim, bounds
 from tenonrt.plan.memory import Layout, Lifetime, plan_memory
 from tenonrt.plan.program import UNPLACED, Program, ProgramTensor
+from tenonrt.types import MAX_BYTES
 
 Size = Callable[[ProgramTensor], int | None]
 Lives = dict[int, tuple[int, int]]
@@ -53,9 +54,10 @@ def input_symbols(program: Program) -> set[str]:
 
 
 def upper_bytes(tensor: ProgramTensor) -> int | None:
-    """The most bytes a tensor can take, None when its symbols are not bounded."""
+    """The most bytes a tensor can take, None when its symbols are not bounded or allow more than any machine has."""
     nbytes = tensor.type.nbytes
-    return bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
+    upper = bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
+    return None if upper is None or upper > MAX_BYTES else upper
 
 
 def root_of(tensors: Sequence[ProgramTensor], index: int) -> int:

@@ -27,6 +27,10 @@ from tenonrt.contracts import (
 from tenonrt_layer_concatenation.parts import view_of
 
 
+# Each part is an output; a number past any use must not be reached for.
+MAX_PARTS = 1 << 16
+
+
 class SplitAttributes(Attributes, frozen=True):
     """axis: the one cut. parts: how many equal outputs, the last smaller where they do not divide it; or give sizes."""
 
@@ -114,6 +118,8 @@ def _checked(sizes: list[Dimension], length: Dimension) -> list[Dimension]:
 def _equal_parts(parts: int | None, length: Dimension) -> list[Dimension]:
     if parts is None or parts < 1:
         raise ValueError(f"give the sizes input or a number of parts above zero, found parts {parts}")
+    if parts > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} parts are made, found parts {parts}")
     each = (length + (parts - 1)) // parts
     last = length - each * (parts - 1)
     if isinstance(last, int) and last < 0:

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from tenonrt.contracts import Array, ExecutionError, GraphView, Layer, LayerType, Pass, Patch, TensorType
 
-# Results may outgrow their inputs fourfold; below a mebibyte nobody minds.
-MAX_GROWTH, ALWAYS_ALLOWED_BYTES = 4, 1 << 20
+# Results may outgrow their inputs fourfold up to a size; below a mebibyte nobody minds. Growth that compounds along a
+# chain of layers would else fill the memory from nothing.
+MAX_GROWTH, GROWN_BYTES, ALWAYS_ALLOWED_BYTES = 4, 1 << 24, 1 << 20
 
 # Folding these would undo the quantization that a later choice of precision relies on.
-KEPT = frozenset({"Quantize", "Dequantize"})
+QUANTIZATION = frozenset({"Quantize", "Dequantize"})
+# Windows over images: padding and unrolled windows can take any multiple of what goes in and comes out, and no exporter
+# leaves one over constants.
+WINDOWED = frozenset({"Convolution", "Deconvolution", "Pooling", "LRN", "Resize"})
+KEPT = QUANTIZATION | WINDOWED
 
 # What bad constants (an index out of range, a division by zero) make of a reference: an error for whoever runs it.
-REFUSALS = (ArithmeticError, LookupError, TypeError, ValueError)
+REFUSALS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
 class FoldConstants(Pass):
@@ -57,9 +62,9 @@ class _NoRun:
 
 def _affordable(arrays: Sequence[Array | None], types: Sequence[TensorType]) -> bool:
     """Decided from the inferred types, before anything is allocated."""
-    given = sum(array.nbytes for array in arrays if array is not None)
+    given = sum({id(array): array.nbytes for array in arrays if array is not None}.values())
     sizes = [t.nbytes for t in types]
-    limit = max(ALWAYS_ALLOWED_BYTES, MAX_GROWTH * given)
+    limit = max(ALWAYS_ALLOWED_BYTES, given, min(MAX_GROWTH * given, GROWN_BYTES))
     return all(isinstance(size, int) for size in sizes) and sum(sizes, start=0) <= limit
 
 
