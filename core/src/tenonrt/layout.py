@@ -100,7 +100,8 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
         return plain.min, plain.max
     import ml_dtypes
 
-    extended = ml_dtypes.iinfo(dtype) if "int" in dtype.name else ml_dtypes.finfo(dtype)
+    limits: Any = ml_dtypes.iinfo if "int" in dtype.name else ml_dtypes.finfo
+    extended = limits(dtype)
     return float(extended.min), float(extended.max)
 
 
