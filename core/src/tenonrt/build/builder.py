@@ -27,7 +27,7 @@ from tenonrt.graph.shaping import specialise_inputs
 from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
 from tenonrt.plan.program import Choice, Program
-from tenonrt.plugins.registry import Registry
+from tenonrt.plugins.registry import Registry, using
 from tenonrt.problem import Code
 from tenonrt.runtime.engine import Engine
 
@@ -41,7 +41,8 @@ class Builder:
     def build(self, network: Network) -> Engine:
         """The engine of a network, which must not be changed any more: its graph is rewritten in place."""
         registry = Registry(self.config.plugins) if self.config.plugins is not None else network.registry
-        return Engine(_Build(self.config, registry, network.graph).run(), registry)
+        with using(registry):  # kernels that run references ask for layer types by name
+            return Engine(_Build(self.config, registry, network.graph).run(), registry)
 
 
 class _Build:
