@@ -36,7 +36,7 @@ def drawn(type: TensorType, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def place_one_by_one(values: np.ndarray[Any, Any], type: TensorType) -> np.ndarray[Any, Any]:
-    """The definition: each block takes the low digit of its axis's coordinate and appends it as the innermost axis."""
+    """The definition: from the innermost block outwards, each takes the low digit that is left of its axis."""
     rank, layout = type.rank, type.format
     outer, inner = list(values.shape), []
     for axis, size in layout.blocks:
@@ -45,10 +45,10 @@ def place_one_by_one(values: np.ndarray[Any, Any], type: TensorType) -> np.ndarr
     order = layout.order or tuple(range(rank))
     stored = np.zeros([outer[a] for a in order] + inner, values.dtype)
     for where in itertools.product(*map(range, values.shape)):
-        coordinate, low = list(where), []
-        for axis, size in layout.blocks:
+        coordinate, low = list(where), list[int]()
+        for axis, size in reversed(layout.blocks):
             coordinate[axis], digit = divmod(coordinate[axis], size)
-            low.append(digit)
+            low.insert(0, digit)
         stored[tuple([coordinate[a] for a in order] + low)] = values[where]
     return stored
 
@@ -91,7 +91,7 @@ def test_an_axis_blocked_twice_is_padded_to_both() -> None:
     values = np.arange(320, dtype=np.float32).reshape(16, 20)
     stored = to_storage(values, type)
     assert stored.shape == type.physical_shape == (1, 2, 4, 16, 4)
-    assert stored[0, 1, 1, 3, 0] == values[3, 1 * 16 + 0 * 4 + 1]
+    assert stored[0, 1, 0, 3, 2] == values[3, 1 * 16 + 0 * 4 + 2]  # four consecutive inputs are innermost
     assert np.array_equal(from_storage(stored, type), values)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = ROOT / ".ci" / "members.py"
@@ -116,7 +118,8 @@ def test_wheel_says_what_was_written(folder: Path, tmp_path: Path) -> None:
     assert metadata["Version"] == version
     assert metadata["License-Expression"] == "Apache-2.0"
     if project["name"] != CORE:
-        assert f"{CORE}>={major}.{minor},<{major}.{minor + 1}" in (metadata.get_all("Requires-Dist") or [])
+        needs = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+        assert SpecifierSet(f">={major}.{minor},<{major}.{minor + 1}") in [n.specifier for n in needs if n.name == CORE]
     for group, entries in project.get("entry-points", {}).items():
         assert dict(entry_points[group]) == entries
     assert any(name.endswith("/py.typed") for name in names)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from tenonrt.graph.network import Network
+    from tenonrt.plan.program import BuildReport
     from tenonrt.plugins.registry import Registry, current_registry, using
     from tenonrt.plugins.selection import PluginSet
     from tenonrt.runtime.context import ExecutionContext
@@ -38,6 +39,7 @@ _HOMES = {
     "errors": "BuildError CancelledError ExecutionError GraphError ParseError PlanError PluginError TenonError "
     "UnsupportedError",
     "graph.network": "Network",
+    "plan.program": "BuildReport",
     "plugins.registry": "Registry current_registry using",
     "plugins.selection": "PluginSet",
     "runtime.context": "ExecutionContext",
@@ -46,9 +48,9 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "BuildError", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext", "ExecutionError",
-    "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry", "TenonError",
-    "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
+    "BuildError", "BuildReport", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext",
+    "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
+    "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
 ]  # fmt: skip
 
 

@@ -13,15 +13,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import msgspec
 import numpy as np
 
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
-from tenonrt.layout import from_storage, to_storage
+from tenonrt.layout import from_storage, load, logical_shape, store, to_storage
 from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.shapes import (
+    FLOATS,
+    INTEGERS,
+    broadcast,
+    broadcasts_to,
+    common_place,
+    differ,
+    known_values,
+    normalize_axes,
+    normalize_axis,
+    optional,
+    required,
+    same,
+    surely_less,
+    vector_length,
+    working_dtype,
+)
 from tenonrt.types import (
     LINEAR,
     NCHW16C,
@@ -38,6 +55,7 @@ from tenonrt.types import (
     is_float,
     numpy_dtype,
 )
+from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, window_axes
 
 CONTRACT_VERSION = 1
 
@@ -526,13 +544,65 @@ class Progress(Protocol):
     def __call__(self, phase: str, done: int, total: int, detail: str) -> bool | None: ...
 
 
+# --- hooks (group tenonrt.hooks, name = the plugin's, value = a module) -----------------------------------------------
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One tactic of one kernel for one problem, as hooks see it: not yet tried, never with a time."""
+
+    kernel: str  # the entry's id, acme-kernels:cpu/Softmax.acme
+    version: str
+    tactic: Tactic
+    estimate: float | None = None  # seconds, the kernel's own guess
+
+    @property
+    def id(self) -> str:
+        """Unique within a problem: ``acme-kernels:cpu/Softmax.acme#default``."""
+        return f"{self.kernel}#{self.tactic.key}"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a plugin decides about a candidate, by its id. A pin forbids the problem's candidates that have none."""
+
+    action: Literal["forbid", "pin"]
+    candidate: str
+    reason: str
+
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+@overload
+def hookimpl(function: H, /) -> H: ...
+@overload
+def hookimpl(*, tryfirst: bool = False, trylast: bool = False) -> Callable[[H], H]: ...
+def hookimpl(function: H | None = None, *, tryfirst: bool = False, trylast: bool = False) -> Any:
+    """Mark a function that implements the hook of its name; `tenonrt.plugins.hooks` has the specifications.
+
+    It takes those of the specification's arguments that it wants. Plugins are called in the order of their ids,
+    ``tryfirst`` before and ``trylast`` after the others.
+    """
+
+    def mark(function: H) -> H:
+        # What pluggy.HookimplMarker("tenonrt") would set, without importing pluggy wherever a contract is needed.
+        order = {"tryfirst": tryfirst, "trylast": trylast}
+        options = {**order, "wrapper": False, "hookwrapper": False, "optionalhook": False, "specname": None}
+        function.tenonrt_impl = options  # type: ignore[attr-defined]
+        return function
+
+    return mark if function is None else mark(function)
+
+
 __all__ = [
-    "CONTRACT_VERSION", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs", "Array",
-    "Attributes", "Calibrator", "Case", "Code", "Device", "Dim", "Dimension", "Executable", "ExecutionError",
-    "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer", "LayerMapping",
-    "LayerType", "NativeCall", "NewTensor", "ParseError", "Parser", "Part", "Pass", "Patch", "Pattern", "Place",
-    "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape",
-    "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
-    "Tolerance", "UnsupportedError", "View", "Weights", "draw", "dtype_name", "from_storage", "is_float", "maximum",
-    "minimum", "numpy_dtype", "product", "symbol", "to_storage", "unknown",
+    "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
+    "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
+    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
+    "Layer", "LayerMapping", "LayerType", "NativeCall", "NewTensor", "PaddingMode", "ParseError", "Parser", "Part",
+    "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range",
+    "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
+    "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
+    "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "from_storage",
+    "hookimpl", "is_float", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
+    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding",
+    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

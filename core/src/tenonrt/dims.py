@@ -1,13 +1,16 @@
 """Symbolic dimensions: integers, named symbols with a range, and the arithmetic that shape inference needs.
 
 A dimension is a plain ``int`` or a `Dim`. A `Dim` is kept as a polynomial in canonical form, so that two expressions
-that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Division, remainder, maximum and minimum
-that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that becomes constant turns into an ``int``.
+that are equal by the ring laws compare equal: ``(n + 1) * 2 == 2 * n + 2``. Polynomials divide exactly where they can.
+Division, remainder, maximum and minimum that cannot be simplified stay as opaque atoms of that polynomial. A `Dim` that
+becomes constant turns into an ``int``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from typing import Literal
 
 import msgspec
@@ -33,6 +36,7 @@ class Apply(msgspec.Struct, frozen=True, tag="apply"):
 
 Atom = Symbol | Apply
 Monomial = tuple[Atom, ...]
+Term = tuple[Monomial, int]
 
 
 class Dim(msgspec.Struct, frozen=True):
@@ -111,6 +115,21 @@ def symbol(name: str, lower: int = 0, upper: int | None = None) -> Dimension:
     return lower if upper == lower else _atom(Symbol(name, lower, upper))
 
 
+# A model's arithmetic on symbolic shapes can square a sum or nest a quotient at every node, which doubles the cost.
+# Real networks stay below a tenth of these.
+MAX_TERMS, MAX_ATOMS, MAX_DEPTH, MAX_COEFFICIENT = 512, 2048, 64, 2**128
+
+
+class DimensionLimitError(ValueError):
+    """A symbolic dimension grew too long to reason about."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"a symbolic dimension has more than {MAX_TERMS} terms or {MAX_ATOMS} symbols, nests deeper than "
+            f"{MAX_DEPTH} or has coefficients past 2**128; give some of the symbols a fixed size"
+        )
+
+
 UNKNOWN = "?"
 
 
@@ -182,8 +201,15 @@ def bounds(dimension: Dimension) -> tuple[int | None, int | None]:
     return total
 
 
-def _terms(dimension: Dimension) -> tuple[tuple[Monomial, int], ...]:
-    return dimension.terms if isinstance(dimension, Dim) else (((), int(dimension)),)
+def _terms(dimension: Dimension) -> tuple[Term, ...]:
+    return dimension.terms if isinstance(dimension, Dim) else (((), _integer(dimension)),)
+
+
+def _integer(value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"dimensions are integers, and one is combined with {value!r}") from None
 
 
 def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
@@ -191,20 +217,50 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dimension:
     for factors, coefficient in terms:
         monomial = tuple(sorted(factors, key=repr))
         total[monomial] = total.get(monomial, 0) + coefficient
+        if len(total) > MAX_TERMS or len(monomial) > MAX_ATOMS:
+            raise DimensionLimitError
     kept = {m: c for m, c in total.items() if c}
     if not any(kept):
         return kept.get((), 0)
-    return Dim(tuple(sorted(kept.items(), key=repr)))
+    return _limited(Dim(tuple(sorted(kept.items(), key=repr))))
 
 
 def _atom(atom: Atom) -> Dim:
-    return Dim((((atom,), 1),))
+    return _limited(Dim((((atom,), 1),)))
+
+
+def _limited(dimension: Dim) -> Dim:
+    """The dimension itself, when it is of a size to reason about."""
+    if any(abs(coefficient) > MAX_COEFFICIENT for _, coefficient in dimension.terms):
+        raise DimensionLimitError
+    atoms, depth = _extent(dimension)
+    if atoms > MAX_ATOMS or depth > MAX_DEPTH:
+        raise DimensionLimitError
+    return dimension
+
+
+def _extent(dimension: Dimension) -> tuple[int, int]:
+    """How many symbols and operations there are, and how deep operations nest."""
+    if isinstance(dimension, int):
+        return 1, 0
+    count = depth = 0
+    for monomial, _ in dimension.terms:
+        for atom in monomial:
+            count += 1
+            if isinstance(atom, Apply):
+                left, right = _extent(atom.left), _extent(atom.right)
+                count, depth = count + left[0] + right[0], max(depth, 1 + left[1], 1 + right[1])
+    return count, depth
 
 
 def _divide(left: Dimension, right: Dimension) -> Dimension:
-    """Floor division: the divisible terms leave, the rest stays an atom (floor((4n + m) / 4) = n + floor(m / 4))."""
+    """Floor division: exact where polynomials divide; else the divisible terms leave a quotient by an integer.
+
+    floor((4n + m) / 4) = n + floor(m / 4); the rest stays an atom.
+    """
     if isinstance(right, Dim):
-        return 1 if left == right else 0 if left == 0 else _atom(Apply("//", left, right))
+        quotient = _exact_quotient(left, right)
+        return _atom(Apply("//", left, right)) if quotient is None else quotient
     _check_divisor(right)
     whole = [(m, c // right) for m, c in _terms(left) if c % right == 0]
     rest = _collect((m, c) for m, c in _terms(left) if c % right)
@@ -212,19 +268,49 @@ def _divide(left: Dimension, right: Dimension) -> Dimension:
     return _collect(whole) + quotient
 
 
+def _exact_quotient(left: Dimension, right: Dim) -> Dimension | None:
+    """The polynomial that times ``right`` is ``left``, by long division; None when there is none."""
+    quotient: Dimension = 0
+    rest = left
+    divisor = _leading_term(right)
+    while rest != 0:
+        term = _term_quotient(_leading_term(rest), divisor)
+        if term is None:
+            return None
+        quotient = quotient + term
+        rest = rest - term * right
+    return quotient
+
+
+def _leading_term(dimension: Dimension) -> Term:
+    """The greatest term by degree, then by alphabet: an order that products keep, so that long division ends."""
+    return min(_terms(dimension), key=lambda term: (-len(term[0]), [repr(atom) for atom in term[0]]))
+
+
+def _term_quotient(left: Term, right: Term) -> Dimension | None:
+    above, below = Counter(left[0]), Counter(right[0])
+    if below - above or left[1] % right[1]:
+        return None
+    return _collect([(tuple((above - below).elements()), left[1] // right[1])])
+
+
 def _remainder(left: Dimension, right: Dimension) -> Dimension:
-    if isinstance(right, int):
+    if isinstance(left, int) and isinstance(right, int):
         _check_divisor(right)
-        if isinstance(left, int):
-            return left % right
-        if all(c % right == 0 for _, c in _terms(left)):
-            return 0
+        return left % right
+    if isinstance(right, Dim):
+        divides = _exact_quotient(left, right) is not None
+    else:
+        _check_divisor(right)
+        divides = all(c % right == 0 for _, c in _terms(left))
+    if divides:
+        return 0
     return _atom(Apply("%", left, right))
 
 
 def _check_divisor(divisor: int) -> None:
     """Bounds assume positive divisors; a symbolic one is checked when its value is known."""
-    if divisor <= 0:
+    if _integer(divisor) <= 0:
         raise ZeroDivisionError(f"a dimension is divided by {divisor}")
 
 

@@ -1,33 +1,66 @@
-"""Logical values to storage and back: the meaning of a `Format`, in NumPy."""
+"""Logical values to storage and back: the meaning of a `Format`, in NumPy.
+
+A physical array has the format's axes in order, then one axis for each inner block. Seen with every block behind its
+own axis, it is the logical array with blocked axes split and padded. Of two blocks of one axis the last one listed is
+innermost and holds the lowest digit of the coordinate, as oneDNN's ``OIhw4i16o4i`` has four consecutive inputs innermost.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from tenonrt.dims import evaluate
 from tenonrt.types import Array, Format, TensorType, numpy_dtype
+
+
+def store(values: Array, format: Format, out: Array) -> None:
+    """Write logical values, cast to the element type of ``out``, into a physical array of any strides; padding is zero.
+
+    Nothing is allocated unless an axis has padding.
+    """
+    split = _split(out, format, values.ndim)
+    padded = _padded_shape(split, format, values.ndim)
+    if padded != values.shape:
+        inner = values
+        values = np.zeros(padded, values.dtype)
+        values[tuple(slice(size) for size in inner.shape)] = inner
+    np.copyto(split, values.reshape(split.shape), casting="unsafe")
+
+
+def load(stored: Array, format: Format, shape: Sequence[int]) -> Array:
+    """The values of a tensor of this logical shape, stored elements as they are; a view unless an axis is blocked."""
+    split = _split(stored, format, len(shape))
+    return split.reshape(_padded_shape(split, format, len(shape)))[tuple(slice(size) for size in shape)]
 
 
 def to_storage(values: Array, type: TensorType, scale: Array | None = None) -> Array:
     """Physical array of a tensor: quantized or cast, blocked axes padded with zeros, axes in the format's order."""
-    stored = _quantize(values, type, scale)
-    layout = type.format
-    for axis in {axis for axis, _ in layout.blocks}:
-        stored = _pad(stored, axis, math.prod(size for other, size in layout.blocks if other == axis))
-    physical = _split(stored, layout).transpose(_axes(layout, type.rank))
-    return np.ascontiguousarray(physical).reshape(physical.shape)  # ascontiguousarray makes rank 0 into rank 1
+    quantized = _quantize(values, type, scale)
+    shape = type.reshape(values.shape).physical_shape
+    physical = np.empty([evaluate(d, {}) for d in shape], type.numpy)
+    store(quantized, type.format, physical)
+    return physical
 
 
 def from_storage(stored: Array, type: TensorType, scale: Array | None = None) -> Array:
     """Logical values (dtype of the type, padding dropped) of a physical array; ``type`` must be static."""
-    layout, shape = type.format, type.concrete({})
-    axes = _axes(layout, type.rank)
-    split = stored.transpose(np.argsort(axes))
-    blocked = _merge(split, layout, type.rank)
-    values = blocked[tuple(slice(0, n) for n in shape)]
-    return _dequantize(values, type, scale)
+    return _dequantize(load(stored, type.format, type.concrete({})), type, scale)
+
+
+def logical_shape(physical: Sequence[int], format: Format, known: Sequence[object]) -> tuple[int, ...]:
+    """The logical shape of a physical one; a blocked axis takes its size from ``known``, where it must be an int."""
+    order = format.order or tuple(range(len(known)))
+    sizes = {axis: physical[position] for position, axis in enumerate(order)}
+    for axis, _ in format.blocks:
+        size = known[axis]
+        if not isinstance(size, int):
+            raise ValueError(f"axis {axis} is stored in blocks, so its size must be known; it is {size}")
+        sizes[axis] = size
+    return tuple(sizes[axis] for axis in range(len(known)))
 
 
 ALIGNMENT = 64
@@ -44,46 +77,31 @@ def aligned(array: Array) -> Array:
     return copy
 
 
-def _axes(layout: Format, rank: int) -> list[int]:
-    """Where each physical axis is found in the array whose blocked axes were split in two (outer, then all inners)."""
-    order = list(layout.order or range(rank))
-    return order + list(range(rank, rank + len(layout.blocks)))
+def _split(physical: Array, format: Format, rank: int) -> Array:
+    """A view in logical order, each axis followed by its blocks, the one with the lowest digit last."""
+    order = format.order or tuple(range(rank))
+    axes: list[int] = []
+    for axis in range(rank):
+        axes.append(order.index(axis))
+        axes += [rank + i for i, (blocked, _) in enumerate(format.blocks) if blocked == axis]
+    return physical.transpose(axes)
 
 
-def _split(values: Array, layout: Format) -> Array:
-    """Each blocked axis becomes its block count; the positions inside blocks become trailing axes."""
-    rank = values.ndim
-    for axis, size in layout.blocks:
-        shape = [*values.shape[:axis], values.shape[axis] // size, size, *values.shape[axis + 1 :]]
-        values = np.moveaxis(values.reshape(shape), axis + 1, -1)
-    assert values.ndim == rank + len(layout.blocks)
-    return values
-
-
-def _merge(values: Array, layout: Format, rank: int) -> Array:
-    for axis, size in reversed(layout.blocks):
-        moved = np.moveaxis(values, -1, axis + 1)
-        values = moved.reshape(*moved.shape[:axis], moved.shape[axis] * size, *moved.shape[axis + 2 :])
-    assert values.ndim == rank
-    return values
-
-
-def _pad(values: Array, axis: int, size: int) -> Array:
-    missing = -values.shape[axis] % size
-    if not missing:
-        return values
-    return np.pad(values, [(0, missing if i == axis else 0) for i in range(values.ndim)])
+def _padded_shape(split: Array, format: Format, rank: int) -> tuple[int, ...]:
+    """The logical shape with block padding: the sizes of `_split`'s axes multiplied for each logical axis."""
+    remaining = iter(split.shape)
+    counts = [1 + sum(blocked == axis for blocked, _ in format.blocks) for axis in range(rank)]
+    return tuple(prod(next(remaining) for _ in range(count)) for count in counts)
 
 
 def _quantize(values: Array, type: TensorType, scale: Array | None) -> Array:
-    target = type.numpy
     if type.format.quant is None or scale is None:
-        return values.astype(target, copy=False)
-    low, high = _limits(target)
+        return values
+    low, high = _limits(type.numpy)
     steps = values.astype(np.float64) / _along(scale, type)
-    if "int" in target.name:
+    if "int" in type.numpy.name:
         steps = np.rint(steps)
-    return np.clip(steps, low, high).astype(target)
+    return np.clip(steps, low, high)
 
 
 def _dequantize(values: Array, type: TensorType, scale: Array | None) -> Array:
@@ -100,8 +118,8 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
         return plain.min, plain.max
     import ml_dtypes
 
-    limits: Any = ml_dtypes.iinfo if "int" in dtype.name else ml_dtypes.finfo
-    extended = limits(dtype)
+    find: Any = ml_dtypes.iinfo if "int" in dtype.name else ml_dtypes.finfo
+    extended = find(dtype)
     return float(extended.min), float(extended.max)
 
 

@@ -32,7 +32,7 @@ def tenonrt() -> Tenonrt:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = softmax(relu(conv(x)) @ w): x float32 [N, 1, 4, 4], y float32 [N, 3]; mask int64 [2] goes through as it is."""
+    """y/out [N, 3] = softmax(relu(conv(x [N, 1, 4, 4])) @ w), float32; doubled [2] = mask + mask, int64."""
     onnx = pytest.importorskip("onnx")
     helper, types = onnx.helper, onnx.TensorProto
     rng = np.random.default_rng(1)

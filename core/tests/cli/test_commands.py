@@ -159,3 +159,21 @@ def test_plugins_lists_entries(tenonrt: Tenonrt) -> None:
 def test_plugins_why_imports_what_is_named(tenonrt: Tenonrt) -> None:
     (entry,) = json.loads(tenonrt("plugins", "--why", "tenonrt-device-cpu", "--json").stdout)
     assert entry["state"] == "loaded"
+
+
+def test_a_plan_without_weights_whose_batch_is_a_symbol(tenonrt: Tenonrt, tmp_path: Path) -> None:
+    """Its weights section is empty and its concatenation writes parts of a tensor of symbolic size."""
+    from tenonrt import Network, compile, symbol
+
+    network = Network("joined")
+    batch = symbol("N", 1, 8)
+    left, right = (network.add_input(name, (batch, size)) for name, size in (("left", 2), ("right", 4)))
+    joined = network.add_concatenation(
+        network.add_activation(left, function="relu"), network.add_activation(right, function="relu"), axis=1
+    )
+    network.mark_output(joined, "joined")
+    path = tmp_path / "joined.plan"
+    compile(network).save(path)
+    result = tenonrt("run", path, "--batch", 3, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["joined"]["shape"] == [3, 6]

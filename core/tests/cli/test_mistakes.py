@@ -53,6 +53,13 @@ def test_not_a_plan(tenonrt: Tenonrt, tmp_path: Path, content: bytes) -> None:
     assert "is not a plan" in result.stderr
 
 
+def test_a_plan_is_not_built_again(plan: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    result = tenonrt("build", plan, "-o", tmp_path / "again.plan")
+    assert result.returncode == 1
+    assert "is a plan already" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("verb", ["inspect", "run"])
 def test_damaged_plan(plan: Path, tenonrt: Tenonrt, tmp_path: Path, verb: str) -> None:
     data = bytearray(plan.read_bytes())

@@ -94,6 +94,8 @@ class RecordingBuilder:
     ) -> list[RecordedTensor]:
         tensors = [self.constant(i) if isinstance(i, np.ndarray) else i for i in inputs]
         assert name is not None
+        if attrs and "no attribute" in attrs:  # the core checks the names of all attributes before anything else
+            raise GraphError(f"layer {name!r} has an attribute that {kind} does not know")
         if any(layer.name == name for layer in self.layers[-50:]):
             raise GraphError(f"two layers {name!r}")
         outputs = self._outputs(kind, tensors, dict(attrs or {}), name, graphs)
@@ -188,14 +190,17 @@ def _groups(attrs: Attrs, x: Array, scale: Array, bias: Array) -> Array:
     return parts.reshape(x.shape) * scale.reshape(column) + bias.reshape(column)
 
 
+_ACTIVATION: dict[str, Callable[..., Any]] = {
+    "clip": lambda attrs, x: np.clip(x, attrs.get("alpha"), attrs.get("beta")),
+    "relu": lambda attrs, x: np.maximum(x, 0),
+}
+
 COMPUTED: dict[str, Callable[..., Any]] = {
     "Elementwise": lambda attrs, a, b: _BINARY[attrs["operation"]](a, b),
     "Unary": lambda attrs, x: _UNARY[attrs["operation"]](x),
     "Reduce": lambda attrs, x: _REDUCE[attrs["operation"]](x, axis=attrs.get("axes"), keepdims=attrs["keep_dims"]),
     "Select": lambda attrs, c, a, b: np.where(c, a, b),
-    "Activation": lambda attrs, x: {"clip": lambda: np.clip(x, attrs.get("alpha"), attrs.get("beta"))}[
-        attrs["function"]
-    ](),
+    "Activation": lambda attrs, x: _ACTIVATION[attrs["function"]](attrs, x),
     "Identity": lambda attrs, x: x,
     "Transpose": lambda attrs, x: np.transpose(x, attrs["permutation"] or None),
     "Reshape": _reshape,

@@ -296,3 +296,12 @@ def test_scan_refusals() -> None:
 def test_plain_infer_asks_for_the_graphs(layer: LayerType) -> None:
     with pytest.raises(ValueError, match="found none"):
         layer.infer(layer.Attrs() if layer.Attrs is not ScanAttributes else None, [FLAG])
+
+
+@pytest.mark.parametrize("absent", [(), (0,), (1,), (0, 1)])
+def test_loop_samples_leave_out_what_is_absent(absent: tuple[int, ...]) -> None:
+    inputs = [TensorType((), "int64"), TensorType((), "bool"), TensorType((2, 3))]
+    types = [None if i in absent else t for i, t in enumerate(inputs)]
+    arrays = LoopLayer().sample(LoopLayer.Attrs(), types, np.random.default_rng(0))
+    assert [i for i, a in enumerate(arrays) if a is None] == list(absent)
+    assert all(a is None or (a.shape, a.dtype) == (t.shape, t.numpy) for a, t in zip(arrays, inputs, strict=True))

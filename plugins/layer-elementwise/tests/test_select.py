@@ -12,11 +12,11 @@ N = symbol("N")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "string"])
-def test_equals_onnxruntime(onnx_run, rng, dtype):
+def test_equals_onnxruntime(oracle, rng, dtype):
     condition = rng.integers(0, 2, (3, 1, 5)).astype(bool)
     a, b = rng.integers(0, 9, (4, 5)), rng.integers(0, 9, (3, 4, 1))
     a, b = (x.astype(str).astype(object) if dtype == "string" else x.astype(dtype) for x in (a, b))
-    (expected,) = onnx_run("Where", [condition, a, b])
+    (expected,) = oracle("Where", [condition, a, b])
     np.testing.assert_array_equal(LAYER.reference(Attributes(), [condition, a, b], None)[0], expected)
 
 

@@ -131,12 +131,12 @@ def test_integers_are_exact(no_graphs: Run) -> None:
     [
         ({}, [info(2, 3), info(4, 5)], "a sums over 3 elements, b over 4"),
         ({"transpose_a": True}, [info(2, 3), info(3, 5)], "a sums over 2 elements, b over 3"),
-        ({}, [info(2, 4, 3), info(3, 3, 5)], "sizes 2 and 3 do not broadcast"),
+        ({}, [info(2, 4, 3), info(3, 3, 5)], "shapes 2 and 3 do not broadcast"),
         ({"transpose_b": True}, [info(2, 3), info(3)], "b is float32.3., expected at least 2 axes"),
         ({}, [info(), info(3)], "a is float32.scalar., expected at least 1 axes"),
         ({}, [info(2, 3), info(3, 4, dtype="float16")], "b is float16.3x4., expected the element type of a, float32"),
         ({}, [info(2, 3, dtype="bool"), info(3, 4)], "a is bool"),
-        ({}, [info(symbol("n", 5, 7), 2, 3), info(4, 3, 4)], "sizes n and 4 do not broadcast"),
+        ({}, [info(symbol("n", 5, 7), 2, 3), info(4, 3, 4)], "shapes n and 4 do not broadcast"),
     ],
 )
 def test_refusals_say_what_was_found(attrs: Any, inputs: Any, message: str) -> None:

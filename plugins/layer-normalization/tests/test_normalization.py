@@ -37,9 +37,9 @@ def infos(arrays: list[Any]) -> list[TensorInfo | None]:
 def values(layer: Any, case: Case) -> list[Any]:
     if isinstance(case.inputs[0], np.ndarray):
         return list(case.inputs)
-    given = [t for t in case.inputs if t is not None]
-    drawn = iter(layer.sample(case.attrs, given, np.random.default_rng(0)))
-    return [None if t is None else next(drawn) for t in case.inputs]
+    drawn = layer.sample(case.attrs, case.inputs, np.random.default_rng(0))
+    assert [a is None for a in drawn] == [t is None for t in case.inputs]
+    return list(drawn)
 
 
 def onnx_call(operator: str, attrs: Any, arrays: list[Any]) -> tuple[list[Any], dict[str, Any]]:

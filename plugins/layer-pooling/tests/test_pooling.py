@@ -209,7 +209,7 @@ IMAGE = info(1, 4, 8, 8)
     ("attrs", "source", "message"),
     [
         ({"function": "min"}, IMAGE, "function is 'min'"),
-        ({"window": (2,)}, IMAGE, r"window is \(2,\), expected at least 1 for each spatial axis"),
+        ({"window": (2,)}, IMAGE, r"window is \(2,\), expected a size for each spatial axis"),
         ({"window": (0, 2)}, IMAGE, r"window is \(0, 2\)"),
         ({"window": (9, 2)}, IMAGE, "spanning 9 does not fit into a padded size of 8"),
         ({"stride": (0, 1)}, IMAGE, r"stride is \(0, 1\), expected values of at least 1"),
@@ -225,3 +225,10 @@ IMAGE = info(1, 4, 8, 8)
 def test_refusals_say_what_was_found(attrs: Any, source: TensorInfo, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LAYER.infer(PoolingAttributes(**({"function": "max", "window": (2, 2)} | attrs)), [source])
+
+
+def test_of_equal_maxima_the_first_in_row_order_is_found() -> None:
+    """The one in the first row wins over the one in the first column."""
+    x = np.array([[[[0, 1], [1, 0]]]], np.float32)
+    values, places = LAYER.reference(PoolingAttributes("max", (2, 2), with_indices=True), [x], None)  # type: ignore[arg-type]
+    assert (values.item(), places.item()) == (1, 1)

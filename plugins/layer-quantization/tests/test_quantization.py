@@ -62,7 +62,7 @@ def _parameters(shape: list[int], granularity: str, data: st.DataObject) -> tupl
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), granularities, st.data())
 @settings(max_examples=80, deadline=None)
-def test_quantize(linear: Fixture, agree: Fixture, shape: list[int], granularity: str, data: st.DataObject) -> None:
+def test_quantize(linear: Fixture, agrees: Fixture, shape: list[int], granularity: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(INTEGERS + FLOATS))
     axis, block, parameter = _parameters(shape, granularity, data)
     attrs = QuantizeAttributes(dtype, axis, block)
@@ -74,14 +74,14 @@ def test_quantize(linear: Fixture, agree: Fixture, shape: list[int], granularity
     ]
     if data.draw(st.booleans()):
         arrays.pop()
-    (y,) = agree(QuantizeLayer(), attrs, arrays)
+    (y,) = agrees(QuantizeLayer(), attrs, arrays)
     expected = linear("QuantizeLinear", arrays, dtype, axis=axis, block_size=_block(block, parameter), saturate=1)
     np.testing.assert_array_equal(y.astype("f4"), expected)
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), granularities, st.data())
 @settings(max_examples=80, deadline=None)
-def test_dequantize(linear: Fixture, agree: Fixture, shape: list[int], granularity: str, data: st.DataObject) -> None:
+def test_dequantize(linear: Fixture, agrees: Fixture, shape: list[int], granularity: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([*INTEGERS, *FLOATS, "int32"]))
     axis, block, parameter = _parameters(shape, granularity, data)
     attrs = DequantizeAttributes("float32", axis, block)
@@ -93,7 +93,7 @@ def test_dequantize(linear: Fixture, agree: Fixture, shape: list[int], granulari
     ]
     if dtype == "int32" or data.draw(st.booleans()):
         arrays.pop()
-    (y,) = agree(DequantizeLayer(), attrs, arrays)
+    (y,) = agrees(DequantizeLayer(), attrs, arrays)
     expected = linear("DequantizeLinear", arrays, dtype, axis=axis, block_size=_block(block, parameter))
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
@@ -141,32 +141,32 @@ def test_float4_saturates() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_in_and_out(agree: Fixture, dtype: str) -> None:
+def test_half_precision_in_and_out(agrees: Fixture, dtype: str) -> None:
     kind = attrs_kind(dtype)
     arrays = [np.array([1.0, 2.5, -300]).astype(kind), np.array(0.5).astype(kind)]
-    (q,) = agree(QuantizeLayer(), QuantizeAttributes(), arrays)
+    (q,) = agrees(QuantizeLayer(), QuantizeAttributes(), arrays)
     assert q.tolist() == [2, 5, -128]
-    (x,) = agree(DequantizeLayer(), DequantizeAttributes(dtype), [q, arrays[1]])
+    (x,) = agrees(DequantizeLayer(), DequantizeAttributes(dtype), [q, arrays[1]])
     assert x.astype("f4").tolist() == [1, 2.5, -64]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint4", "float8_e5m2"])
-def test_scalars_stay_arrays(agree: Fixture, dtype: str) -> None:
-    (q,) = agree(QuantizeLayer(), QuantizeAttributes(dtype), [np.array(3, "f4"), np.array(0.5, "f4")])
-    (x,) = agree(DequantizeLayer(), DequantizeAttributes(), [q, np.array(0.5, "f4")])
+def test_scalars_stay_arrays(agrees: Fixture, dtype: str) -> None:
+    (q,) = agrees(QuantizeLayer(), QuantizeAttributes(dtype), [np.array(3, "f4"), np.array(0.5, "f4")])
+    (x,) = agrees(DequantizeLayer(), DequantizeAttributes(), [q, np.array(0.5, "f4")])
     assert x.tolist() == 3
 
 
-def test_a_float64_scale_gives_the_exact_result(agree: Fixture) -> None:
-    (x,) = agree(DequantizeLayer(), DequantizeAttributes(), [np.array([3], "i1"), np.array(0.1)])
+def test_a_float64_scale_gives_the_exact_result(agrees: Fixture) -> None:
+    (x,) = agrees(DequantizeLayer(), DequantizeAttributes(), [np.array([3], "i1"), np.array(0.1)])
     assert x.tolist() == [3 * 0.1]
 
 
 def test_refusals_name_what_was_found() -> None:
     real, scale = TensorInfo(TensorType((symbol("n"), 6))), TensorInfo(TensorType((5,)))
-    with pytest.raises(ValueError, match="found 5 values, expected 6 for axis 1"):
+    with pytest.raises(ValueError, match="the scale of axis 1 of the input is 5, expected 6"):
         QuantizeLayer().infer(QuantizeAttributes(), [real, scale])
-    with pytest.raises(ValueError, match="found 2 values, expected 3 for axis 1 of the input in blocks of 2"):
+    with pytest.raises(ValueError, match="axis 1 of the scale, in blocks of 2, is 2, expected 3"):
         QuantizeLayer().infer(QuantizeAttributes(block=2), [real, TensorInfo(TensorType((symbol("n"), 2)))])
     with pytest.raises(ValueError, match="cannot quantize to 'float32'"):
         QuantizeLayer().infer(QuantizeAttributes("float32"), [real, scale])
@@ -178,9 +178,9 @@ def test_refusals_name_what_was_found() -> None:
 
 
 @pytest.mark.parametrize("layer", [QuantizeLayer(), DequantizeLayer()])
-def test_cases_and_samples_are_valid(agree: Fixture, layer: Any) -> None:
+def test_cases_and_samples_are_valid(agrees: Fixture, layer: Any) -> None:
     for case in layer.cases():
-        agree(layer, case.attrs, layer.sample(case.attrs, case.inputs, np.random.default_rng(0)))
+        agrees(layer, case.attrs, layer.sample(case.attrs, case.inputs, np.random.default_rng(0)))
 
 
 def test_samples_keep_away_from_ties() -> None:

@@ -58,7 +58,7 @@ def _compare(oracle: Fixture, operator: str, attrs: Any, arrays: list[Any], resu
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_directions_layouts_and_optional_inputs(
-    oracle: Fixture, agree: Fixture, kind: tuple[str, RecurrentLayer, Any], data: st.DataObject
+    oracle: Fixture, agrees: Fixture, kind: tuple[str, RecurrentLayer, Any], data: st.DataObject
 ) -> None:
     operator, layer, make = kind
     attrs = make(
@@ -69,14 +69,14 @@ def test_directions_layouts_and_optional_inputs(
     arrays = _draw(layer, attrs, *(data.draw(st.integers(1, 4)) for _ in range(3)))
     kept = [a if i < 3 or data.draw(st.booleans()) else None for i, a in enumerate(arrays)]
     fixed = {1: (0, 1), 2: (0, 1, 2), 3: (0, 1), 5: (0, 1, 2), 6: (0, 1, 2), 7: (0, 1)}
-    _compare(oracle, operator, attrs, kept, agree(layer, attrs, kept, fixed))
+    _compare(oracle, operator, attrs, kept, agrees(layer, attrs, kept, fixed))
 
 
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize(
     ("name", "given_parameters"), [*((n, False) for n in ONE_DEFAULT), *((n, True) for n in PARAMETRIC)]
 )
-def test_activations(oracle: Fixture, agree: Fixture, direction: str, name: str, given_parameters: bool) -> None:
+def test_activations(oracle: Fixture, agrees: Fixture, direction: str, name: str, given_parameters: bool) -> None:
     attrs = RecurrentAttributes(
         hidden_size=3,
         direction=direction,  # type: ignore[arg-type]
@@ -85,17 +85,17 @@ def test_activations(oracle: Fixture, agree: Fixture, direction: str, name: str,
         betas=(0.4, 0.2) if given_parameters and name in PARAMETRIC[3:] else (),
     )
     arrays = _draw(RNNLayer(), attrs, 3, 2, 4)
-    _compare(oracle, "RNN", attrs, arrays, agree(RNNLayer(), attrs, arrays))
+    _compare(oracle, "RNN", attrs, arrays, agrees(RNNLayer(), attrs, arrays))
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("ThresholdedRelu", [0, 0, 3]), ("Affine", [-2, 0.5, 3]), ("ScaledTanh", np.tanh([-2, 0.5, 3]))],
 )
-def test_defaults_are_those_of_the_operators(agree: Fixture, name: str, expected: Any) -> None:
+def test_defaults_are_those_of_the_operators(agrees: Fixture, name: str, expected: Any) -> None:
     attrs = RecurrentAttributes(hidden_size=1, activations=(name,))
     inputs = np.array([-2, 0.5, 3]).reshape(1, 3, 1)
-    every, _ = agree(RNNLayer(), attrs, [inputs, np.ones((1, 1, 1)), np.zeros((1, 1, 1))], {1: (0, 1), 2: (0, 1, 2)})
+    every, _ = agrees(RNNLayer(), attrs, [inputs, np.ones((1, 1, 1)), np.zeros((1, 1, 1))], {1: (0, 1), 2: (0, 1, 2)})
     np.testing.assert_allclose(every.reshape(-1), expected)
 
 
@@ -113,22 +113,22 @@ def test_defaults_are_those_of_the_operators(agree: Fixture, name: str, expected
     ],
 )
 def test_cell_variants(
-    oracle: Fixture, agree: Fixture, clip: float | None, kind: tuple[str, Any, dict[str, Any]]
+    oracle: Fixture, agrees: Fixture, clip: float | None, kind: tuple[str, Any, dict[str, Any]]
 ) -> None:
     operator, layer, options = kind
     attrs = layer.Attrs(hidden_size=4, clip=clip, **options)
     arrays = _draw(layer, attrs, 4, 3, 2)
-    _compare(oracle, operator, attrs, arrays, agree(layer, attrs, arrays))
+    _compare(oracle, operator, attrs, arrays, agrees(layer, attrs, arrays))
 
 
 @pytest.mark.parametrize(("_operator", "layer", "make"), LAYERS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_other_precisions(agree: Fixture, _operator: str, layer: RecurrentLayer, make: Any, dtype: str) -> None:
+def test_other_precisions(agrees: Fixture, _operator: str, layer: RecurrentLayer, make: Any, dtype: str) -> None:
     attrs = make(hidden_size=4, direction="bidirectional")
     arrays = _draw(layer, attrs, 3, 2, 5)
     kind = TensorType((), dtype).numpy
-    found = agree(layer, attrs, [a if a.dtype == np.int32 else a.astype(kind) for a in arrays])
-    right = agree(layer, attrs, arrays)
+    found = agrees(layer, attrs, [a if a.dtype == np.int32 else a.astype(kind) for a in arrays])
+    right = agrees(layer, attrs, arrays)
     for y, expected in zip(found, right, strict=True):
         np.testing.assert_allclose(y.astype("f8"), expected, atol=0.05 if dtype == "bfloat16" else 0.01)
 
@@ -164,6 +164,6 @@ def test_refusals_name_what_was_found() -> None:
 
 
 @pytest.mark.parametrize(("_operator", "layer", "_make"), LAYERS)
-def test_cases_and_samples_are_valid(agree: Fixture, _operator: str, layer: RecurrentLayer, _make: Any) -> None:
+def test_cases_and_samples_are_valid(agrees: Fixture, _operator: str, layer: RecurrentLayer, _make: Any) -> None:
     for case in layer.cases():
-        agree(layer, case.attrs, layer.sample(case.attrs, case.inputs, np.random.default_rng(0)))
+        agrees(layer, case.attrs, layer.sample(case.attrs, case.inputs, np.random.default_rng(0)))

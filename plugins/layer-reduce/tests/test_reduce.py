@@ -35,10 +35,10 @@ def test_cases(check_cases, layer):
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
 @pytest.mark.parametrize("axes", [None, (1,), (-1, 0)])
 @pytest.mark.parametrize("keep", [True, False])
-def test_floats_equal_onnxruntime(onnx_run, rng, operation, axes, keep):
+def test_floats_equal_onnxruntime(oracle, rng, operation, axes, keep):
     x = (rng.standard_normal((3, 4, 5)) + (3 if operation == "log_sum" else 0)).astype(np.float32)
     inputs = [x] if axes is None else [x, np.array(axes)]
-    (expected,) = onnx_run(ONNX[operation], inputs, opset=18, keepdims=int(keep))
+    (expected,) = oracle(ONNX[operation], inputs, opset=18, keepdims=int(keep))
     result = compute(operation, x, axes, keep)
     assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
     np.testing.assert_allclose(result, expected, rtol=2e-5, atol=1e-5)
@@ -46,11 +46,11 @@ def test_floats_equal_onnxruntime(onnx_run, rng, operation, axes, keep):
 
 @pytest.mark.parametrize("operation", ["sum", "prod", "max", "min", "mean", "l1", "sum_square"])
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
-def test_integers_equal_onnxruntime(onnx_run, rng, operation, dtype):
+def test_integers_equal_onnxruntime(oracle, rng, operation, dtype):
     if operation in {"l1", "sum_square"} and dtype == "int64":
         pytest.skip("ONNX Runtime has no such kernel")
     x = rng.integers(-4, 5, (3, 7)).astype(dtype)
-    (expected,) = onnx_run(ONNX[operation], [x, np.array([1])], opset=18)
+    (expected,) = oracle(ONNX[operation], [x, np.array([1])], opset=18)
     result = compute(operation, x, (1,))
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result, expected)
@@ -148,7 +148,7 @@ def test_known_values():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"axes \(0, -2\) must be distinct and within -2"):
+    with pytest.raises(ValueError, match=r"axes \[0, -2\] name an axis of a tensor of rank 2 twice"):
         REDUCE.infer(ReduceAttributes("sum", (0, -2)), [info(2, 3)])
     with pytest.raises(ValueError, match=r"sum takes real numbers .* found bool\[2\]"):
         REDUCE.infer(ReduceAttributes("sum"), [info(2, dtype="bool")])
@@ -159,12 +159,12 @@ def test_refusals():
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
-def test_running_sums_equal_onnxruntime(onnx_run, exclusive, reverse, dtype):
+def test_running_sums_equal_onnxruntime(oracle, exclusive, reverse, dtype):
     x = np.arange(1, 25).reshape(2, 3, 4).astype(dtype)
     attrs = CumulativeSumAttributes(exclusive, reverse)
     for axis in (0, 1, -1):
         arrays = [x, np.array(axis, np.int64)]
-        (expected,) = onnx_run("CumSum", arrays, exclusive=int(exclusive), reverse=int(reverse))
+        (expected,) = oracle("CumSum", arrays, exclusive=int(exclusive), reverse=int(reverse))
         (result,) = SUMS.reference(attrs, arrays, None)
         assert result.dtype == expected.dtype
         np.testing.assert_array_equal(result, expected)
@@ -180,7 +180,7 @@ def test_running_sums_infer_agrees_with_reference(agrees, shape, exclusive, reve
 
 def test_running_sums_refusals():
     axis = TensorInfo(TensorType((), "int64"), "host", np.array(2, object))
-    with pytest.raises(ValueError, match="axis 2 is outside -2"):
+    with pytest.raises(ValueError, match="axis is 2, expected one of the 2 axes"):
         SUMS.infer(CumulativeSumAttributes(), [info(2, 3), axis])
     with pytest.raises(ValueError, match=r"integer scalar, found int64\[2\]"):
         SUMS.infer(CumulativeSumAttributes(), [info(2, 3), info(2, dtype="int64")])

@@ -77,7 +77,7 @@ def test_nan_and_a_row_of_minus_infinity_are_nan(no_graphs: Run) -> None:
 @pytest.mark.parametrize(
     ("axis", "source", "message"),
     [
-        (2, info(3, 4), r"axis is 2, expected one of the 2 axes of input float32\[3x4\]"),
+        (2, info(3, 4), r"axis is 2, expected one of the 2 axes"),
         (-3, info(3, 4), "axis is -3"),
         (-1, info(), "axis is -1, expected one of the 0 axes"),
         (0, info(3, dtype="int64"), "input is int64"),

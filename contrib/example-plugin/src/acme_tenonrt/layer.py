@@ -33,7 +33,7 @@ class Swish6Layer(LayerType):
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         [x] = arrays
         assert x is not None
-        return [x * np.minimum(np.maximum(x + 3, 0), attrs.beta) / attrs.beta]
+        return [np.asarray(x * np.minimum(np.maximum(x + 3, 0), attrs.beta) / attrs.beta)]
 
     def cases(self) -> Iterable[Case]:
         yield Case(Swish6Attributes(), (TensorType((2, 3, 5)),), "default")

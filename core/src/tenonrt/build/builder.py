@@ -1,34 +1,27 @@
-"""The builder: passes, offers, prices, cover, lowering, plan."""
+"""The builder: passes first, then selections until one is accurate enough, then the plan."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from tenonrt.build.acceptance import disagreement, tolerance
 from tenonrt.build.cache import TimingCache
 from tenonrt.build.config import BuilderConfig
-from tenonrt.build.cover import Cover
-from tenonrt.build.lowering import Choice as LoweredChoice
-from tenonrt.build.lowering import Constants, ControlChoice, KernelChoice, Lowering, ReformatChoice, ViewChoice
-from tenonrt.build.offers import Offer, Offers
-from tenonrt.build.reformats import choose_reformat
-from tenonrt.build.reporting import BuildLog
-from tenonrt.build.selection import VIEW, Selector
-from tenonrt.build.strategies import Found, ranked_cover, recorded_columns, timed_columns
+from tenonrt.build.offers import Offer
+from tenonrt.build.progress import Clock, Teller
+from tenonrt.build.selecting import Tools, select_program
 from tenonrt.build.trials import TrialProcess
 from tenonrt.build.tuner import Tuner
-from tenonrt.errors import BuildError, CancelledError
-from tenonrt.graph.graph import Graph, Layer
+from tenonrt.errors import BuildError
+from tenonrt.graph.graph import Graph
 from tenonrt.graph.network import Network
 from tenonrt.graph.passes import PassLog, run_passes
 from tenonrt.graph.shaping import specialise_inputs
 from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
-from tenonrt.plan.program import Choice, Program
+from tenonrt.plan.program import Choice
+from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import Registry, using
-from tenonrt.problem import Code
 from tenonrt.runtime.engine import Engine
 
 
@@ -41,150 +34,76 @@ class Builder:
     def build(self, network: Network) -> Engine:
         """The engine of a network, which must not be changed any more: its graph is rewritten in place."""
         registry = Registry(self.config.plugins) if self.config.plugins is not None else network.registry
+        hooks = Hooks(registry)
+        config = hooks.configure(self.config)
+        if config.plugins is not None and config.plugins != self.config.plugins:
+            registry = Registry(config.plugins)
+            hooks = Hooks(registry)
         with using(registry):  # kernels that run references ask for layer types by name
-            return Engine(_Build(self.config, registry, network.graph).run(), registry)
+            return Engine(_Build(config, registry, hooks, network.graph).run(), registry)
 
 
 class _Build:
-    """One build."""
+    """One build of one network."""
 
-    def __init__(self, config: BuilderConfig, registry: Registry, graph: Graph) -> None:
+    def __init__(self, config: BuilderConfig, registry: Registry, hooks: Hooks, graph: Graph) -> None:
         self.config = config
         self.registry = registry
+        self.hooks = hooks
         self.graph = graph
         self.device = registry.device(config.device)
-        self.log = BuildLog()
-        self.choices: dict[str, tuple[str, str]] = {}
-        self.chosen: list[Offer] = []
-        self.dropped: set[str] = set()
-        self.exact = False
-        self.constants = Constants()
+        self.fingerprint = self.device.fingerprint()
+        self.clock = Clock()
+        self.teller = Teller(config.progress)
 
     def run(self) -> Plan:
-        if not self.graph.outputs:
-            raise BuildError(f"the network {self.graph.name!r} has no outputs; mark at least one")
-        with self._phase("optimize"):
-            specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
-            verify(self.graph)
-            passes = run_passes(self.graph, self.registry, lambda phase, n: self._tell("optimize", n, n, phase))
-        self.fingerprint = self.device.fingerprint()
+        passes = self._optimize()
         cache = TimingCache(self.config.timing_cache, self.fingerprint)
         try:
             with TrialProcess(self.config.trial_seconds) as trials:
-                self.tuner = Tuner(self.config, self.registry, self.device, cache, trials)
-                return self._acceptable_plan(passes, cache)
+                tuner = Tuner(self.config, self.registry, self.device, cache, trials)
+                tools = Tools(self.config, self.registry, self.hooks, tuner, self.clock, self.teller)
+                plan = self._accurate_plan(tools, passes)
         finally:
             cache.close()
+        self.hooks.built(self.graph.name, plan.report, cache.misses)
+        return plan
 
-    def _acceptable_plan(self, passes: PassLog, cache: TimingCache) -> Plan:
+    def _optimize(self) -> PassLog:
+        if not self.graph.outputs:
+            raise BuildError(f"the network {self.graph.name!r} has no outputs; mark at least one")
+        with self.clock.phase("optimize"):
+            specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
+            verify(self.graph)
+            return run_passes(self.graph, self.registry, lambda phase, n: self.teller.tell("optimize", n, n, phase))
+
+    def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
         """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time."""
-        allowed, notes = tolerance(self.config), list[str]()
-        plan = self._plan(passes, cache, notes)
-        inexact = self._inexact()
+        allowed, dropped, notes = tolerance(self.config), set[str](), list[str]()
+        plan, inexact = self._plan(tools, passes, notes, lambda offer: True)
         if allowed is None or not inexact:
             return plan
-        exact = self._plan(passes, cache, notes, exact=True)
+        exact, _ = self._plan(tools, passes, notes, lambda offer: offer.tactic.exact)
         while inexact:
             error = disagreement(Engine(plan, self.registry), Engine(exact, self.registry))
             if error <= allowed:
-                return plan
-            worst = max(inexact, key=lambda offer_id: (inexact[offer_id], offer_id))
+                break
+            worst = max(inexact, key=lambda offer: (tools.tuner.error(offer), offer.id)).id
             notes.append(f"{worst} is dropped: with it the engine is {error:.2g} of max |y| from exact tactics only")
-            self.dropped.add(worst)
-            plan = self._plan(passes, cache, notes)
-            inexact = self._inexact()
+            dropped.add(worst)
+            plan, inexact = self._plan(tools, passes, notes, lambda offer: offer.id not in dropped)
         return plan
 
-    def _inexact(self) -> dict[str, float]:
-        """The chosen tactics of reduced accuracy with their errors at their first run."""
-        return {o.id: self.tuner.error(o) for o in self.chosen if not o.tactic.exact}
-
-    def _plan(self, passes: PassLog, cache: TimingCache, notes: Sequence[str], exact: bool = False) -> Plan:
-        """One selection; exact: among exact tactics only."""
-        self.exact = exact
-        self.log = BuildLog(dict(self.log.timings))
-        self.choices, self.chosen, self.constants = {}, [], Constants()
-        program = self._program(self.graph)
-        notes = (*self.tuner.notes, *notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
-        report = self.log.report(passes, program, notes)
-        return make_plan(
-            self.graph, program, self.constants.codes, self.constants.weights, report, Choice(self.choices),
+    def _plan(
+        self, tools: Tools, passes: PassLog, notes: Sequence[str], admits: Callable[[Offer], bool]
+    ) -> tuple[Plan, list[Offer]]:
+        """The plan of one selection among the offers that ``admits`` lets in, and the inexact ones it chose."""
+        selected = select_program(self.graph, tools, admits)
+        cache = tools.tuner.cache
+        notes = (*tools.tuner.notes, *notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
+        plan = make_plan(
+            self.graph, selected.program, selected.constants.codes, selected.constants.weights,
+            selected.log.report(passes, selected.program, notes, self.clock.seconds), Choice(selected.choices),
             self.config.device, self.fingerprint, self.registry, self.config.threads,
         )  # fmt: skip
-
-    def _program(self, graph: Graph) -> Program:
-        """The program of a graph; graphs that its layers own come first."""
-        inner = {layer: tuple(self._program(g) for g in layer.graphs) for layer in graph.layers if layer.graphs}
-        offers = Offers(graph, self.registry, self.config)
-        selector = Selector(graph)
-        with self._phase("offers"):
-            found = self._collect(selector, offers)
-        cover = self._cover(selector, found)
-        with self._phase("lower"):
-            self.log.covers.append(cover)
-            self.log.add_regions(found, offers.refusals, self.tuner)
-            self.choices.update(selector.record(cover).regions)
-            return self._lower(selector, offers, cover, inner)
-
-    def _collect(self, selector: Selector, offers: Offers) -> Found:
-        found: dict[int, list[Offer]] = {}
-        for done, layer in enumerate(selector.layers):
-            self._tell("offers", done, len(selector.layers), layer.name)
-            if not layer.graphs:
-                for offer in offers.at(layer):
-                    if offer.id not in self.dropped and (offer.tactic.exact or not self.exact):
-                        found.setdefault(min(selector.positions(offer)), []).append(offer)
-        return found
-
-    def _cover(self, selector: Selector, found: Found) -> Cover:
-        if self.config.replay is None and self.config.optimization_level == 0:
-            with self._phase("select"):
-                return ranked_cover(selector, found, self.tuner, self.registry.plugins)
-        with self._phase("tune"):
-            if self.config.replay is not None:
-                columns = recorded_columns(selector, found, self.config.replay)
-            else:
-                columns = timed_columns(selector, found, self.tuner, lambda d, n, name: self._tell("tune", d, n, name))
-        with self._phase("select"):
-            return selector.solve(columns)
-
-    def _lower(
-        self, selector: Selector, offers: Offers, cover: Cover, inner: dict[Layer, tuple[Program, ...]]
-    ) -> Program:
-        choices: list[LoweredChoice] = []
-        for column in cover.columns:
-            source, writes = selector.sources[column.id]
-            if isinstance(source, Offer):
-                choices.append(self._kernel_choice(selector, source, writes))
-                self.log.add_step(source, self.tuner)
-                self.chosen.append(source)
-            elif column.id.startswith(f"{VIEW}@"):
-                view = selector.views[source]
-                choices.append(ViewChoice(source, view.whole, view.parts, writes))
-            else:
-                choices.append(ControlChoice(source, inner[source]))
-        reformats: list[ReformatChoice] = [
-            choose_reformat(self.registry, self.config, self.tuner, offers, selector.tensor(number), source, target)
-            for number, source, target in selector.sourced_reformats(cover)
-        ]
-        return Lowering(selector.graph, self.constants, selector.layers).lower(choices, reformats)
-
-    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...]) -> KernelChoice:
-        problem, runtime = offer.posed.problem, offer.support.runtime_symbols
-        general = runtime == "all" or {s.name for s in problem.symbols} <= set(runtime)
-        # Where sizes must be fixed the code only says what to compile once they are known.
-        code = self.tuner.code(offer, problem) if general else Code(problem, offer.tactic)
-        reads = tuple(selector.accepts(offer))
-        return KernelChoice(offer.posed, offer.entry.id, offer.kernel, offer.tactic, not general, code, reads, writes)
-
-    def _tell(self, phase: str, done: int, total: int, detail: str) -> None:
-        if self.config.progress is not None and self.config.progress(phase, done, total, detail) is False:
-            raise CancelledError(f"the build was cancelled while it was at {phase} ({detail})")
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.log.timings[name] = self.log.timings.get(name, 0.0) + time.perf_counter() - start
+        return plan, [offer for offer in selected.offers if not offer.tactic.exact]

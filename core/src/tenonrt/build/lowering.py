@@ -3,102 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from tenonrt.build.regions import PosedProblem
+from tenonrt.build.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice
+from tenonrt.build.constants import Constants
 from tenonrt.contracts import Kernel, Part
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.plan.placement import place
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor, Step
-from tenonrt.problem import Code, Problem, Tactic, Weights
+from tenonrt.problem import Code, Problem, Weights
 from tenonrt.types import LINEAR, Array, Format
-
-
-@dataclass(frozen=True)
-class SliceOf:
-    """Storage of a tensor as one part of the whole tensor of a view layer."""
-
-    layer: int  # the position of the view layer
-    index: int  # which of its parts
-
-
-@dataclass(frozen=True, eq=False)
-class KernelChoice:
-    """A region computed by a kernel's tactic. storages: per Problem.outputs, where they are written."""
-
-    posed: PosedProblem
-    kernel_id: str
-    kernel: Kernel
-    tactic: Tactic
-    specialise: bool
-    code: Code
-    reads: tuple[object, ...]
-    writes: tuple[object, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ViewChoice:
-    """A layer that moves nothing: parts as in `View`, per input or per output."""
-
-    layer: Layer
-    whole: str
-    parts: tuple[Part, ...] | None
-    writes: tuple[object, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ControlChoice:
-    """A layer that owns subgraphs, each lowered to a program."""
-
-    layer: Layer
-    programs: tuple[Program, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ReformatChoice:
-    """A tensor stored anew in another storage, by a kernel for the `Reformat` layer."""
-
-    tensor: Tensor
-    source: object
-    target: object
-    posed: PosedProblem
-    kernel_id: str
-    kernel: Kernel
-    code: Code
-
-
-Choice = KernelChoice | ViewChoice | ControlChoice
-
-
-@dataclass
-class Constants:
-    """Codes and weights shared by a program and its sub-programs, each stored once."""
-
-    codes: list[Code] = field(default_factory=list)
-    weights: list[Array] = field(default_factory=list)
-    _code_index: dict[bytes, int] = field(default_factory=dict)
-    _weight_index: dict[tuple[int, str, tuple[int, ...], str], int] = field(default_factory=dict)
-
-    def add_code(self, code: Code) -> int:
-        key = msgspec.msgpack.encode(code)
-        if key not in self._code_index:
-            self._code_index[key] = len(self.codes)
-            self.codes.append(code)
-        return self._code_index[key]
-
-    def add_weight(self, array: Array) -> int:
-        """Arrays that share memory and shape are stored once."""
-        array = array if array.dtype.hasobject else np.ascontiguousarray(array).reshape(array.shape)
-        key = (array.__array_interface__["data"][0], str(array.dtype), array.shape, str(array.strides))
-        if key not in self._weight_index or array.size == 0:
-            self._weight_index[key] = len(self.weights)
-            self.weights.append(array)
-        return self._weight_index[key]
 
 
 def quant_scale_of(tensor: Tensor, format: Format) -> Array | None:
@@ -120,7 +37,7 @@ class Lowering:
         self.steps: list[Step] = []
         self.inplace: dict[int, list[tuple[int, int]]] = {}  # step -> (output tensor, input tensor)
 
-    def lower(self, choices: Sequence[Choice], reformats: Sequence[ReformatChoice]) -> Program:
+    def lower(self, choices: Sequence[Chosen], reformats: Sequence[ReformatChoice]) -> Program:
         """The program of a cover."""
         for tensor in self.graph.inputs:
             self._new(tensor, LINEAR)
@@ -139,8 +56,8 @@ class Lowering:
         return place(Program(inputs, outputs, tuple(self.tensors), tuple(self.steps)), self.inplace)
 
     def _ordered(
-        self, choices: Sequence[Choice], reformats: Sequence[ReformatChoice]
-    ) -> Iterator[Choice | ReformatChoice]:
+        self, choices: Sequence[Chosen], reformats: Sequence[ReformatChoice]
+    ) -> Iterator[Chosen | ReformatChoice]:
         """Producers first; a reformat follows its producer, ties keep the order of layers."""
         writer: dict[Tensor, object] = {}
         for choice in choices:
@@ -152,7 +69,7 @@ class Lowering:
         made: dict[Tensor, list[ReformatChoice]] = {}
         for reformat in reformats:
             made.setdefault(reformat.tensor, []).append(reformat)
-        needs: dict[Choice | ReformatChoice, list[Any]] = {}
+        needs: dict[Chosen | ReformatChoice, list[Any]] = {}
         for choice in choices:
             needs[choice] = [writer[t] for t in _read(choice) if t in writer]
             needs[choice] += [r for t in _read(choice) for r in made.get(t, ())]
@@ -300,7 +217,7 @@ def _read(choice: object) -> Sequence[Tensor]:
     return ()
 
 
-def _in_order(choices: Sequence[Choice], writer: dict[Tensor, object]) -> bool:
+def _in_order(choices: Sequence[Chosen], writer: dict[Tensor, object]) -> bool:
     done: set[object] = set()
     for choice in choices:
         if any(t in writer and writer[t] not in done for t in _read(choice)):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tenonrt.build.config import BuilderConfig
 from tenonrt.build.regions import PosedProblem, make_region, pose
-from tenonrt.contracts import Kernel
+from tenonrt.contracts import Candidate, Kernel
 from tenonrt.dims import bounds
 from tenonrt.errors import PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Support, Tactic
 
@@ -58,6 +59,7 @@ class Offers:
     graph: Graph
     registry: Registry
     config: BuilderConfig
+    hooks: Hooks
     refusals: list[Refusal] = field(default_factory=list)
     _routes: dict[str, list[Entry]] = field(default_factory=dict)
     _posed: dict[frozenset[Layer], PosedProblem | str] = field(default_factory=dict)
@@ -72,8 +74,34 @@ class Offers:
 
     def alone(self, posed: PosedProblem) -> Iterator[Offer]:
         """Offers for a single layer that the core poses itself (a reformat)."""
-        for entry in self._route(posed.region.layers[0]):
-            yield from self._for_problem(entry, self.registry.instance(entry), posed)
+        route = self._route(posed.region.layers[0])
+        yield from self.admitted(o for e in route for o in self._for_problem(e, self.registry.instance(e), posed))
+
+    def admitted(self, offers: Iterable[Offer]) -> list[Offer]:
+        """The offers that no hook plugin forbids, in order; the others become refusals."""
+        offers = list(offers)
+        if not self.hooks:
+            return offers
+        problems: dict[str, list[Offer]] = {}
+        for offer in offers:
+            problems.setdefault(offer.posed.key, []).append(offer)
+        forbidden = {key: self._forbidden(rivals) for key, rivals in problems.items()}
+        admitted = []
+        for offer in offers:
+            if why := forbidden[offer.posed.key].get(offer.id):
+                self.refusals.append(Refusal(offer.posed, offer.entry.id, offer.tactic.key, why))
+            else:
+                admitted.append(offer)
+        return admitted
+
+    def _forbidden(self, rivals: Sequence[Offer]) -> dict[str, str]:
+        """What hook plugins say about the offers for one problem, which several regions may pose."""
+        posed = rivals[0].posed
+        regions = tuple(dict.fromkeys(offer.posed.region.name for offer in rivals))
+        shown = {o.id: Candidate(o.entry.id, o.entry.version, o.tactic, o.estimate) for o in rivals}
+        candidates = tuple(shown.values())
+        self.hooks.candidates(posed.problem, posed.key, regions, candidates)
+        return self.hooks.choose(posed.problem, posed.key, regions, candidates)
 
     def _route(self, layer: Layer) -> list[Entry]:
         if layer.kind not in self._routes:
@@ -90,6 +118,8 @@ class Offers:
             kernel = self.registry.instance(entry)
             regions = list(kernel.regions(self.graph, layer))
         except PluginError:
+            if self.registry.strict:
+                raise
             return  # the registry has said so, loudly
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             self._quarantine(entry, f"regions() raised {error!r} at layer {layer.name!r}")

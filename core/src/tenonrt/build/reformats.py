@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import msgspec
 
+from tenonrt.build.choices import ReformatChoice
 from tenonrt.build.config import BuilderConfig
-from tenonrt.build.lowering import ReformatChoice
 from tenonrt.build.offers import Offers
 from tenonrt.build.regions import PosedProblem, Region, pose
 from tenonrt.build.strategies import rank

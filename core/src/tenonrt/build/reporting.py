@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenonrt.build.cover import Cover
@@ -18,7 +18,6 @@ from tenonrt.plan.program import BuildReport, CandidateReport, ControlStep, Prog
 class BuildLog:
     """Gathers the report over a network's graph and its subgraphs."""
 
-    timings: dict[str, float] = field(default_factory=dict)
     covers: list[Cover] = field(default_factory=list)
     regions: dict[str, RegionReport] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
@@ -38,7 +37,8 @@ class BuildLog:
         sources, patches = provenance(region)
         self.steps.append(StepReport(region.name, sources, patches, offer.entry.id, offer.tactic.key, seconds))
 
-    def report(self, log: PassLog, program: Program, notes: Sequence[str]) -> BuildReport:
+    def report(self, log: PassLog, program: Program, notes: Sequence[str], seconds: Mapping[str, float]) -> BuildReport:
+        """The whole story; ``seconds`` by phase."""
         ladder = [*log.ladder, LadderStep("regions chosen", sum(len(c.columns) for c in self.covers))]
         ladder.append(LadderStep("final steps", count_steps(program)))
         refused = [f"patch refused: {p.author} at {p.layer}: {p.reason}" for p in log.refused]
@@ -51,7 +51,7 @@ class BuildLog:
             sum(c.cost for c in self.covers) * 1e-9,
             all(c.optimal for c in self.covers),
             (*refused, *notes),
-            self.timings,
+            dict(seconds),
         )
 
 

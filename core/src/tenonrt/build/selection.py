@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from tenonrt.build.choices import SliceOf
 from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, finish, solve
-from tenonrt.build.lowering import SliceOf
 from tenonrt.build.offers import Offer
 from tenonrt.contracts import View
 from tenonrt.dims import Dim, bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tenonrt.build.cover import Column, Cover
-from tenonrt.build.offers import Offer
+from tenonrt.build.offers import Offer, Refusal
 from tenonrt.build.selection import Selector
 from tenonrt.build.tuner import Tuner
 from tenonrt.errors import BuildError
@@ -43,7 +43,9 @@ def rank(offer: Offer, plugins: PluginSet) -> tuple[object, ...]:
     )
 
 
-def ranked_cover(selector: Selector, found: Found, tuner: Tuner, plugins: PluginSet) -> Cover:
+def ranked_cover(
+    selector: Selector, found: Found, tuner: Tuner, plugins: PluginSet, refusals: Sequence[Refusal] = ()
+) -> Cover:
     """In topological order, the best-ranked offer at each layer that is not yet covered.
 
     Only the offers that would be taken have their first run. Slices of larger tensors are left to higher levels.
@@ -55,7 +57,7 @@ def ranked_cover(selector: Selector, found: Found, tuner: Tuner, plugins: Plugin
             continue
         column = _first_column(selector, layer, found.get(position, ()), covered, tuner, plugins)
         if column is None:
-            raise BuildError(_nothing_computes([layer], found, tuner))
+            raise BuildError(_nothing_computes([layer], found, tuner, refusals))
         covered.update(column.layers)
         chosen.append(column)
     return selector.finish(chosen)
@@ -82,7 +84,9 @@ def _first_column(
 # level 1 and up ------------------------------------------------------------------------------------------------------
 
 
-def timed_columns(selector: Selector, found: Found, tuner: Tuner, tell: Tell) -> list[Column]:
+def timed_columns(
+    selector: Selector, found: Found, tuner: Tuner, tell: Tell, refusals: Sequence[Refusal] = ()
+) -> list[Column]:
     """Columns with measured costs. A layer with a single offer has nothing to choose and is not timed."""
     offers = [offer for group in found.values() for offer in group]
     contested = _contested(selector, offers)
@@ -101,7 +105,7 @@ def timed_columns(selector: Selector, found: Found, tuner: Tuner, tell: Tell) ->
     columns += special_columns(selector)
     missing = selector.uncovered(columns)
     if missing:
-        raise BuildError(_nothing_computes(missing, found, tuner))
+        raise BuildError(_nothing_computes(missing, found, tuner, refusals))
     return columns
 
 
@@ -130,19 +134,24 @@ def recorded_columns(selector: Selector, found: Found, choice: Choice) -> list[C
     lost = selector.uncovered(columns)
     if lost:
         names = ", ".join(layer.name for layer in lost[:5])
-        raise BuildError(f"the recorded choice does not fit: nothing recorded and installed computes {names}")
+        raise BuildError(f"the recorded choice does not fit: nothing recorded, installed and allowed computes {names}")
     return columns
 
 
-def _nothing_computes(layers: Sequence[Layer], found: Found, tuner: Tuner) -> str:
+def _nothing_computes(layers: Sequence[Layer], found: Found, tuner: Tuner, refusals: Sequence[Refusal]) -> str:
     named = ", ".join(f"{layer.name!r} ({layer.kind})" for layer in layers[:5])
     reasons = []
     for offer in (offer for group in found.values() for offer in group):
         known = tuner.known(offer)
         if known is not None and known.why and layers[0] in offer.posed.region.layers:
             reasons.append(f"{offer.id}: {known.why}")
+    reasons += [
+        f"{refusal.kernel}{f'#{refusal.tactic}' if refusal.tactic else ''}: {refusal.why}"
+        for refusal in refusals
+        if layers[0] in refusal.posed.region.layers
+    ]
     return (
         f"no installed kernel computes {named}{' and others' if len(layers) > 5 else ''}"
-        + (f" ({'; '.join(reasons)})" if reasons else "")
+        + (f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else "")
         + ". Install a kernel distribution for it; tenonrt-kernel-numpy runs every layer's reference."
     )

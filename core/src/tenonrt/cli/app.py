@@ -39,7 +39,7 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and _loaded(command.name), rest
+        return name, command and _loaded(str(command.name)), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Errors raised on purpose become one message and status 1, an interrupt status 130."""

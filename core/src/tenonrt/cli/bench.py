@@ -41,7 +41,8 @@ def bench(
     from tenonrt.cli.sources import open_engine
 
     engine = open_engine(source, settings)
-    rows = [_measured(engine, size, shapes, runs, time_limit, seed, layers) for size in batch or [None]]
+    sizes: list[int | None] = [*batch] if batch else [None]
+    rows = [_measured(engine, size, shapes, runs, time_limit, seed, layers) for size in sizes]
     if json:
         from tenonrt.cli.console import print_json
 
@@ -153,6 +154,8 @@ def _report(engine: Engine, rows: list[dict[str, Any]]) -> None:
 
 
 def _report_steps(row: dict[str, Any]) -> None:
+    from rich.text import Text
+
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import kernel_name, table
 
@@ -165,8 +168,8 @@ def _report_steps(row: dict[str, Any]) -> None:
     for step in steps:
         share = step["median"] / total
         bar = f"[cyan]{'━' * round(share * 20)}[/]"
-        kernel = kernel_name(step["kernel"] or "")
-        made.add_row(step["step"], f"[dim]{kernel}[/]", seconds(step["median"]), f"{share:.0%}", bar)
+        kernel = Text(kernel_name(step["kernel"] or ""), "dim")
+        made.add_row(Text(step["step"]), kernel, seconds(step["median"]), f"{share:.0%}", bar)
     made.add_section()
     made.add_row("all steps, one by one", "", seconds(total), "", "")
     output().print(made)

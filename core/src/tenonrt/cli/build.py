@@ -93,12 +93,17 @@ def _target(model: Path, plan: Path | None) -> Path:
 
 
 def _report(engine: Engine, model: Path, target: Path, elapsed: float) -> None:
+    from rich.text import Text
+
     from tenonrt.cli.console import output
     from tenonrt.cli.memory import memory_facts
     from tenonrt.cli.tables import ladder_table, print_facts, type_text
 
     report = engine.report
-    output().print(f"[bold]{model.name}[/] → [bold green]{target}[/]  {nbytes(target.stat().st_size)}\n")
+    size = nbytes(target.stat().st_size)
+    output().print(
+        Text.assemble((model.name, "bold"), " → ", (str(target), "bold green"), f"  {size}\n"), soft_wrap=True
+    )
     print_facts(
         [
             *((("input" if b.is_input else "output"), f"{b.name}  {type_text(b.type)}") for b in engine.bindings),
@@ -110,7 +115,8 @@ def _report(engine: Engine, model: Path, target: Path, elapsed: float) -> None:
     )
     output().print()
     output().print(ladder_table(report.ladder))
-    output().print(f"[dim]See why each kernel was chosen:[/] tenonrt inspect {target}")
+    hint = Text.assemble(("See why each kernel was chosen: ", "dim"), f"tenonrt inspect {target}")
+    output().print(hint, soft_wrap=True)
 
 
 def _phases(timings: dict[str, float]) -> str:

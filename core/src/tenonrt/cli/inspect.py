@@ -60,15 +60,11 @@ def _as_data(contents: PlanContents) -> dict[str, Any]:
 def _step_data(step: Step, contents: PlanContents) -> dict[str, Any]:
     from tenonrt.plan.program import KernelStep
 
-    kernel = isinstance(step, KernelStep)
-    return {
-        "name": step.name,
-        "sources": step.sources,
-        "patches": step.patches,
-        "kernel": step.kernel if kernel else None,
-        "tactic": contents.codes[step.code].tactic.key if kernel else None,
-        "kinds": list(contents.codes[step.code].problem.kinds) if kernel else [step.kind],
-    }
+    data: dict[str, Any] = {"name": step.name, "sources": step.sources, "patches": step.patches}
+    if isinstance(step, KernelStep):
+        code = contents.codes[step.code]
+        return {**data, "kernel": step.kernel, "tactic": code.tactic.key, "kinds": list(code.problem.kinds)}
+    return {**data, "kernel": None, "tactic": None, "kinds": [step.kind]}
 
 
 def _steps(program: Program) -> Iterator[Step]:
@@ -93,12 +89,14 @@ def _installed(distribution: str) -> str | None:
 
 
 def _report(path: Path, contents: PlanContents, brief: bool) -> None:
+    from rich.text import Text
+
     from tenonrt.cli.console import output
     from tenonrt.cli.memory import memory_facts
     from tenonrt.cli.tables import ladder_table, print_facts, type_text
 
     header, report = contents.header, contents.report
-    output().print(f"[bold]{path}[/]  {nbytes(path.stat().st_size)}\n")
+    output().print(Text.assemble((str(path), "bold"), f"  {nbytes(path.stat().st_size)}\n"), soft_wrap=True)
     machine = ", ".join(f"{key} {value}" for key, value in header.fingerprint.items() if key != "kind")
     print_facts(
         [
@@ -121,12 +119,16 @@ def _report(path: Path, contents: PlanContents, brief: bool) -> None:
 
 
 def _report_requirements(contents: PlanContents) -> None:
+    from rich.text import Text
+
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
     made = table("Needs these distributions", "distribution", "built with", "installed", "for", fold=("for",))
     for need in contents.header.requires:
-        made.add_row(need.distribution, need.version, _installed(need.distribution) or "[bold red]missing[/]", need.why)
+        made.add_row(
+            need.distribution, need.version, _installed(need.distribution) or "[bold red]missing[/]", Text(need.why)
+        )
     output().print(made)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,10 +52,8 @@ def _loaded(registry: Registry, name: str) -> Iterator[Record]:
         raise PluginError(f"nothing installed has the name {name!r}; `tenonrt plugins` lists entries and distributions")
     for record in found:
         if record.state == "found":
-            try:
+            with suppress(PluginError):  # the record holds the reason, which is what was asked for
                 registry.load(record.entry)
-            except PluginError:
-                pass  # the record holds the reason, which is what was asked for
         yield record
 
 

@@ -89,6 +89,8 @@ def _describe(array: Array) -> dict[str, Any]:
 def _report(
     engine: Engine, given: dict[str, Array], loaded: set[str], outputs: dict[str, Array], written: dict[str, str]
 ) -> None:
+    from rich.text import Text
+
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
@@ -100,7 +102,6 @@ def _report(
         facts = _describe(array)
         shape = "x".join(map(str, facts["shape"])) or "scalar"
         values = [f"{facts[key]:.5g}" if key in facts else "–" for key in numbers]
-        if not facts.get("finite", True):
-            remark = f"[red]not all finite[/] {remark}"
-        made.add_row(role, f"[bold]{name}[/]", f"{facts['dtype']}[{shape}]".replace("[", "\\["), *values, remark)
+        told = Text(remark) if facts.get("finite", True) else Text.assemble(("not all finite ", "red"), remark)
+        made.add_row(role, Text(name, "bold"), Text(f"{facts['dtype']}[{shape}]"), *values, told)
     output().print(made)

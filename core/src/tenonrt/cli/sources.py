@@ -38,7 +38,10 @@ def open_engine(path: Path, config: BuilderConfig) -> Engine:
 def build_engine(path: Path, config: BuilderConfig) -> Engine:
     """Build a model with a progress bar on a terminal, and none elsewhere."""
     from tenonrt.api import compile
+    from tenonrt.errors import ParseError
 
+    if is_plan(path):
+        raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
     with _progress() as progress:
         config = replace(config, progress=progress)
         return compile(path, **{field.name: getattr(config, field.name) for field in fields(config)})

@@ -18,8 +18,9 @@ def table(title: str, *columns: str, right: Sequence[str] = (), fold: Sequence[s
     """A table without frames; the columns in ``right`` hold numbers, those in ``fold`` may take several lines."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, expand=False)
+    made = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(
             column,

@@ -133,10 +133,10 @@ class Network:
         """The tensor itself when it is of this graph, else the input that captures it from an outer one."""
         if tensor.constant is not None or self.parent is None or self._defines(tensor):
             return tensor
-        for outer, inner in self.graph.captures:
-            if outer is tensor or inner is tensor:
-                return inner
         outer = self.parent._own(tensor)
+        for known, inner in self.graph.captures:
+            if known is outer:
+                return inner
         inner = self.graph.add_input(f"captured/{tensor.name}", outer.info)
         self.graph.captures.append((outer, inner))
         return inner

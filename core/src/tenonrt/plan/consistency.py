@@ -94,14 +94,20 @@ def _check_view(number: int, tensor: ProgramTensor, base: ProgramTensor, refuse:
         if tensor.type.nbytes != base.type.nbytes:
             raise refuse(f"tensor {number} of {tensor.type} is a view of all of {base.type}")
         return
-    shape = base.type.physical_shape
-    shown = tuple(len(range(*part)) if part[2] > 0 else -1 for part in tensor.part)
-    inside = len(shape) == len(shown) and all(
-        0 <= start <= stop and not isinstance(size, Dim) and stop <= size
-        for (start, stop, _), size in zip(tensor.part, shape, strict=True)
-    )
-    if not inside or shown != tensor.type.physical_shape or tensor.type.numpy != base.type.numpy:
+    shape, shown = base.type.physical_shape, tensor.type.physical_shape
+    fits = len(tensor.part) == len(shape) == len(shown) and tensor.type.numpy == base.type.numpy
+    if not fits or not all(map(_shows, tensor.part, shape, shown)):
         raise refuse(f"tensor {number} of {tensor.type} is the part {tensor.part} of {base.type}")
+
+
+def _shows(part: tuple[int, int, int], size: Dimension, shown: Dimension) -> bool:
+    """Whether a part of an axis has the length it should; where sizes are symbols, the run compares them."""
+    start, stop, step = part
+    if step < 1 or not 0 <= start <= stop:
+        return False
+    if isinstance(size, Dim):
+        return True
+    return stop <= size and len(range(*part)) == shown
 
 
 def _check_chains(program: Program, refuse: Refuse) -> None:

@@ -42,6 +42,7 @@ class Registry:
 
     def __init__(self, plugins: PluginSet | None = None, entries: Sequence[Entry] | None = None) -> None:
         self.plugins = plugins or PluginSet.from_environment()
+        self.plugins.check_required()
         self._groups: Mapping[str, Sequence[Entry]] = scan() if entries is None else _grouped(entries)
         self._records: dict[tuple[str, str], Record] = {}
         self._instances: dict[tuple[str, str], Any] = {}
@@ -120,6 +121,15 @@ class Registry:
         else:
             record.state = "loaded"
 
+    @property
+    def strict(self) -> bool:
+        """Whether a plugin that is present and unusable is an error: TENONRT_STRICT=1."""
+        return os.environ.get("TENONRT_STRICT") == "1"
+
+    def fail(self, entry: Entry, why: str) -> None:
+        """Use an entry no more: it loaded, but breaks its contract."""
+        self._fail(self.record(entry), why)
+
     def _fail(self, record: Record, why: str) -> None:
         record.state, record.why, record.traceback = "failed", why, traceback.format_exc()
         self._complain(record)
@@ -128,7 +138,7 @@ class Registry:
         """One loud line for a plugin that is present and unusable; an error where TENONRT_STRICT=1 asks for it."""
         entry = record.entry
         line = f"plugin {entry.id} {entry.version} is {record.state}: {record.why}"
-        if os.environ.get("TENONRT_STRICT") == "1":
+        if self.strict:
             raise PluginError(line)
         warnings.warn(f"{line} (tenonrt plugins --why {entry.distribution})", PluginWarning, stacklevel=2)
         return record

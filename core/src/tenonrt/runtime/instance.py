@@ -75,7 +75,13 @@ class Instance:
 
     def _view(self, tensor: ProgramTensor, base: Any) -> Any:
         if tensor.part is not None:
-            return base[tuple(slice(*bounds) for bounds in tensor.part)]
+            part, shape = (
+                base[tuple(slice(*bounds) for bounds in tensor.part)],
+                physical_shape(tensor.type, self.values),
+            )
+            if part.shape != shape:  # parts of symbolic axes cannot be checked when a plan is loaded
+                raise ExecutionError(f"tensor {tensor.name!r} is a part of shape {part.shape}; it must be {shape}")
+            return part
         if base.dtype != tensor.type.numpy:
             base = base.reshape(-1).view(tensor.type.numpy)
         return base.reshape(physical_shape(tensor.type, self.values))

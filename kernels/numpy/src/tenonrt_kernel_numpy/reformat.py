@@ -6,9 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import Array, Code, Executable, Format, Kernel, Problem, Support, Tactic, Weights, is_float
-
-from tenonrt_kernel_numpy.layout import from_logical, logical_shape, refusal, to_logical
+from tenonrt.contracts import (
+    Array,
+    Code,
+    Executable,
+    Format,
+    Kernel,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+    is_float,
+    load,
+    logical_shape,
+    store,
+)
 
 # Stored types of a symmetric linear quantization: stored = round_to_even(real / scale), saturated.
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
@@ -57,13 +69,13 @@ class ReformatExecutable:
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         shape = logical_shape(inputs[0].shape, self._source, self._type.shape)
-        values = to_logical(inputs[0], self._source, shape)
+        values = load(inputs[0], self._source, shape)
         if self._multiplier is not None:
             values = values.astype(self._multiplier.dtype) * self._multiplier
         if self._divisor is not None:
             lower, upper = LIMITS[self._target.dtype or self._type.dtype]
             values = np.clip(np.rint(values / self._divisor), lower, upper)
-        from_logical(values, self._target, outputs[0])
+        store(values, self._target, outputs[0])
 
     def _spread(self, storage: Format, scales: Any) -> Array | None:
         """The scale in the shape that meets its axis of the logical values, None where the format has none."""
@@ -76,9 +88,10 @@ class ReformatExecutable:
 
 
 def _refusal(storage: Format, rank: int, dtype: str) -> str:
-    why = refusal(storage, rank)
-    if why:
-        return why
+    if storage.order and sorted(storage.order) != list(range(rank)):
+        return f"format {storage} orders {len(storage.order)} axes, the tensor has {rank}"
+    if any(not 0 <= axis < rank or size < 1 for axis, size in storage.blocks):
+        return f"format {storage} has a block outside of the tensor's {rank} axes"
     if storage.quant is None:
         stored = storage.dtype or dtype
         changes = stored != dtype and not (is_float(stored) and is_float(dtype))

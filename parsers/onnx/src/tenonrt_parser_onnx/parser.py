@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from tenonrt import PluginError
 from tenonrt.contracts import GraphBuilder, GraphError, ParseError, Parser
 
-from tenonrt_parser_onnx.model import read_model
+from tenonrt_parser_onnx.lacking import Lacking
+from tenonrt_parser_onnx.model import Model, read_model
+from tenonrt_parser_onnx.probe import Probe
 from tenonrt_parser_onnx.sniff import is_onnx
 from tenonrt_parser_onnx.survey import Survey
 from tenonrt_parser_onnx.translate import Frame, Scope, Translator, located
@@ -32,5 +35,16 @@ class OnnxParser(Parser):
         model = read_model(path)
         translator = Translator(model)
         survey = Survey(model.functions, lambda domain, kind: translator.mapping(builder, domain, kind))
-        survey.check(model.graph.node, model.versions)
-        translator.graph(model.graph, Scope(builder, model), Frame(model.versions), nested=False)
+        lacking = survey.check(model.graph.node, model.versions)
+        if lacking.uses:
+            raise _everything(model, builder, lacking)
+        try:
+            translator.graph(model.graph, Scope(builder, model), Frame(model.versions), nested=False)
+        except PluginError as error:
+            raise _everything(model, builder, lacking, error) from error
+
+
+def _everything(model: Model, builder: GraphBuilder, lacking: Lacking, error: PluginError | None = None) -> ParseError:
+    """What a model lacks, after looking for more of it than was found first."""
+    Probe(model, lacking).run(builder)
+    return lacking.error() if lacking.uses else ParseError(str(error))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tenonrt.contracts import LayerMapping, ParseError, UnsupportedError
+from tenonrt import PluginError
+from tenonrt.contracts import LayerMapping, ParseError
 
+from tenonrt_parser_onnx.lacking import Lacking
 from tenonrt_parser_onnx.model import FunctionKey, function_key
 from tenonrt_parser_onnx.order import describe, nested_graphs
 
@@ -26,15 +28,16 @@ class Survey:
         self._find = find
         self._sizes: dict[FunctionKey, tuple[int, int]] = {}
         self._open: list[FunctionKey] = []
-        self._unsupported: dict[tuple[str, str], list[str]] = {}
+        self._versions: Mapping[str, int] = {}
+        self._lacking = Lacking()
 
-    def check(self, nodes: Iterable[NodeProto], versions: Mapping[str, int]) -> None:
-        """`UnsupportedError` lists the operators that nothing maps; `ParseError` for endless or huge functions."""
+    def check(self, nodes: Iterable[NodeProto], versions: Mapping[str, int]) -> Lacking:
+        """The operators that nothing maps; `ParseError` for endless or huge functions."""
+        self._versions = versions
         size, _ = self._nodes(nodes, 1)
         if size > MAX_NODES:
             raise ParseError(f"expanding the functions gives {size} nodes, more than the {MAX_NODES} allowed")
-        if self._unsupported:
-            raise unsupported(self._unsupported, versions)
+        return self._lacking
 
     def _nodes(self, nodes: Iterable[NodeProto], depth: int) -> tuple[int, int]:
         """Number of nodes once expanded, and how deep they nest."""
@@ -53,11 +56,15 @@ class Survey:
     def _operator(self, node: NodeProto, index: int, depth: int) -> tuple[int, int]:
         key = function_key(node)
         domain, kind, _ = key
-        if self._find(domain, kind) is not None:
-            return 0, 0
-        if key not in self._functions:
+        reason = None
+        try:
+            if self._find(domain, kind) is not None:
+                return 0, 0
+        except PluginError as error:
+            reason = str(error)
+        if reason is not None or key not in self._functions:
             where = f" in function {self._open[-1][1]}" if self._open else ""
-            self._unsupported.setdefault((domain, kind), []).append(describe(node, index) + where)
+            self._lacking.add((domain, kind), self._versions.get(domain), describe(node, index) + where, reason)
             return 0, 0
         if key in self._open:
             raise ParseError(f"function {key[1]!r} calls itself: {' -> '.join([k[1] for k in self._open] + [key[1]])}")
@@ -66,18 +73,3 @@ class Survey:
             self._sizes[key] = self._nodes(self._functions[key].node, depth + 1)
             self._open.pop()
         return self._sizes[key]
-
-
-def unsupported(operators: Mapping[tuple[str, str], list[str]], versions: Mapping[str, int]) -> UnsupportedError:
-    """One message about all operators, with where each is used and what to do."""
-    lines = [f"no installed plugin provides {len(operators)} of the model's operators:"]
-    for (domain, kind), nodes in sorted(operators.items()):
-        version = versions.get(domain)
-        used = ", ".join(nodes[:5]) + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
-        lines.append(f"  {domain or 'ai.onnx'}:{kind} (opset {version or 'not imported'}): {used}")
-    names = ", ".join(f"'onnx:{domain}:{kind}'" for domain, kind in sorted(operators))
-    lines.append(
-        "Install the distribution that maps them, or write one: a function (builder, node, inputs) -> tensors, "
-        f"registered in the entry point group 'tenonrt.mappings' as {names}."
-    )
-    return UnsupportedError("\n".join(lines), [f"{domain}:{kind}" for domain, kind in sorted(operators)])

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, dtype_name, is_float
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    is_float,
+    required,
+    working_dtype,
+)
 
 from tenonrt_layer_activation.functions import FUNCTIONS
-from tenonrt_layer_activation.operands import required
 
 FunctionName = Literal[
     "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "celu", "softsign", "softplus", "clip", "hard_sigmoid",
@@ -47,8 +57,7 @@ class ActivationLayer(LayerType):
         function = FUNCTIONS[attrs.function]
         alpha = function.alpha if attrs.alpha is None else attrs.alpha
         beta = function.beta if attrs.beta is None else attrs.beta
-        # Half-width floats are computed in float32: exp overflows float16 long before the functions do.
-        wide = x.astype(np.float32) if is_float(dtype_name(x.dtype)) and x.dtype.itemsize < 4 else x
+        wide = x.astype(working_dtype(x.dtype), copy=False)
         with np.errstate(all="ignore"):
             return [np.asarray(function.compute(wide, alpha, beta)).astype(x.dtype, copy=False)]
 

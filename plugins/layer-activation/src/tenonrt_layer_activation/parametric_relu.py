@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, Shape, TensorInfo, TensorType
-
-from tenonrt_layer_activation.operands import required
+from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, broadcasts_to, required
 
 
 class ParametricReluLayer(LayerType):
@@ -21,7 +19,8 @@ class ParametricReluLayer(LayerType):
         x, slope = required(inputs, 2)
         if x.dtype != slope.dtype or x.dtype in {"bool", "string"}:
             raise ValueError(f"input and slope need one numeric element type, found {x.dtype} and {slope.dtype}")
-        _check_broadcast(slope.shape, x.shape)
+        if not broadcasts_to(slope.shape, x.shape):
+            raise ValueError(f"the slope {slope.type} does not broadcast to the input {x.type}")
         return [x.like()]
 
     def reference(self, attrs: Attributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
@@ -35,13 +34,3 @@ class ParametricReluLayer(LayerType):
             yield Case(Attributes(), (x, TensorType(slope)), f"slope {slope}")
         yield Case(Attributes(), (TensorType((4, 3), "int32"), TensorType((3,), "int32")), "integers")
         yield Case(Attributes(), (TensorType((0, 3)), TensorType((3,))), "empty")
-
-
-def _check_broadcast(slope: Shape, shape: Shape) -> None:
-    aligned = shape[max(len(shape) - len(slope), 0) :]
-    fits = len(slope) <= len(shape) and all(
-        s in {1, d} or not (isinstance(s, int) and isinstance(d, int)) for s, d in zip(slope, aligned, strict=True)
-    )
-    if not fits:
-        found, target = ("x".join(map(str, dims)) or "scalar" for dims in (slope, shape))
-        raise ValueError(f"a slope of shape {found} does not broadcast to the input's shape {target}")

@@ -16,10 +16,13 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     View,
+    common_place,
+    normalize_axis,
+    required,
+    same,
 )
 
-from tenonrt_layer_concatenation.operands import required
-from tenonrt_layer_concatenation.parts import normalized_axis, view_of
+from tenonrt_layer_concatenation.parts import view_of
 
 T = TypeVar("T")
 
@@ -40,16 +43,14 @@ class ConcatenationLayer(LayerType):
 
     def infer(self, attrs: ConcatenationAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         first, *others = _all(inputs)
-        axis = normalized_axis(attrs.axis, first.rank)
+        axis = normalize_axis(attrs.axis, first.rank)
         shape = list(first.shape)
-        for given in others:
+        for number, given in enumerate(others, start=1):
             if given.dtype != first.dtype or given.rank != first.rank:
                 raise ValueError(f"all inputs need one element type and rank, found {first.type} and {given.type}")
             for i, d in enumerate(given.shape):
-                shape[i] = shape[i] + d if i == axis else _equal(shape[i], d, i, [first, given])
-        infos = [first, *others]
-        hosted = any(i.place == "host" for i in infos) and all(i.place == "host" or i.value is not None for i in infos)
-        return [TensorInfo(TensorType(tuple(shape), first.dtype), "host" if hosted else "device")]
+                shape[i] = shape[i] + d if i == axis else same(shape[i], d, f"axis {i} of input {number}")
+        return [TensorInfo(TensorType(tuple(shape), first.dtype), common_place([first, *others]))]
 
     def reference(self, attrs: ConcatenationAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         return [np.concatenate(_all(arrays), axis=attrs.axis)]
@@ -58,7 +59,7 @@ class ConcatenationLayer(LayerType):
         self, attrs: ConcatenationAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
     ) -> View | None:
         shapes = [i.shape for i in _all(inputs)]
-        return view_of("output", shapes, normalized_axis(attrs.axis, len(shapes[0])))
+        return view_of("output", shapes, normalize_axis(attrs.axis, len(shapes[0])))
 
     def flops(
         self, attrs: ConcatenationAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
@@ -82,11 +83,3 @@ class ConcatenationLayer(LayerType):
 
 def _all(operands: Sequence[T | None]) -> list[T]:
     return required(operands, max(len(operands), 1))
-
-
-def _equal(a: Dimension, b: Dimension, axis: int, inputs: Sequence[TensorInfo]) -> Dimension:
-    """The dimension both inputs have: of an integer and a symbol the integer, which the core checks when it runs."""
-    if isinstance(a, int) and isinstance(b, int) and a != b:
-        found = " and ".join(str(i.type) for i in inputs)
-        raise ValueError(f"inputs {found} differ at axis {axis}, which is not joined: {a} and {b}")
-    return b if isinstance(b, int) else a

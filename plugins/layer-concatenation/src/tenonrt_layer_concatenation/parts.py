@@ -10,13 +10,6 @@ from tenonrt.contracts import Dim, Dimension, Part, Shape, View
 WHOLE = (0, sys.maxsize, 1)  # an axis of symbolic length that is taken whole, as a Python slice would say it
 
 
-def normalized_axis(axis: int, rank: int) -> int:
-    """The axis counted from zero; `ValueError` when it is out of range."""
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} is outside -{rank}..{rank - 1}, the axes of a tensor of rank {rank}")
-    return axis % rank
-
-
 def pieces(shapes: Sequence[Shape], axis: int) -> tuple[Part, ...] | None:
     """The slices of the whole that the pieces are; None when a beginning depends on a symbol."""
     result: list[Part] = []

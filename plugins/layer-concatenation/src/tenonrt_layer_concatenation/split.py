@@ -9,7 +9,6 @@ from tenonrt.contracts import (
     Array,
     Attributes,
     Case,
-    Dim,
     Dimension,
     LayerType,
     Run,
@@ -17,11 +16,15 @@ from tenonrt.contracts import (
     TensorType,
     View,
     draw,
+    known_values,
+    normalize_axis,
+    optional,
+    required,
     unknown,
+    vector_length,
 )
 
-from tenonrt_layer_concatenation.operands import optional, required
-from tenonrt_layer_concatenation.parts import normalized_axis, view_of
+from tenonrt_layer_concatenation.parts import view_of
 
 
 class SplitAttributes(Attributes, frozen=True):
@@ -43,14 +46,14 @@ class SplitLayer(LayerType):
     def infer(self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         (x,) = required(inputs, 1)
         sizes = optional(inputs, 1)
-        axis = normalized_axis(attrs.axis, x.rank)
+        axis = normalize_axis(attrs.axis, x.rank)
         lengths = _lengths(attrs.parts, x.shape[axis], sizes)
         return [x.like([*x.shape[:axis], length, *x.shape[axis + 1 :]]) for length in lengths]
 
     def reference(self, attrs: SplitAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         (x,) = required(arrays, 1)
         sizes = optional(arrays, 1)
-        axis = normalized_axis(attrs.axis, x.ndim)
+        axis = normalize_axis(attrs.axis, x.ndim)
         if sizes is None:
             lengths = _equal_parts(attrs.parts, x.shape[axis])
         else:
@@ -61,19 +64,21 @@ class SplitLayer(LayerType):
         self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
     ) -> View | None:
         (x,) = required(inputs, 1)
-        return view_of("input", [o.shape for o in outputs], normalized_axis(attrs.axis, x.rank))
+        return view_of("input", [o.shape for o in outputs], normalize_axis(attrs.axis, x.rank))
 
     def flops(
         self, attrs: SplitAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
     ) -> Dimension:
         return 0
 
-    def sample(self, attrs: SplitAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        arrays = [draw(types[0], rng)]
-        if len(types) > 1:
-            count, length = types[1].concrete({})[0], arrays[0].shape[attrs.axis]
-            arrays.append(np.array([length] + [0] * (count - 1), types[1].numpy))
-        return arrays
+    def sample(
+        self, attrs: SplitAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, sizes = draw(required(types, 1)[0], rng), optional(types, 1)
+        if sizes is None:
+            return [x, None]
+        count, length = sizes.concrete({})[0], x.shape[attrs.axis]
+        return [x, np.array([length] + [0] * (count - 1), sizes.numpy)]
 
     def cases(self) -> Iterable[Case]:
         for axis, parts, shape in (
@@ -94,11 +99,8 @@ def _lengths(parts: int | None, length: Dimension, sizes: TensorInfo | None) -> 
         return _equal_parts(parts, length)
     if parts is not None:
         raise ValueError(f"give either parts or the sizes input, found parts {parts} and {sizes.type}")
-    if sizes.rank != 1 or isinstance(sizes.shape[0], Dim) or sizes.dtype not in {"int32", "int64"}:
-        raise ValueError(f"the sizes must be a vector of int64 with a static length, found {sizes.type}")
-    if sizes.value is None:
-        return [unknown(length) for _ in range(sizes.shape[0])]
-    return _checked([n if isinstance(n, Dim) else int(n) for n in sizes.value], length)
+    count, given = vector_length(sizes, "the sizes"), known_values(sizes)
+    return [unknown(length) for _ in range(count)] if given is None else _checked(given, length)
 
 
 def _checked(sizes: list[Dimension], length: Dimension) -> list[Dimension]:

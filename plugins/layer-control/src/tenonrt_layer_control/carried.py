@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from tenonrt.contracts import (
-    Array,
-    Dim,
-    Dimension,
-    Shape,
-    TensorInfo,
-    TensorType,
-    unknown,
-)
+from tenonrt.contracts import Array, Dim, Dimension, Shape, TensorInfo, TensorType, same, unknown
 
 
 def check_carried(given: TensorInfo, body: TensorInfo, name: str) -> None:
@@ -21,8 +13,7 @@ def check_carried(given: TensorInfo, body: TensorInfo, name: str) -> None:
     if given.dtype != body.dtype or given.rank != body.rank:
         raise ValueError(f"{name} is {given.type}, expected {body.type}, the type of the body's input")
     for i, (found, expected) in enumerate(zip(given.shape, body.shape, strict=True)):
-        if isinstance(found, int) and isinstance(expected, int) and found != expected:
-            raise ValueError(f"axis {i} of {name} is {found}, expected {expected} as in the body's input")
+        same(expected, found, f"axis {i} of {name}")
 
 
 def check_returned(returned: TensorInfo, body: TensorInfo, name: str) -> None:
@@ -56,7 +47,7 @@ def _names(dimension: Dimension) -> set[str]:
     return TensorType((dimension,)).symbol_names()
 
 
-def outside(type: TensorType, bound: Mapping[str, Dimension], visible: set[str]) -> Shape:  # noqa: A002 - its kind
+def outside(type: TensorType, bound: Mapping[str, Dimension], visible: set[str]) -> Shape:
     """A shape inside a body as it is seen outside: symbols made in the body are unknown there."""
     shape = type.substitute(bound).shape
     return tuple(d if _names(d) <= visible else unknown() for d in shape)

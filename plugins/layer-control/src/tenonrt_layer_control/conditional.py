@@ -15,6 +15,7 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     maximum,
+    required,
     unknown,
 )
 
@@ -73,5 +74,4 @@ class IfLayer(LayerType):
         return run.graph(0 if truth(arrays[0]) else 1, [])
 
     def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
-        assert types[0] is not None
-        return [np.asarray(rng.integers(0, 2, types[0].concrete({})), np.bool_)]
+        return [np.asarray(rng.integers(0, 2, required(types, 1)[0].concrete({})), np.bool_)]

@@ -106,8 +106,7 @@ class LoopLayer(LayerType):
         return [*states, *(stack([c[i] for c in collected], like) for i, like in enumerate(likes))]
 
     def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
-        """Three iterations, as far as the condition of the body lets them."""
-        trips, condition, *states = _padded(types)
+        trips, condition, *states = types
         return [
             None if trips is None else np.full(trips.concrete({}), 3, np.int64),
             None if condition is None else np.ones(condition.concrete({}), np.bool_),

@@ -15,7 +15,11 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    differ,
+    optional,
     product,
+    required,
+    working_dtype,
 )
 
 from tenonrt_layer_convolution.correlate import correlate
@@ -25,9 +29,8 @@ from tenonrt_layer_convolution.operands import (
     check_groups,
     operands,
     window_size,
-    working_dtype,
 )
-from tenonrt_layer_convolution.window import WindowAttributes, axes, differ
+from tenonrt_layer_convolution.window import WindowAttributes, axes
 
 
 class ConvolutionAttributes(WindowAttributes, frozen=True):
@@ -60,9 +63,7 @@ class ConvolutionLayer(LayerType):
         return [source.like((source.shape[0], weights.shape[0], *positions))]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, weights, bias = (*arrays, None)[:3]
-        assert source is not None
-        assert weights is not None
+        (source, weights), bias = required(arrays, 2), optional(arrays, 2)
         dtype = working_dtype(source.dtype)
         output = correlate(
             source.astype(dtype, copy=False),

@@ -7,18 +7,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import Array
-
-from tenonrt_layer_convolution.window import Axis, known
+from tenonrt.contracts import Array, WindowAxis
 
 # The columns of a 3x3 convolution are nine times its input; in pieces of this size they stay near the caches.
 COLUMN_BYTES = 1 << 24
 
 
-def correlate(source: Array, weights: Array, axes: Sequence[Axis], groups: int) -> Array:
+def correlate(source: Array, weights: Array, axes: Sequence[WindowAxis], groups: int) -> Array:
     """Slide ``weights`` [K, C/groups, *R] over ``source`` [N, C, *S]; the result is [N, K, *O]."""
     sizes = source.shape[2:]
-    positions = tuple(known(a.output(s)) for a, s in zip(axes, sizes, strict=True))
+    positions = tuple(a.positions(s) for a, s in zip(axes, sizes, strict=True))
     if 0 in (*positions, *source.shape, len(weights)):
         return np.zeros((len(source), len(weights), *positions), source.dtype)
     padded = pad(source, [a.padding(s) for a, s in zip(axes, sizes, strict=True)])
@@ -36,7 +34,7 @@ def pad(source: Array, padding: Sequence[tuple[int, int]]) -> Array:
     return np.pad(source, [(0, 0), (0, 0), *padding])
 
 
-def tap_slices(axes: Sequence[Axis], tap: Sequence[int], positions: Sequence[int]) -> tuple[Any, ...]:
+def tap_slices(axes: Sequence[WindowAxis], tap: Sequence[int], positions: Sequence[int]) -> tuple[Any, ...]:
     """What one element of the window meets at all positions, as an index of the padded array's last axes."""
     starts = [t * a.dilation for a, t in zip(axes, tap, strict=True)]
     slices = (
@@ -46,7 +44,9 @@ def tap_slices(axes: Sequence[Axis], tap: Sequence[int], positions: Sequence[int
     return (..., *slices)
 
 
-def _pointwise(source: Array, weights: Array, axes: Sequence[Axis], positions: tuple[int, ...], groups: int) -> Array:
+def _pointwise(
+    source: Array, weights: Array, axes: Sequence[WindowAxis], positions: tuple[int, ...], groups: int
+) -> Array:
     """A window of one element is a matrix product without columns."""
     source = source[tap_slices(axes, [0] * len(axes), positions)]
     matrix = weights.reshape(groups, -1, weights.shape[1])
@@ -54,7 +54,7 @@ def _pointwise(source: Array, weights: Array, axes: Sequence[Axis], positions: t
     return result.reshape(len(source), len(weights), *positions)
 
 
-def _depthwise(source: Array, weights: Array, axes: Sequence[Axis], positions: tuple[int, ...]) -> Array:
+def _depthwise(source: Array, weights: Array, axes: Sequence[WindowAxis], positions: tuple[int, ...]) -> Array:
     """One input channel a group: a sum of shifted images, as there is nothing to contract over but the window."""
     count, channels = source.shape[:2]
     multiplier = len(weights) // channels
@@ -67,7 +67,9 @@ def _depthwise(source: Array, weights: Array, axes: Sequence[Axis], positions: t
     return output.reshape(count, len(weights), *positions)
 
 
-def _by_columns(source: Array, weights: Array, axes: Sequence[Axis], positions: tuple[int, ...], groups: int) -> Array:
+def _by_columns(
+    source: Array, weights: Array, axes: Sequence[WindowAxis], positions: tuple[int, ...], groups: int
+) -> Array:
     windows = _windows(source, axes, positions)
     matrix = weights.reshape(groups, len(weights) // groups, -1)
     output = np.empty((len(source), len(weights), *positions), source.dtype)
@@ -81,7 +83,7 @@ def _by_columns(source: Array, weights: Array, axes: Sequence[Axis], positions: 
     return output
 
 
-def _windows(source: Array, axes: Sequence[Axis], positions: tuple[int, ...]) -> Array:
+def _windows(source: Array, axes: Sequence[WindowAxis], positions: tuple[int, ...]) -> Array:
     """A read-only view [N, C, *R, *O] of every window at every position."""
     spatial = source.strides[2:]
     return np.lib.stride_tricks.as_strided(

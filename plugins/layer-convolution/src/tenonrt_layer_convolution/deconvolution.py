@@ -17,7 +17,15 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    WindowAxis,
+    differ,
+    optional,
+    per_axis,
     product,
+    required,
+    share_padding,
+    surely_less,
+    working_dtype,
 )
 
 from tenonrt_layer_convolution.correlate import tap_slices
@@ -27,18 +35,8 @@ from tenonrt_layer_convolution.operands import (
     check_groups,
     operands,
     window_size,
-    working_dtype,
 )
-from tenonrt_layer_convolution.window import (
-    Axis,
-    WindowAttributes,
-    axes,
-    certainly_less,
-    differ,
-    known,
-    per_axis,
-    share_padding,
-)
+from tenonrt_layer_convolution.window import WindowAttributes, axes
 
 
 class DeconvolutionAttributes(WindowAttributes, frozen=True):
@@ -56,7 +54,7 @@ class DeconvolutionAttributes(WindowAttributes, frozen=True):
 class TransposedAxis:
     """One spatial axis: a window is added at every ``stride`` elements, then ``pre`` elements are cropped."""
 
-    axis: Axis
+    axis: WindowAxis
     output_padding: int
     wanted: int | None
 
@@ -71,7 +69,7 @@ class TransposedAxis:
         if self.axis.mode.startswith("same"):
             return size * self.axis.stride
         output = self.full(size) - (self.axis.pre + self.axis.post)
-        if certainly_less(output, 0):
+        if surely_less(output, 0):
             raise ValueError(f"padding {self.axis.pre} + {self.axis.post} exceeds the full size {self.full(size)}")
         return output
 
@@ -133,9 +131,7 @@ class DeconvolutionLayer(LayerType):
         return [source.like((source.shape[0], channels, *sizes))]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, weights, bias = (*arrays, None)[:3]
-        assert source is not None
-        assert weights is not None
+        (source, weights), bias = required(arrays, 2), optional(arrays, 2)
         dtype = working_dtype(source.dtype)
         output = scatter(
             source.astype(dtype, copy=False),
@@ -180,3 +176,9 @@ class DeconvolutionLayer(LayerType):
         yield case("three axes", (1, 2, 3, 2, 4), (2, 3, 2, 3, 2), stride=(1, 2, 2))
         yield case("size one", (1, 1, 1, 1), (1, 1, 1, 1))
         yield case("empty batch", (0, 3, 4, 4), (3, 2, 3, 3))
+
+
+def known(dimension: Dimension) -> int:
+    """A dimension of an array, which is never symbolic."""
+    assert isinstance(dimension, int)
+    return dimension

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from tenonrt.contracts import Array, Dimension, TensorInfo, dtype_name
+from tenonrt.contracts import FLOATS, INTEGERS, Array, Dimension, TensorInfo, differ, optional, required
 
-from tenonrt_layer_convolution.window import differ
-
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DTYPES = (*FLOATS, *INTEGERS)
 MAX_SPATIAL_AXES = 3
 
 
 def operands(inputs: Sequence[TensorInfo | None]) -> tuple[TensorInfo, TensorInfo, TensorInfo | None]:
     """Input, weights and bias; `ValueError` unless they are of one numeric type and the ranks belong together."""
-    source, weights, bias = (*inputs, None)[:3]
-    assert source is not None
-    assert weights is not None
+    (source, weights), bias = required(inputs, 2), optional(inputs, 2)
     if source.dtype not in DTYPES:
         raise ValueError(f"input is {source.type}, expected one of {', '.join(DTYPES)}")
     if not 3 <= source.rank <= 2 + MAX_SPATIAL_AXES:
@@ -54,11 +47,6 @@ def check_bias(bias: TensorInfo | None, channels: Dimension) -> None:
         return
     if bias.rank != 1 or differ(bias.shape[0], channels):
         raise ValueError(f"bias is {bias.type}, expected shape [{channels}], one value for each output channel")
-
-
-def working_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """The type sums are kept in: float32 for narrower floats, else the type itself."""
-    return np.dtype(np.float32) if dtype_name(dtype) in {"float16", "bfloat16"} else dtype
 
 
 def add_bias(output: Array, bias: Array | None) -> Array:

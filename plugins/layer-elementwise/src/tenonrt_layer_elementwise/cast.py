@@ -16,10 +16,10 @@ from tenonrt.contracts import (
     TensorType,
     draw,
     numpy_dtype,
+    required,
 )
 
 from tenonrt_layer_elementwise.conversion import convert, convert_known
-from tenonrt_layer_elementwise.operands import required
 
 
 class CastAttributes(Attributes, frozen=True):
@@ -53,10 +53,13 @@ class CastLayer(LayerType):
             return [convert_known(x, attrs.to)]
         return [convert(x, attrs.to, saturate=attrs.saturate)]
 
-    def sample(self, attrs: CastAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        if types[0].dtype == "string":
-            return [rng.choice(np.array(["0", "1", "2"], object), types[0].concrete({}))]
-        x = draw(types[0], rng)
+    def sample(
+        self, attrs: CastAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        (given,) = required(types, 1)
+        if given.dtype == "string":
+            return [rng.choice(np.array(["0", "1", "2"], object), given.concrete({}))]
+        x = draw(given, rng)
         return [np.abs(x) if attrs.to.startswith("uint") else x]
 
     def flops(

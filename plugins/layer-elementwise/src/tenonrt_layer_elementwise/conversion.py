@@ -89,7 +89,7 @@ def _narrow_float(x: Array, to: str, *, saturate: bool) -> Array:
     if to == "float8_e8m0fnu":
         return _powers_of_two(wide, saturate=saturate)
     if saturate or to == "float4_e2m1fn":
-        wide = np.clip(wide, -LARGEST[to], LARGEST[to])
+        wide = np.asarray(np.clip(wide, -LARGEST[to], LARGEST[to]))
     return wide.astype(numpy_dtype(to))
 
 

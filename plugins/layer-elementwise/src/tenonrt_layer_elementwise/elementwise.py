@@ -14,13 +14,14 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    broadcast,
+    common_place,
     draw,
     is_float,
+    required,
 )
 
 from tenonrt_layer_elementwise import symbolic
-from tenonrt_layer_elementwise.broadcasting import broadcast, common_place
-from tenonrt_layer_elementwise.operands import required
 from tenonrt_layer_elementwise.operations import OPERATIONS, Operation, kind_of, narrowed, widened
 
 OperationName = Literal[
@@ -57,7 +58,7 @@ class ElementwiseLayer(LayerType):
         operation = _operation(attrs)
         _check_types(attrs.operation, operation, a, b)
         dtype = "bool" if operation.boolean else a.dtype
-        return [TensorInfo(TensorType(broadcast([a.shape, b.shape]), dtype), common_place([a, b]))]
+        return [TensorInfo(TensorType(broadcast(a.shape, b.shape), dtype), common_place([a, b]))]
 
     def reference(self, attrs: ElementwiseAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         a, b = required(arrays, 2)
@@ -71,16 +72,17 @@ class ElementwiseLayer(LayerType):
         return [narrowed(result, np.dtype(bool) if operation.boolean else a.dtype)]
 
     def sample(
-        self, attrs: ElementwiseAttributes, types: Sequence[TensorType], rng: np.random.Generator
-    ) -> list[Array]:
-        a, b = (draw(t, rng) for t in types)
+        self, attrs: ElementwiseAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        first, second = required(types, 2)
+        a, b = draw(first, rng), draw(second, rng)
         if attrs.operation in {"div", "floor_div", "mod", "fmod"}:  # divisors stay away from zero
             b = np.where(b < 0, b - 1, b + 1).astype(b.dtype)
         elif attrs.operation == "pow":
-            a, b = (np.abs(a) + np.asarray(0.5 if is_float(types[0].dtype) else 0)).astype(a.dtype), np.abs(b) // 2
+            a, b = (np.abs(a) + np.asarray(0.5 if is_float(first.dtype) else 0)).astype(a.dtype), np.abs(b) // 2
         elif attrs.operation.startswith("shift"):
             b = np.abs(b)
-        return [a, np.asarray(b).astype(types[1].numpy, copy=False)]
+        return [a, np.asarray(b).astype(second.numpy, copy=False)]
 
     def cases(self) -> Iterable[Case]:
         for name, operation in OPERATIONS.items():
@@ -108,6 +110,8 @@ def _check_types(name: str, operation: Operation, a: TensorInfo, b: TensorInfo) 
             raise ValueError(f"{name} takes {' or '.join(sorted(operation.kinds))} tensors, found {given.type}")
     if a.dtype != b.dtype and not operation.mixed:
         raise ValueError(f"{name} needs two inputs of one element type, found {a.dtype} and {b.dtype}")
+    if kind_of(b.dtype) == "complex" != kind_of(a.dtype):
+        raise ValueError(f"{name} of {a.dtype} to a power of {b.dtype} would drop the imaginary part")
 
 
 def _case_types(operation: Operation) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from tenonrt.contracts import Array, dtype_name, is_float
+from tenonrt.contracts import Array, dtype_name, is_float, working_dtype
 
 Compute = Callable[[Array, Array], Any]
 NUMBERS = frozenset({"integer", "float", "complex"})
@@ -82,9 +82,9 @@ OPERATIONS: dict[str, Operation] = {
 def widened(x: Array) -> Array:
     """x in a type NumPy computes in: floats narrower than float32 as float32, 2- and 4-bit integers as 8-bit ones."""
     name = dtype_name(x.dtype)
-    if is_float(name) and x.dtype.itemsize < 4:
-        return x.astype(np.float32)
-    return x.astype(name.rstrip("24") + "8") if name in {"int2", "int4", "uint2", "uint4"} else x
+    if name in {"int2", "int4", "uint2", "uint4"}:
+        return x.astype(name.rstrip("24") + "8")
+    return x.astype(working_dtype(x.dtype), copy=False)
 
 
 def narrowed(x: Any, dtype: np.dtype[Any]) -> Array:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    broadcast,
+    common_place,
+    required,
+)
 
-from tenonrt_layer_elementwise.broadcasting import broadcast, common_place
-from tenonrt_layer_elementwise.operands import required
 from tenonrt_layer_elementwise.symbolic import as_bool
 
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (
@@ -34,7 +43,7 @@ class SelectLayer(LayerType):
             raise ValueError(f"the condition must be bool, found {condition.type}")
         if a.dtype != b.dtype:
             raise ValueError(f"both choices need one element type, found {a.dtype} and {b.dtype}")
-        shape = broadcast([condition.shape, a.shape, b.shape])
+        shape = broadcast(condition.shape, a.shape, b.shape)
         return [TensorInfo(TensorType(shape, a.dtype), common_place([condition, a, b]))]
 
     def reference(self, attrs: Attributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import erf
 from typing import Any, Literal
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, draw
+from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, draw, required
 
 from tenonrt_layer_elementwise import symbolic
-from tenonrt_layer_elementwise.error_function import erf
-from tenonrt_layer_elementwise.operands import required
 from tenonrt_layer_elementwise.operations import kind_of, narrowed, widened
 
 OperationName = Literal[
     "exp", "log", "sqrt", "recip", "abs", "neg", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh",
     "acosh", "atanh", "ceil", "floor", "round", "sign", "erf", "not", "bitwise_not", "is_nan", "is_inf",
 ]  # fmt: skip
+
+_ERF = np.frompyfunc(erf, 1, 1)  # NumPy has none
 
 FLOAT_FUNCTIONS: dict[str, Callable[[Array], Any]] = {
     "exp": np.exp,
@@ -37,7 +38,7 @@ FLOAT_FUNCTIONS: dict[str, Callable[[Array], Any]] = {
     "ceil": np.ceil,
     "floor": np.floor,
     "round": np.rint,
-    "erf": erf,
+    "erf": lambda x: np.asarray(_ERF(x), x.dtype),
     "is_nan": np.isnan,
 }
 NUMBER_FUNCTIONS: dict[str, Callable[[Array], Any]] = {"abs": np.abs, "neg": np.negative, "sign": np.sign}
@@ -77,15 +78,18 @@ class UnaryLayer(LayerType):
             result = function(widened(x))
         return [narrowed(result, np.dtype(bool) if attrs.operation in {"is_nan", "is_inf"} else x.dtype)]
 
-    def sample(self, attrs: UnaryAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        x = draw(types[0], rng)
+    def sample(
+        self, attrs: UnaryAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        (given,) = required(types, 1)
+        x = draw(given, rng)
         if attrs.operation in {"log", "sqrt", "recip", "acosh"}:
             x = np.abs(x) + np.asarray(1 if attrs.operation == "acosh" else 0.125, x.dtype)
         elif attrs.operation in {"asin", "acos", "atanh"}:
             x = np.tanh(x)
         elif attrs.operation in {"is_nan", "is_inf"}:
             x = np.where(x > 1, np.inf, np.where(x > 0, x, np.where(x < -1, -np.inf, np.nan)))
-        return [np.asarray(x).astype(types[0].numpy, copy=False)]
+        return [np.asarray(x).astype(given.numpy, copy=False)]
 
     def cases(self) -> Iterable[Case]:
         for name in OPERATIONS:

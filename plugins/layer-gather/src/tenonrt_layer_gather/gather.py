@@ -17,9 +17,11 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    normalize_axis,
+    required,
 )
 
-from tenonrt_layer_gather.operands import check_indices, draw_indices, normalize_axis, required, wrap
+from tenonrt_layer_gather.operands import check_indices, draw_indices, wrap
 
 
 class GatherAttributes(Attributes, frozen=True):
@@ -37,13 +39,13 @@ class GatherLayer(LayerType):
     shape_arithmetic: ClassVar[bool] = True
 
     def infer(self, attrs: GatherAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        data, indices = required(inputs, self.inputs)
+        data, indices = required(inputs, 2)
         check_indices(indices)
         axis = normalize_axis(attrs.axis, data.rank)
         return [data.like((*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))]
 
     def reference(self, attrs: GatherAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        data, indices = required(arrays, self.inputs)
+        data, indices = required(arrays, 2)
         axis = normalize_axis(attrs.axis, data.ndim)
         picked = np.take(data, wrap(indices, data.shape[axis]), axis)
         # A scalar of an object array comes back as the bare object.
@@ -52,7 +54,7 @@ class GatherLayer(LayerType):
     def sample(
         self, attrs: GatherAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        data, indices = required(types, self.inputs)
+        data, indices = required(types, 2)
         size = data.concrete({})[normalize_axis(attrs.axis, data.rank)]
         return [draw(data, rng), draw_indices(indices, size, rng)]
 

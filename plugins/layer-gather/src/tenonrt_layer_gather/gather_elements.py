@@ -17,9 +17,11 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    normalize_axis,
+    required,
 )
 
-from tenonrt_layer_gather.operands import check_indices, draw_indices, normalize_axis, required, wrap
+from tenonrt_layer_gather.operands import check_indices, draw_indices, wrap
 
 
 class GatherElementsAttributes(Attributes, frozen=True):
@@ -53,18 +55,18 @@ class GatherElementsLayer(LayerType):
     pattern: ClassVar[Pattern] = "movement"
 
     def infer(self, attrs: GatherElementsAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        data, indices = required(inputs, self.inputs)
+        data, indices = required(inputs, 2)
         check_element_indices(data, indices, normalize_axis(attrs.axis, data.rank))
         return [data.like(indices.shape)]
 
     def reference(self, attrs: GatherElementsAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        data, indices = required(arrays, self.inputs)
+        data, indices = required(arrays, 2)
         return [data[element_index(indices, data.shape, normalize_axis(attrs.axis, data.ndim))]]
 
     def sample(
         self, attrs: GatherElementsAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        data, indices = required(types, self.inputs)
+        data, indices = required(types, 2)
         size = data.concrete({})[normalize_axis(attrs.axis, data.rank)]
         return [draw(data, rng), draw_indices(indices, size, rng)]
 

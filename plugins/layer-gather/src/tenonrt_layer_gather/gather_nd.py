@@ -17,9 +17,11 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    required,
+    same,
 )
 
-from tenonrt_layer_gather.operands import check_indices, merge, required, wrap
+from tenonrt_layer_gather.operands import check_indices, wrap
 
 
 class GatherNDAttributes(Attributes, frozen=True):
@@ -61,17 +63,17 @@ class GatherNDLayer(LayerType):
     pattern: ClassVar[Pattern] = "movement"
 
     def infer(self, attrs: GatherNDAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        data, indices = required(inputs, self.inputs)
+        data, indices = required(inputs, 2)
         batch = attrs.batch_dims
         if not 0 <= batch < min(data.rank, indices.rank):
             raise ValueError(f"batch_dims is {batch}, expected 0 to {min(data.rank, indices.rank) - 1}")
         depth = index_depth(indices, data.rank - batch)
         pairs = zip(data.shape[:batch], indices.shape[:batch], strict=True)
-        shared = [merge(a, b, f"batch axis {i} of indices") for i, (a, b) in enumerate(pairs)]
+        shared = [same(a, b, f"batch axis {i} of indices") for i, (a, b) in enumerate(pairs)]
         return [data.like((*shared, *indices.shape[batch:-1], *data.shape[batch + depth :]))]
 
     def reference(self, attrs: GatherNDAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        data, indices = required(arrays, self.inputs)
+        data, indices = required(arrays, 2)
         batch = attrs.batch_dims
         sizes = indices.shape[:-1]
         grid = [np.asarray(g) for g in np.ogrid[tuple(slice(n) for n in sizes)][:batch]] if batch else []
@@ -80,7 +82,7 @@ class GatherNDLayer(LayerType):
     def sample(
         self, attrs: GatherNDAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        data, indices = required(types, self.inputs)
+        data, indices = required(types, 2)
         return [draw(data, rng), draw_vectors(indices, data.concrete({})[attrs.batch_dims :], rng)]
 
     def cases(self) -> Iterable[Case]:

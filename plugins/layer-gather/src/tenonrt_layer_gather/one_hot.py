@@ -17,10 +17,12 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    normalize_axis,
+    required,
     unknown,
 )
 
-from tenonrt_layer_gather.operands import draw_indices, normalize_axis, required
+from tenonrt_layer_gather.operands import draw_indices
 
 
 class OneHotAttributes(Attributes, frozen=True):
@@ -53,7 +55,9 @@ class OneHotLayer(LayerType):
     shape_inputs: ClassVar[tuple[int, ...]] = (1,)
 
     def infer(self, attrs: OneHotAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        indices, depth, values = required(inputs, self.inputs)
+        indices, depth, values = required(inputs, 3)
+        if indices.dtype.startswith("complex") or indices.dtype == "string":
+            raise ValueError(f"indices must be real numbers, found {indices.type}")
         if values.rank != 1 or (isinstance(values.shape[0], int) and values.shape[0] != 2):
             raise ValueError(f"values must hold two elements, off and on, found {values.type}")
         shape = list(indices.shape)
@@ -61,7 +65,7 @@ class OneHotLayer(LayerType):
         return [TensorInfo(TensorType(tuple(shape), values.dtype), indices.place)]
 
     def reference(self, attrs: OneHotAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        indices, depth, values = required(arrays, self.inputs)
+        indices, depth, values = required(arrays, 3)
         size, position = int(depth.reshape(-1)[0]), indices.astype(np.int64)
         axis = normalize_axis(attrs.axis, indices.ndim + 1)
         position = np.expand_dims(np.where(position < 0, position + size, position), axis)
@@ -71,7 +75,7 @@ class OneHotLayer(LayerType):
     def sample(
         self, attrs: OneHotAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        indices, depth, values = required(types, self.inputs)
+        indices, depth, values = required(types, 3)
         size = int(rng.integers(1, 9))
         return [
             draw_indices(indices, size + 1, rng),

@@ -6,10 +6,23 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Pattern, Run, TensorInfo, TensorType, draw
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dimension,
+    LayerType,
+    Pattern,
+    Run,
+    TensorInfo,
+    TensorType,
+    draw,
+    normalize_axis,
+    required,
+    same,
+)
 
 from tenonrt_layer_gather.gather_elements import check_element_indices, element_index
-from tenonrt_layer_gather.operands import merge, normalize_axis, required
 from tenonrt_layer_gather.reduction import Reduction, scatter
 
 
@@ -28,16 +41,16 @@ class ScatterElementsLayer(LayerType):
     pattern: ClassVar[Pattern] = "movement"
 
     def infer(self, attrs: ScatterElementsAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        data, indices, updates = required(inputs, self.inputs)
+        data, indices, updates = required(inputs, 3)
         check_element_indices(data, indices, normalize_axis(attrs.axis, data.rank))
         if updates.rank != indices.rank or updates.dtype != data.dtype:
             raise ValueError(f"updates are {updates.type}, expected {data.dtype} of the indices' shape {indices.type}")
         for i, (expected, found) in enumerate(zip(indices.shape, updates.shape, strict=True)):
-            merge(expected, found, f"axis {i} of updates")
+            same(expected, found, f"axis {i} of updates")
         return [data.like()]
 
     def reference(self, attrs: ScatterElementsAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        data, indices, updates = required(arrays, self.inputs)
+        data, indices, updates = required(arrays, 3)
         index = element_index(indices, data.shape, normalize_axis(attrs.axis, data.ndim))
         return [scatter(data, index, updates, attrs.reduction)]
 
@@ -45,7 +58,7 @@ class ScatterElementsLayer(LayerType):
         self, attrs: ScatterElementsAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
         """Without a reduction no index is drawn twice, as ONNX leaves the winner open."""
-        data, indices, updates = required(types, self.inputs)
+        data, indices, updates = required(types, 3)
         axis = normalize_axis(attrs.axis, data.rank)
         size, shape = data.concrete({})[axis], indices.concrete({})
         if attrs.reduction == "none" and shape[axis] <= size:
@@ -65,4 +78,4 @@ class ScatterElementsLayer(LayerType):
     def flops(
         self, attrs: ScatterElementsAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
     ) -> Dimension:
-        return 0 if attrs.reduction == "none" else required(inputs, self.inputs)[2].type.size
+        return 0 if attrs.reduction == "none" else required(inputs, 3)[2].type.size

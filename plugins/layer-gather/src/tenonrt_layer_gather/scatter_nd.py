@@ -6,10 +6,22 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Pattern, Run, TensorInfo, TensorType, draw
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dimension,
+    LayerType,
+    Pattern,
+    Run,
+    TensorInfo,
+    TensorType,
+    draw,
+    required,
+    same,
+)
 
 from tenonrt_layer_gather.gather_nd import draw_vectors, index_depth, vector_index
-from tenonrt_layer_gather.operands import merge, required
 from tenonrt_layer_gather.reduction import Reduction, scatter
 
 
@@ -27,24 +39,24 @@ class ScatterNDLayer(LayerType):
     pattern: ClassVar[Pattern] = "movement"
 
     def infer(self, attrs: ScatterNDAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        data, indices, updates = required(inputs, self.inputs)
+        data, indices, updates = required(inputs, 3)
         depth = index_depth(indices, data.rank)
         expected = data.like((*indices.shape[:-1], *data.shape[depth:]))
         if updates.rank != expected.rank or updates.dtype != data.dtype:
             raise ValueError(f"updates are {updates.type}, expected {expected.type}")
         for i, (wanted, found) in enumerate(zip(expected.shape, updates.shape, strict=True)):
-            merge(wanted, found, f"axis {i} of updates")
+            same(wanted, found, f"axis {i} of updates")
         return [data.like()]
 
     def reference(self, attrs: ScatterNDAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        data, indices, updates = required(arrays, self.inputs)
+        data, indices, updates = required(arrays, 3)
         return [scatter(data, vector_index(indices, data.shape), updates, attrs.reduction)]
 
     def sample(
         self, attrs: ScatterNDAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
         """Without a reduction no index is drawn twice while there are enough, as ONNX leaves the winner open."""
-        data, indices, updates = required(types, self.inputs)
+        data, indices, updates = required(types, 3)
         shape, (*outer, depth) = data.concrete({}), indices.concrete({})
         count, available = int(np.prod(outer)), int(np.prod(shape[:depth]))
         if attrs.reduction == "none" and count <= available:
@@ -63,4 +75,4 @@ class ScatterNDLayer(LayerType):
     def flops(
         self, attrs: ScatterNDAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
     ) -> Dimension:
-        return 0 if attrs.reduction == "none" else required(inputs, self.inputs)[2].type.size
+        return 0 if attrs.reduction == "none" else required(inputs, 3)[2].type.size

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from tenonrt.contracts import (
+    FLOATS,
     Array,
     Attributes,
     Case,
@@ -16,10 +17,9 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
-    dtype_name,
+    required,
+    working_dtype,
 )
-
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class LRNAttributes(Attributes, frozen=True):
@@ -38,10 +38,9 @@ class LRNLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = inputs[0]
-        assert source is not None
-        if source.dtype not in DTYPES:
-            raise ValueError(f"input is {source.type}, expected one of {', '.join(DTYPES)}")
+        (source,) = required(inputs, 1)
+        if source.dtype not in FLOATS:
+            raise ValueError(f"input is {source.type}, expected one of {', '.join(FLOATS)}")
         if source.rank < 2:
             raise ValueError(f"input is {source.type}, expected at least [N, C]")
         if attrs.window < 1:
@@ -49,9 +48,8 @@ class LRNLayer(LayerType):
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source = arrays[0]
-        assert source is not None
-        x = source.astype(np.float32) if dtype_name(source.dtype) in {"float16", "bfloat16"} else source
+        (source,) = required(arrays, 1)
+        x = source.astype(working_dtype(source.dtype), copy=False)
         with np.errstate(all="ignore"):  # overflow, and 0 / 0 where k is 0, have the results of the standard
             total = _window_sums(x * x, attrs.window)
             result = x / (attrs.k + attrs.alpha / attrs.window * total) ** attrs.beta

@@ -6,9 +6,22 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Case, Dimension, LayerType, Pattern, Run, TensorInfo, TensorType
+from tenonrt.contracts import (
+    Array,
+    Case,
+    Dimension,
+    LayerType,
+    Pattern,
+    Run,
+    TensorInfo,
+    TensorType,
+    differ,
+    optional,
+    required,
+    working_dtype,
+)
 
-from tenonrt_layer_matmul.operands import check_types, differ, working_dtype
+from tenonrt_layer_matmul.operands import check_types
 
 
 class FullyConnectedLayer(LayerType):
@@ -18,9 +31,7 @@ class FullyConnectedLayer(LayerType):
     pattern: ClassVar[Pattern] = "contraction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source, weights, bias = (*inputs, None)[:3]
-        assert source is not None
-        assert weights is not None
+        (source, weights), bias = required(inputs, 2), optional(inputs, 2)
         check_types(input=source, weights=weights, bias=bias)
         if not source.rank:
             raise ValueError(f"input is {source.type}, expected at least one axis")
@@ -31,9 +42,7 @@ class FullyConnectedLayer(LayerType):
         return [source.like((*source.shape[:-1], weights.shape[0]))]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, weights, bias = (*arrays, None)[:3]
-        assert source is not None
-        assert weights is not None
+        (source, weights), bias = required(arrays, 2), optional(arrays, 2)
         dtype = working_dtype(source.dtype)
         output: Array = np.matmul(source.astype(dtype, copy=False), weights.astype(dtype, copy=False).T)
         if bias is not None:
@@ -41,9 +50,7 @@ class FullyConnectedLayer(LayerType):
         return [output.astype(source.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        weights = inputs[1]
-        assert weights is not None
-        return weights.shape[1]
+        return required(inputs, 2)[1].shape[1]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 2 * outputs[0].type.size * self.reduction(attrs, inputs)

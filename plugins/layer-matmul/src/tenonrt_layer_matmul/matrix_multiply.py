@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +17,13 @@ from tenonrt.contracts import (
     Shape,
     TensorInfo,
     TensorType,
+    broadcast,
+    differ,
+    required,
+    working_dtype,
 )
 
-from tenonrt_layer_matmul.operands import broadcast, check_types, differ, working_dtype
+from tenonrt_layer_matmul.operands import check_types
 
 
 class MatrixMultiplyAttributes(Attributes, frozen=True):
@@ -41,23 +44,18 @@ class MatrixMultiplyLayer(LayerType):
     pattern: ClassVar[Pattern] = "contraction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        a, b = inputs
-        assert a is not None
-        assert b is not None
+        a, b = required(inputs, 2)
         check_types(a=a, b=b)
         left = _transposed("a", a, attrs.transpose_a)
         right = _transposed("b", b, attrs.transpose_b)
         inner = right[-2] if len(right) > 1 else right[0]
         if differ(left[-1], inner):
             raise ValueError(f"a sums over {left[-1]} elements, b over {inner}: expected equal ({a.type} and {b.type})")
-        batch = zip_longest(reversed(left[:-2]), reversed(right[:-2]), fillvalue=1)
-        shape = [broadcast(x, y) for x, y in batch][::-1]
+        shape = broadcast(left[:-2], right[:-2])
         return [a.like((*shape, *left[-2:-1], *(right[-1:] if len(right) > 1 else ())))]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        a, b = arrays
-        assert a is not None
-        assert b is not None
+        a, b = required(arrays, 2)
         dtype = working_dtype(a.dtype)
         left = a.swapaxes(-1, -2) if attrs.transpose_a else a
         right = b.swapaxes(-1, -2) if attrs.transpose_b else b
@@ -65,8 +63,7 @@ class MatrixMultiplyLayer(LayerType):
         return [np.asarray(product).astype(a.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        a = inputs[0]
-        assert a is not None
+        (a,) = required(inputs, 1)
         return _transposed("a", a, attrs.transpose_a)[-1]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:

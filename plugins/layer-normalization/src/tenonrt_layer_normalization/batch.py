@@ -17,6 +17,7 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import affine, by_channel, widened
@@ -39,26 +40,23 @@ class BatchNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 2, "[N, C]")
+        source = floats(inputs, 2, "[N, C]")
         check_epsilon(attrs.epsilon)
         check_channels(source, PARAMETERS, inputs[1:])
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, *parameters = arrays
-        assert source is not None
+        source, *parameters = required(arrays, 5)
         x = widened(source)
-        scale, bias, mean, variance = (by_channel(p, x.ndim) for p in parameters)
-        assert mean is not None
-        assert variance is not None
+        scale, bias, mean, variance = required([by_channel(p, x.ndim) for p in parameters], 4)
         with np.errstate(all="ignore"):  # a variance of 0 with epsilon 0 is an infinity or NaN
             deviation = np.sqrt(variance.astype(x.dtype) + x.dtype.type(attrs.epsilon))
             result = affine((x - mean.astype(x.dtype)) / deviation, scale, bias)
         return [result.astype(source.dtype, copy=False)]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Variances are positive."""
-        *others, variance = (draw(t, rng) for t in types)
+        *others, variance = (draw(t, rng) for t in required(types, 5))
         return [*others, (np.abs(variance) + variance.dtype.type(0.25)).astype(variance.dtype)]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:

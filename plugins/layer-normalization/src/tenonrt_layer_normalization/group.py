@@ -15,7 +15,9 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    optional,
     product,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import affine, by_channel, standardized, widened
@@ -37,7 +39,7 @@ class GroupNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 2, "[N, C]")
+        source = floats(inputs, 2, "[N, C]")
         channels = source.shape[1]
         if attrs.groups < 1 or (isinstance(channels, int) and channels % attrs.groups):
             raise ValueError(
@@ -48,8 +50,7 @@ class GroupNormalizationLayer(LayerType):
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, scale, bias = (*arrays, None, None)[:3]
-        assert source is not None
+        (source,), scale, bias = required(arrays, 1), optional(arrays, 1), optional(arrays, 2)
         count, channels, *sizes = source.shape
         grouped = widened(source).reshape(count, attrs.groups, channels // attrs.groups, *sizes)
         normalized = standardized(grouped, range(2, grouped.ndim), attrs.epsilon)[0].reshape(source.shape)
@@ -57,7 +58,7 @@ class GroupNormalizationLayer(LayerType):
         return [result.astype(source.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        return product(floats(inputs[0], 2, "[N, C]").shape[1:]) // int(attrs.groups)
+        return product(floats(inputs, 2, "[N, C]").shape[1:]) // int(attrs.groups)
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """For each element a sum, a difference, a multiply-add of squares, a product and the affine map."""

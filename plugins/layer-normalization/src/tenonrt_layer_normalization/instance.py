@@ -16,6 +16,7 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     product,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import affine, by_channel, standardized, widened
@@ -36,20 +37,19 @@ class InstanceNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 3, "[N, C] and one spatial axis")
+        source = floats(inputs, 3, "[N, C] and one spatial axis")
         check_epsilon(attrs.epsilon)
         check_channels(source, ("scale", "bias"), inputs[1:])
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, scale, bias = arrays
-        assert source is not None
+        source, scale, bias = required(arrays, 3)
         normalized = standardized(widened(source), range(2, source.ndim), attrs.epsilon)[0]
         result = affine(normalized, by_channel(scale, source.ndim), by_channel(bias, source.ndim))
         return [result.astype(source.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        return product(floats(inputs[0], 3, "[N, C] and one spatial axis").shape[2:])
+        return product(floats(inputs, 3, "[N, C] and one spatial axis").shape[2:])
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """For each element a sum, a difference, a multiply-add of squares, a product and the affine map."""

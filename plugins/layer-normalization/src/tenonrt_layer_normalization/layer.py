@@ -15,11 +15,14 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    normalize_axis,
+    optional,
     product,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import affine, standardized, widened
-from tenonrt_layer_normalization.operands import check_axis, check_broadcast, check_epsilon, floats
+from tenonrt_layer_normalization.operands import check_broadcast, check_epsilon, floats
 
 
 class LayerNormalizationAttributes(Attributes, frozen=True):
@@ -42,8 +45,8 @@ class LayerNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 1, "one axis")
-        axis = check_axis(attrs.axis, source)
+        source = floats(inputs, 1, "one axis")
+        axis = normalize_axis(attrs.axis, source.rank)
         check_epsilon(attrs.epsilon)
         check_broadcast(source, ("scale", "bias"), inputs[1:])
         if not attrs.statistics:
@@ -53,16 +56,15 @@ class LayerNormalizationLayer(LayerType):
         return [source.like(), statistics, statistics]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, scale, bias = (*arrays, None, None)[:3]
-        assert source is not None
+        (source,), scale, bias = required(arrays, 1), optional(arrays, 1), optional(arrays, 2)
         axes = range(attrs.axis % source.ndim, source.ndim)
         normalized, *statistics = standardized(widened(source), axes, attrs.epsilon)
         result = affine(normalized, scale, bias).astype(source.dtype, copy=False)
         return [result, *statistics] if attrs.statistics else [result]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        source = floats(inputs[0], 1, "one axis")
-        return product(source.shape[check_axis(attrs.axis, source) :])
+        source = floats(inputs, 1, "one axis")
+        return product(source.shape[normalize_axis(attrs.axis, source.rank) :])
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """For each element a sum, a difference, a multiply-add of squares, a product and the affine map."""

@@ -16,10 +16,12 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    normalize_axis,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import widened
-from tenonrt_layer_normalization.operands import check_axis, floats
+from tenonrt_layer_normalization.operands import floats
 
 
 class LpNormalizationAttributes(Attributes, frozen=True):
@@ -36,15 +38,14 @@ class LpNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 1, "one axis")
-        check_axis(attrs.axis, source)
+        source = floats(inputs, 1, "one axis")
+        normalize_axis(attrs.axis, source.rank)
         if attrs.p not in {1, 2}:
             raise ValueError(f"p is {attrs.p}, expected 1 or 2")
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source = arrays[0]
-        assert source is not None
+        (source,) = required(arrays, 1)
         x = widened(source)
         with np.errstate(all="ignore"):  # infinities have the results of the standard
             norm = np.abs(x).sum(attrs.axis, keepdims=True) if attrs.p == 1 else _euclidean(x, attrs.axis)
@@ -52,8 +53,8 @@ class LpNormalizationLayer(LayerType):
         return [result.astype(source.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        source = floats(inputs[0], 1, "one axis")
-        return source.shape[check_axis(attrs.axis, source)]
+        source = floats(inputs, 1, "one axis")
+        return source.shape[normalize_axis(attrs.axis, source.rank)]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """For each element a multiply-add and a division."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-from tenonrt.contracts import Array, dtype_name
+from tenonrt.contracts import Array, working_dtype
 
 
 def widened(array: Array) -> Array:
     """float32 for narrower floats, so that sums keep their precision; else the array itself."""
-    return array.astype(np.float32) if dtype_name(array.dtype) in {"float16", "bfloat16"} else array
+    return array.astype(working_dtype(array.dtype), copy=False)
 
 
 def mean(x: Array, axes: Sequence[int]) -> Array:

@@ -16,11 +16,14 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    normalize_axis,
+    optional,
     product,
+    required,
 )
 
 from tenonrt_layer_normalization.moments import affine, mean, widened
-from tenonrt_layer_normalization.operands import check_axis, check_broadcast, check_epsilon, floats
+from tenonrt_layer_normalization.operands import check_broadcast, check_epsilon, floats
 
 
 class RmsNormalizationAttributes(Attributes, frozen=True):
@@ -38,15 +41,14 @@ class RmsNormalizationLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = floats(inputs[0], 1, "one axis")
-        check_axis(attrs.axis, source)
+        source = floats(inputs, 1, "one axis")
+        normalize_axis(attrs.axis, source.rank)
         check_epsilon(attrs.epsilon)
         check_broadcast(source, ("scale",), inputs[1:])
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, scale = (*arrays, None)[:2]
-        assert source is not None
+        (source,), scale = required(arrays, 1), optional(arrays, 1)
         x = widened(source)
         with np.errstate(all="ignore"):  # infinities and rows of 0 with epsilon 0 have the results of the standard
             square = mean(x * x, range(attrs.axis % x.ndim, x.ndim))
@@ -54,8 +56,8 @@ class RmsNormalizationLayer(LayerType):
         return [result.astype(source.dtype, copy=False)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        source = floats(inputs[0], 1, "one axis")
-        return product(source.shape[check_axis(attrs.axis, source) :])
+        source = floats(inputs, 1, "one axis")
+        return product(source.shape[normalize_axis(attrs.axis, source.rank) :])
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """For each element a multiply-add of squares and two products."""

@@ -10,18 +10,19 @@ from tenonrt.contracts import (
     Array,
     Attributes,
     Case,
-    Dim,
     Dimension,
     LayerType,
     Run,
     TensorInfo,
     TensorType,
     draw,
+    known_values,
     maximum,
+    normalize_axes,
+    optional,
+    required,
     unknown,
 )
-
-from tenonrt_layer_padding.operands import optional, required
 
 Pads = list[tuple[Dimension, Dimension]]
 
@@ -51,9 +52,9 @@ class PaddingLayer(LayerType):
             raise ValueError(f"unknown padding mode {attrs.mode!r}; known are constant, reflect, edge and wrap")
         if value is not None and (value.dtype != x.dtype or value.shape not in {(), (1,)}):
             raise ValueError(f"the value must be a scalar of the input's type {x.dtype}, found {value.type}")
-        if pads.value is None or (axes is not None and axes.value is None):
+        amounts = known_values(pads)
+        if amounts is None or (axes is not None and axes.value is None):
             return [x.like([unknown() for _ in x.shape])]
-        amounts = [v if isinstance(v, Dim) else int(v) for v in pads.value.reshape(-1)]
         sides = _sides(amounts, None if axes is None else axes.integers(), x.rank)
         return [x.like([_padded(d, *side, attrs.mode) for d, side in zip(x.shape, sides, strict=True)])]
 
@@ -79,12 +80,15 @@ class PaddingLayer(LayerType):
     ) -> Dimension:
         return 0
 
-    def sample(self, attrs: PaddingAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        arrays = [draw(types[0], rng), np.zeros(types[1].concrete({}), types[1].numpy)]
-        for given in types[2:]:  # a value has the input's type; axes are a vector as long as half the pads
-            axes = given.shape != () and given.dtype in {"int32", "int64"}
-            arrays.append(np.arange(given.concrete({})[0]).astype(given.numpy) if axes else draw(given, rng))
-        return arrays
+    def sample(
+        self, attrs: PaddingAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, pads = required(types, 2)
+        value, axes = optional(types, 2), optional(types, 3)
+        arrays: list[Array | None] = [draw(x, rng), np.zeros(pads.concrete({}), pads.numpy)]
+        arrays.append(None if value is None else draw(value, rng))
+        arrays.append(None if axes is None else np.arange(axes.concrete({})[0]).astype(axes.numpy))
+        return arrays[: len(types)]
 
     def cases(self) -> Iterable[Case]:
         modes: tuple[Literal["constant", "reflect", "edge", "wrap"], ...] = ("constant", "reflect", "edge", "wrap")
@@ -104,22 +108,20 @@ class PaddingLayer(LayerType):
 
 def _sides(pads: Sequence[Dimension], axes: Sequence[int] | None, rank: int) -> Pads:
     """(before, after) for every axis."""
-    axes = range(rank) if axes is None else axes
+    axes = range(rank) if axes is None else normalize_axes(axes, rank)
     if len(pads) != 2 * len(axes):
         raise ValueError(f"{len(axes)} axes need {2 * len(axes)} pads (beginnings, then ends), found {len(pads)}")
-    if any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) != len(axes):
-        raise ValueError(f"axes {list(axes)} must be distinct and within -{rank}..{rank - 1}")
     sides: Pads = [(0, 0)] * rank
     for i, axis in enumerate(axes):
-        sides[axis % rank] = (pads[i], pads[i + len(axes)])
+        sides[axis] = (pads[i], pads[i + len(axes)])
     return sides
 
 
 def _padded(size: Dimension, before: Dimension, after: Dimension, mode: str) -> Dimension:
     result = size + before + after
-    if isinstance(result, int) and result < 0:
-        raise ValueError(f"an axis of length {size} cannot be cropped by {before} and {after}")
     cropped = size + _crop(before) + _crop(after)
+    if isinstance(cropped, int) and cropped < 0:
+        raise ValueError(f"an axis of length {size} cannot be cropped by {before} and {after}")
     if mode != "constant" and isinstance(cropped, int) and cropped <= 0 and cropped != result:
         raise ValueError(f"mode {mode} has nothing to repeat on an axis of length {size} with pads {before}, {after}")
     return result if isinstance(result, int) else maximum(result, 0)

@@ -8,24 +8,28 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from tenonrt.contracts import (
+    FLOATS,
+    INTEGERS,
     Array,
     Attributes,
     Case,
     Dimension,
     LayerType,
+    PaddingMode,
     Pattern,
     Run,
     TensorInfo,
     TensorType,
+    WindowAxis,
     dtype_name,
+    required,
+    window_axes,
+    working_dtype,
 )
 
 from tenonrt_layer_pooling.slide import average, maximum, maximum_with_indices, norm
-from tenonrt_layer_pooling.window import Axis, PaddingMode, check_mode, per_axis
 
 Function = Literal["max", "average", "max_average_blend", "lp"]
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 MAX_SPATIAL_AXES = 3
 
 
@@ -63,18 +67,16 @@ class PoolingLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source = inputs[0]
-        assert source is not None
+        (source,) = required(inputs, 1)
         _check(attrs, source)
         positions = [a.output(size) for a, size in zip(_axes(attrs), source.shape[2:], strict=True)]
         output = source.like((*source.shape[:2], *positions))
         return [output, output.like(dtype="int64")] if attrs.with_indices else [output]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source = arrays[0]
-        assert source is not None
+        (source,) = required(arrays, 1)
         axes, dtype = _axes(attrs), source.dtype
-        values = source.astype(np.float32) if dtype_name(dtype) in {"float16", "bfloat16"} else source
+        values = source.astype(working_dtype(dtype), copy=False)
         if not source.size:
             outputs = [np.zeros(info.type.concrete({}), info.type.numpy) for info in self.infer(attrs, [_info(source)])]
         elif attrs.with_indices:
@@ -122,14 +124,9 @@ class PoolingLayer(LayerType):
 _TWO: dict[str, Any] = {"stride": (2, 2)}
 
 
-def _axes(attrs: PoolingAttributes) -> list[Axis]:
-    rank, explicit = len(attrs.window), attrs.padding_mode == "explicit"
-    stride = per_axis("stride", attrs.stride, rank, 1)
-    dilation = per_axis("dilation", attrs.dilation, rank, 1)
-    pre = per_axis("pre_padding", attrs.pre_padding if explicit else (), rank, 0)
-    post = per_axis("post_padding", attrs.post_padding if explicit else (), rank, 0)
-    columns = zip(attrs.window, stride, dilation, pre, post, strict=True)
-    return [Axis(*values, attrs.padding_mode, attrs.ceil) for values in columns]
+def _axes(attrs: PoolingAttributes) -> list[WindowAxis]:
+    padding = (attrs.pre_padding, attrs.post_padding)
+    return window_axes(attrs.window, attrs.stride, attrs.dilation, *padding, attrs.padding_mode, attrs.ceil)
 
 
 def _check(attrs: PoolingAttributes, source: TensorInfo) -> None:
@@ -141,9 +138,8 @@ def _check(attrs: PoolingAttributes, source: TensorInfo) -> None:
         raise ValueError(f"input is {source.type}, expected one of {', '.join(allowed)} for {attrs.function!r}")
     if not 3 <= source.rank <= 2 + MAX_SPATIAL_AXES:
         raise ValueError(f"input is {source.type}, expected [N, C] and 1 to {MAX_SPATIAL_AXES} spatial axes")
-    if len(attrs.window) != source.rank - 2 or min(attrs.window) < 1:
-        raise ValueError(f"window is {attrs.window}, expected at least 1 for each spatial axis of {source.type}")
-    check_mode(attrs.padding_mode)
+    if len(attrs.window) != source.rank - 2:
+        raise ValueError(f"window is {attrs.window}, expected a size for each spatial axis of {source.type}")
     for number, axis in enumerate(_axes(attrs), start=2):
         if max(axis.pre, axis.post) >= axis.extent:
             raise ValueError(
@@ -157,7 +153,7 @@ def _check(attrs: PoolingAttributes, source: TensorInfo) -> None:
         raise ValueError(f"p is {attrs.p}, expected at least 1")
 
 
-def _reduce(attrs: PoolingAttributes, source: Array, axes: Sequence[Axis]) -> Array:
+def _reduce(attrs: PoolingAttributes, source: Array, axes: Sequence[WindowAxis]) -> Array:
     if attrs.function == "max":
         return maximum(source, axes)
     if attrs.function == "average":

@@ -18,6 +18,8 @@ from tenonrt.contracts import (
     draw,
     is_float,
     numpy_dtype,
+    optional,
+    required,
 )
 
 from tenonrt_layer_quantization.granularity import QUANTIZED, check_scale, check_zero_point, parameter_shape, spread
@@ -48,9 +50,7 @@ class DequantizeLayer(LayerType):
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: DequantizeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        stored, scale, zero_point = (*inputs, None)[:3]
-        if stored is None or scale is None:
-            raise ValueError("Dequantize needs its input and its scale")
+        (stored, scale), zero_point = required(inputs, 2), optional(inputs, 2)
         if stored.dtype not in QUANTIZED | {"int32"}:
             expected = ", ".join(sorted(QUANTIZED | {"int32"}))
             raise ValueError(f"the input is {stored.dtype}, expected one of {expected}")
@@ -61,9 +61,7 @@ class DequantizeLayer(LayerType):
         return [stored.like(dtype=_result(attrs.dtype, scale.dtype))]
 
     def reference(self, attrs: DequantizeAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        stored, scale, zero_point = (*arrays, None)[:3]
-        assert stored is not None
-        assert scale is not None
+        (stored, scale), zero_point = required(arrays, 2), optional(arrays, 2)
         kind = wide(scale)
         # Differences of int32 do not fit float32: they are taken exactly, then rounded once.
         exact = np.dtype(np.float64) if stored.dtype == np.int32 else kind
@@ -76,16 +74,14 @@ class DequantizeLayer(LayerType):
     def sample(
         self, attrs: DequantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        stored, scale, *rest = types
-        assert stored is not None
-        assert scale is not None
+        stored, scale = required(types, 2)
         reach = 2 if "int2" in stored.dtype else 8
         lower = 0 if stored.dtype.startswith("u") else -reach
         integers = np.asarray(rng.integers(lower, lower + 2 * reach, stored.concrete({}))).astype(stored.numpy)
         values = draw(stored, rng) if is_float(stored.dtype) else integers
         scales = np.asarray(rng.uniform(0.25, 2.0, scale.concrete({})), scale.numpy)
         zero_points = np.asarray(rng.integers(0, 1 if is_float(stored.dtype) else 2, scales.shape))
-        return [values, scales, *(None if t is None else zero_points.astype(t.numpy) for t in rest)]
+        return [values, scales, *(None if t is None else zero_points.astype(t.numpy) for t in types[2:])]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from tenonrt.contracts import Array, Dimension, TensorInfo
+from tenonrt.contracts import Array, TensorInfo, is_float, normalize_axis, same
 
 _INTEGERS = "int8 uint8 int16 uint16 int4 uint4 int2 uint2"
 _FLOATS = "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float4_e2m1fn"
 QUANTIZED = frozenset(f"{_INTEGERS} {_FLOATS}".split())
 
 
-def normalize_axis(axis: int, rank: int) -> int:
-    """An axis counted from the front; `ValueError` when the rank has no such axis."""
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} does not exist in rank {rank}; expected {-rank} to {rank - 1}")
-    return axis % rank
-
-
 def check_scale(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:
     """Refuse a scale whose shape fits none of the granularities."""
+    if not is_float(scale.dtype):
+        raise ValueError(f"scale is {scale.type}, expected real numbers")
     if block < 0:
         raise ValueError(f"block is {block}, expected 0 (no blocks) or a positive number of elements")
     if block:
@@ -26,7 +21,7 @@ def check_scale(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) ->
     elif scale.shape not in {(), (1,)}:
         if scale.rank != 1:
             raise ValueError(f"scale is {scale.type}, expected a scalar or one axis (set block for blocked scales)")
-        _check_size(tensor.shape[normalize_axis(axis, tensor.rank)], scale.shape[0], f"axis {axis} of the input")
+        same(tensor.shape[normalize_axis(axis, tensor.rank)], scale.shape[0], f"the scale of axis {axis} of the input")
 
 
 def check_zero_point(scale: TensorInfo, zero_point: TensorInfo | None, dtype: str) -> None:
@@ -38,7 +33,7 @@ def check_zero_point(scale: TensorInfo, zero_point: TensorInfo | None, dtype: st
     if zero_point.rank != scale.rank:
         raise ValueError(f"the zero point is {zero_point.type}, expected the scale's shape, {scale.type}")
     for i, (expected, found) in enumerate(zip(scale.shape, zero_point.shape, strict=True)):
-        _check_size(expected, found, f"axis {i} of the scale")
+        same(expected, found, f"axis {i} of the zero point")
 
 
 def _check_blocked(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int) -> None:
@@ -47,12 +42,7 @@ def _check_blocked(tensor: TensorInfo, scale: TensorInfo, axis: int, block: int)
     blocked = normalize_axis(axis, tensor.rank)
     for i, (size, found) in enumerate(zip(tensor.shape, scale.shape, strict=True)):
         expected = (size + (block - 1)) // block if i == blocked else size
-        _check_size(expected, found, f"axis {i} of the input" + (f" in blocks of {block}" if i == blocked else ""))
-
-
-def _check_size(expected: Dimension, found: Dimension, what: str) -> None:
-    if isinstance(expected, int) and isinstance(found, int) and expected != found:
-        raise ValueError(f"found {found} values, expected {expected} for {what}")
+        same(expected, found, f"axis {i} of the scale" + (f", in blocks of {block}," if i == blocked else ""))
 
 
 def spread(parameter: Array, shape: tuple[int, ...], axis: int, block: int) -> Array:

@@ -16,6 +16,8 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     is_float,
+    optional,
+    required,
 )
 
 from tenonrt_layer_quantization.granularity import QUANTIZED, check_scale, check_zero_point, parameter_shape, spread
@@ -42,9 +44,7 @@ class QuantizeLayer(LayerType):
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: QuantizeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        real, scale, zero_point = (*inputs, None)[:3]
-        if real is None or scale is None:
-            raise ValueError("Quantize needs its input and its scale")
+        (real, scale), zero_point = required(inputs, 2), optional(inputs, 2)
         if attrs.dtype not in QUANTIZED:
             raise ValueError(f"cannot quantize to {attrs.dtype!r}; expected one of {', '.join(sorted(QUANTIZED))}")
         if real.dtype != "int32" and (not is_float(real.dtype) or real.dtype in QUANTIZED):
@@ -54,9 +54,7 @@ class QuantizeLayer(LayerType):
         return [real.like(dtype=attrs.dtype)]
 
     def reference(self, attrs: QuantizeAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        real, scale, zero_point = (*arrays, None)[:3]
-        assert real is not None
-        assert scale is not None
+        (real, scale), zero_point = required(arrays, 2), optional(arrays, 2)
         kind = wide(real, scale)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             scaled = real.astype(kind) / spread(scale, real.shape, attrs.axis, attrs.block).astype(kind)
@@ -70,11 +68,9 @@ class QuantizeLayer(LayerType):
         self, attrs: QuantizeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
         """Inputs lie well between two roundings, so that float32 and float64 quotients agree; some saturate."""
-        real, scale_type, zero_type = (*types, None)[:3]
-        assert real is not None
-        assert scale_type is not None
-        scale = np.asarray(rng.uniform(0.25, 2.0, scale_type.concrete({})), scale_type.numpy)
-        has_offset = zero_type is not None and not is_float(attrs.dtype)
+        (real, factor), offsets = required(types, 2), optional(types, 2)
+        scale = np.asarray(rng.uniform(0.25, 2.0, factor.concrete({})), factor.numpy)
+        has_offset = offsets is not None and not is_float(attrs.dtype)
         zero_point = np.asarray(rng.integers(0, 2 if has_offset else 1, scale.shape))
         shape, (lower, upper) = real.concrete({}), limits(attrs.dtype)
         steps = rng.integers(max(int(lower), -300) - 1, min(int(upper), 300) + 2, shape) + rng.uniform(-0.3, 0.3, shape)
@@ -83,8 +79,8 @@ class QuantizeLayer(LayerType):
         offset = spread(zero_point, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = (steps - offset) * spread(scale, shape, attrs.axis, attrs.block).astype(np.float64)
         inputs = np.trunc(inputs) if real.dtype == "int32" else inputs
-        zeros = [None if t is None else zero_point.astype(t.numpy) for t in types[2:]]
-        return [np.asarray(inputs, real.numpy), scale, *zeros]
+        zeros = None if offsets is None else zero_point.astype(offsets.numpy)
+        return [np.asarray(inputs, real.numpy), scale, zeros][: len(types)]
 
     def cases(self) -> Iterable[Case]:
         shape = (2, 5, 3)

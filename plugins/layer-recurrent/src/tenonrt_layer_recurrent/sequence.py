@@ -15,9 +15,11 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    differ,
     draw,
     is_float,
     numpy_dtype,
+    required,
 )
 
 from tenonrt_layer_recurrent.activations import Activation, resolve
@@ -68,9 +70,7 @@ class RecurrentLayer(LayerType):
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         given = [*inputs, *(None,) * (len(self.inputs) - len(inputs))]
-        if given[0] is None or given[1] is None or given[2] is None:
-            raise ValueError("input, weights and recurrence are all needed")
-        sequence = given[0]
+        sequence = required(inputs, 3)[0]
         if sequence.rank != 3 or not is_float(sequence.dtype):
             raise ValueError(f"the input is {sequence.type}, expected floats with axes for time, batch and features")
         self._activations(attrs)
@@ -111,9 +111,8 @@ class RecurrentLayer(LayerType):
 
     def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Weights are scaled so that activations do not saturate; lengths are from 1 to the number of steps."""
-        assert types[0] is not None
-        steps = types[0].concrete({})[attrs.layout]
-        return [None if t is None else _draw(t, steps, index in {1, 2}, rng) for index, t in enumerate(types)]
+        steps = required(types, 1)[0].concrete({})[attrs.layout]
+        return [None if t is None else _draw(t, steps, index, rng) for index, t in enumerate(types)]
 
     def reduction(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> Dimension:
         features: Dimension = 0 if inputs[0] is None else inputs[0].shape[-1]
@@ -125,11 +124,11 @@ class RecurrentLayer(LayerType):
         return outputs[0].type.size * (2 * self.gates) * self.reduction(attrs, inputs)
 
 
-def _draw(operand: TensorType, steps: int, is_weights: bool, rng: np.random.Generator) -> Array:
-    if operand.dtype == "int32":
-        return rng.integers(min(steps, 1), steps + 1, operand.concrete({})).astype(np.int32)
+def _draw(operand: TensorType, steps: int, index: int, rng: np.random.Generator) -> Array:
+    if index == 4:  # sequence_lengths
+        return rng.integers(min(steps, 1), steps + 1, operand.concrete({})).astype(operand.numpy)
     values = draw(operand, rng)
-    scale = max(operand.concrete({})[-1], 1) ** -0.5 if is_weights else 1.0
+    scale = max(operand.concrete({})[-1], 1) ** -0.5 if index in {1, 2} else 1.0
     return np.asarray(values * values.dtype.type(scale), values.dtype)
 
 
@@ -138,10 +137,8 @@ def _check(name: str, info: TensorInfo | None, shape: tuple[Dimension, ...], dty
         return
     wanted = "int32" if name == "sequence_lengths" else dtype
     expected = TensorType(shape, wanted)
-    differs = info.rank != len(shape) or info.dtype != wanted
-    if differs or any(
-        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(info.shape, shape, strict=True)
-    ):
+    alike = info.rank == len(shape) and info.dtype == wanted
+    if not alike or any(differ(a, b) for a, b in zip(info.shape, shape, strict=True)):
         raise ValueError(f"{name} is {info.type}, expected {expected}")
 
 

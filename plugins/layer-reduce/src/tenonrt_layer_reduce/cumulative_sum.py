@@ -15,12 +15,12 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
-    dtype_name,
     is_float,
+    normalize_axis,
     product,
+    required,
+    working_dtype,
 )
-
-from tenonrt_layer_reduce.operands import required
 
 
 class CumulativeSumAttributes(Attributes, frozen=True):
@@ -44,13 +44,13 @@ class CumulativeSumLayer(LayerType):
         if axis.shape not in {(), (1,)} or axis.dtype not in {"int32", "int64"}:
             raise ValueError(f"the axis must be an integer scalar, found {axis.type}")
         if axis.value is not None:
-            _normalized(axis.integers()[0], x.rank)
+            normalize_axis(axis.integers()[0], x.rank)
         return [x.like()]
 
     def reference(self, attrs: CumulativeSumAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         x, given = required(arrays, 2)
-        axis = _normalized(int(given.reshape(-1)[0]), x.ndim)
-        wide = x.astype(np.float32) if is_float(dtype_name(x.dtype)) and x.dtype.itemsize < 4 else x
+        axis = normalize_axis(int(given.reshape(-1)[0]), x.ndim)
+        wide = x.astype(working_dtype(x.dtype), copy=False)
         terms = np.flip(wide, axis) if attrs.reverse else wide
         if attrs.exclusive and terms.shape[axis]:  # the first sum is of nothing, the last element is in none
             terms = np.insert(np.delete(terms, -1, axis), 0, 0, axis)
@@ -59,7 +59,7 @@ class CumulativeSumLayer(LayerType):
 
     def reduction(self, attrs: CumulativeSumAttributes, inputs: Sequence[TensorInfo | None]) -> Dimension:
         x, axis = required(inputs, 2)
-        return product(x.shape) if axis.value is None else x.shape[_normalized(axis.integers()[0], x.rank)]
+        return product(x.shape) if axis.value is None else x.shape[normalize_axis(axis.integers()[0], x.rank)]
 
     def flops(
         self, attrs: CumulativeSumAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]
@@ -67,9 +67,10 @@ class CumulativeSumLayer(LayerType):
         return required(inputs, 1)[0].type.size
 
     def sample(
-        self, attrs: CumulativeSumAttributes, types: Sequence[TensorType], rng: np.random.Generator
-    ) -> list[Array]:
-        return [draw(types[0], rng), np.zeros(types[1].concrete({}), types[1].numpy)]
+        self, attrs: CumulativeSumAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, axis = required(types, 2)
+        return [draw(x, rng), np.zeros(axis.concrete({}), axis.numpy)]
 
     def cases(self) -> Iterable[Case]:
         for exclusive in (False, True):
@@ -79,9 +80,3 @@ class CumulativeSumLayer(LayerType):
                     name = f"{shape} axis {axis} exclusive {exclusive} reverse {reverse}"
                     yield Case(attrs, (TensorType(shape), np.array(axis, np.int64)), name)
         yield Case(CumulativeSumAttributes(), (TensorType((4, 3), "int32"), np.array(0, np.int32)), "integers")
-
-
-def _normalized(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} is outside -{rank}..{rank - 1} for an input of rank {rank}")
-    return axis % rank

@@ -8,7 +8,7 @@ from operator import add, mul
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import Array, dtype_name, is_float, maximum, minimum
+from tenonrt.contracts import Array, dtype_name, is_float, maximum, minimum, working_dtype
 
 Axes = tuple[int, ...]
 
@@ -18,7 +18,7 @@ def reduced(operation: str, x: Array, axes: Axes, *, keep_dims: bool) -> Array:
     if x.dtype == object:
         return _symbolic(operation, x, axes, keep_dims=keep_dims)
     real = is_float(dtype_name(x.dtype))
-    wide = x.astype(np.float32) if real and x.dtype.itemsize < 4 else x
+    wide = x.astype(working_dtype(x.dtype), copy=False)
     if not real and operation in {"l2", "log_sum", "log_sum_exp"}:
         wide = x.astype(np.float64)
     with np.errstate(all="ignore"):

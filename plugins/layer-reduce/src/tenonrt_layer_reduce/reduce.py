@@ -17,10 +17,11 @@ from tenonrt.contracts import (
     TensorType,
     draw,
     is_float,
+    normalize_axes,
     product,
+    required,
 )
 
-from tenonrt_layer_reduce.operands import required
 from tenonrt_layer_reduce.operations import OPERATIONS, reduced
 
 OperationName = Literal["sum", "prod", "max", "min", "mean", "l1", "l2", "log_sum", "log_sum_exp", "sum_square"]
@@ -63,8 +64,10 @@ class ReduceLayer(LayerType):
         (x,) = required(inputs, 1)
         return product(x.shape[axis] for axis in _axes(attrs.axes, x.rank))
 
-    def sample(self, attrs: ReduceAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        x = draw(types[0], rng)
+    def sample(
+        self, attrs: ReduceAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x = draw(required(types, 1)[0], rng)
         if attrs.operation == "log_sum":  # sums stay above zero
             x = np.asarray(np.abs(x) + np.ones((), x.dtype)).astype(x.dtype)
         return [x]
@@ -86,6 +89,4 @@ class ReduceLayer(LayerType):
 def _axes(axes: tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
     if axes is None:
         return tuple(range(rank))
-    if any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) != len(axes):
-        raise ValueError(f"axes {axes} must be distinct and within -{rank}..{rank - 1}, for an input of rank {rank}")
-    return tuple(sorted(a % rank for a in axes))
+    return tuple(sorted(normalize_axes(axes, rank)))

@@ -76,6 +76,8 @@ class ResizeLayer(LayerType):
         data, roi, scales, sizes = _padded(inputs)
         if data is None or data.dtype == "string":
             raise ValueError("Resize needs an input of numbers")
+        if data.dtype.startswith("complex") and attrs.mode != "nearest":
+            raise ValueError(f"mode {attrs.mode} interpolates real numbers, found {data.type}")
         axes = _axes(attrs, data.rank)
         if absent(scales) == absent(sizes):
             raise ValueError(

@@ -45,6 +45,8 @@ def _fraction(scale: float) -> Fraction | None:
 
 def fitted(sizes: list[int], originals: list[int], policy: KeepAspect) -> tuple[list[int], list[float]]:
     """Output sizes and scales for wanted sizes; the aspect-keeping policies use one scale for all axes."""
+    if policy != "stretch" and 0 in originals:
+        raise ValueError(f"an empty image of {originals} has no aspect ratio to keep")
     scales = [np.float32(want) / np.float32(size) for want, size in zip(sizes, originals, strict=True)]
     if policy == "stretch":
         return sizes, [float(s) for s in scales]

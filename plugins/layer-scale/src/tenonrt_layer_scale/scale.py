@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from tenonrt.contracts import (
+    FLOATS,
     Array,
     Attributes,
     Case,
@@ -17,12 +18,15 @@ from tenonrt.contracts import (
     Shape,
     TensorInfo,
     TensorType,
+    broadcasts_to,
+    differ,
     draw,
-    dtype_name,
+    normalize_axis,
+    required,
+    working_dtype,
 )
 
 Mode = Literal["uniform", "channel", "elementwise"]
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 PARAMETERS = ("shift", "scale", "power")
 
 
@@ -44,23 +48,21 @@ class ScaleLayer(LayerType):
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        source, *parameters = inputs
-        assert source is not None
-        if source.dtype not in DTYPES:
-            raise ValueError(f"input is {source.type}, expected one of {', '.join(DTYPES)}")
+        (source,), parameters = required(inputs, 1), inputs[1:]
+        if source.dtype not in FLOATS:
+            raise ValueError(f"input is {source.type}, expected one of {', '.join(FLOATS)}")
         if attrs.mode not in get_args(Mode):
             raise ValueError(f"mode is {attrs.mode!r}, expected one of {get_args(Mode)}")
-        if attrs.mode == "channel" and not -source.rank <= attrs.axis < source.rank:
-            raise ValueError(f"axis is {attrs.axis}, expected one of the {source.rank} axes of input {source.type}")
+        if attrs.mode == "channel":
+            normalize_axis(attrs.axis, source.rank)
         for name, parameter in zip(PARAMETERS, parameters, strict=False):
             if parameter is not None:
                 _check(name, parameter, attrs, source)
         return [source.like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source, *given = arrays
-        assert source is not None
-        dtype = np.dtype(np.float32) if dtype_name(source.dtype) in {"float16", "bfloat16"} else source.dtype
+        (source,), given = required(arrays, 1), arrays[1:]
+        dtype = working_dtype(source.dtype)
         aligned = [None if p is None else _aligned(p.astype(dtype, copy=False), attrs, source.ndim) for p in given]
         shift, scale, power = (*aligned, None, None, None)[:3]
         result = source.astype(dtype)
@@ -73,9 +75,9 @@ class ScaleLayer(LayerType):
                 result = result**power
         return [np.asarray(result, source.dtype)]
 
-    def sample(self, attrs: Any, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
         """Positive values: a negative number has no fractional power."""
-        return [np.asarray(np.abs(draw(t, rng)) + t.numpy.type(0.25), t.numpy) for t in types]
+        return [None if t is None else np.asarray(np.abs(draw(t, rng)) + t.numpy.type(0.25), t.numpy) for t in types]
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         """One for each parameter given."""
@@ -111,14 +113,8 @@ def _check(name: str, parameter: TensorInfo, attrs: ScaleAttributes, source: Ten
     channels = source.shape[attrs.axis] if attrs.mode == "channel" else 1
     if attrs.mode == "channel" and (parameter.rank != 1 or differ(parameter.shape[0], channels)):
         raise ValueError(f"{name} is {parameter.type}, expected [{channels}]: axis {attrs.axis} of input {source.type}")
-    if attrs.mode == "elementwise" and not _broadcasts(parameter.shape, source.shape):
+    if attrs.mode == "elementwise" and not broadcasts_to(parameter.shape, source.shape):
         raise ValueError(f"{name} is {parameter.type}, expected a shape that broadcasts to input {source.type}")
-
-
-def _broadcasts(shape: Shape, target: Shape) -> bool:
-    """Whether a shape may be broadcast to the target without enlarging it."""
-    pairs = zip(reversed(shape), reversed(target), strict=False)
-    return len(shape) <= len(target) and not any(differ(d, 1) and differ(d, t) for d, t in pairs)
 
 
 def _aligned(parameter: Array, attrs: ScaleAttributes, rank: int) -> Array:
@@ -126,11 +122,3 @@ def _aligned(parameter: Array, attrs: ScaleAttributes, rank: int) -> Array:
     if attrs.mode == "channel":
         return parameter.reshape(-1, *[1] * (rank - 1 - attrs.axis % rank))
     return parameter.reshape(()) if attrs.mode == "uniform" else parameter
-
-
-def differ(left: Dimension, right: Dimension) -> bool:
-    """Whether two dimensions are unequal for every value of the symbols."""
-    try:
-        return left != right and (left < right or left > right)
-    except ValueError:  # the symbols' ranges allow both
-        return False

@@ -15,11 +15,12 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    known_values,
     numpy_dtype,
+    required,
     unknown,
+    vector_length,
 )
-
-from tenonrt_layer_shape.operands import required
 
 
 class FillAttributes(Attributes, frozen=True):
@@ -43,12 +44,9 @@ class FillLayer(LayerType):
         if attrs.dtype == "string":
             raise ValueError("Fill makes numbers and booleans, not strings")
         numpy_dtype(attrs.dtype)  # names the known types when this is none of them
-        if shape.rank != 1 or isinstance(shape.shape[0], Dim) or shape.dtype not in {"int32", "int64"}:
-            raise ValueError(f"the shape must be a vector of int64 with a static length, found {shape.type}")
-        if shape.value is None:
-            dims: list[Dimension] = [unknown() for _ in range(shape.shape[0])]
-        else:
-            dims = [d if isinstance(d, Dim) else int(d) for d in shape.value]
+        rank, dims = vector_length(shape, "the shape"), known_values(shape)
+        if dims is None:
+            dims = [unknown() for _ in range(rank)]
         negative = [d for d in dims if isinstance(d, int) and d < 0]
         if negative:
             raise ValueError(f"dimensions must not be negative, found {negative} in the shape")
@@ -64,8 +62,11 @@ class FillLayer(LayerType):
         scalar = np.asarray(attrs.value).astype(numpy_dtype(attrs.dtype)).item()
         return [np.full([int(d) for d in shape], scalar, object)]
 
-    def sample(self, attrs: FillAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        return [rng.integers(1, 5, types[0].concrete({})).astype(types[0].numpy)]
+    def sample(
+        self, attrs: FillAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        (shape,) = required(types, 1)
+        return [rng.integers(1, 5, shape.concrete({})).astype(shape.numpy)]
 
     def flops(
         self, attrs: FillAttributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]

@@ -15,10 +15,9 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    required,
     unknown,
 )
-
-from tenonrt_layer_shape.operands import required
 
 
 class NonZeroLayer(LayerType):
@@ -41,8 +40,10 @@ class NonZeroLayer(LayerType):
             return [np.empty((0, int(bool(x))), np.int64)]
         return [np.array(np.nonzero(x), np.int64)]
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        x = draw(types[0], rng)
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x = draw(required(types, 1)[0], rng)
         return [np.asarray(x * (rng.integers(0, 2, x.shape) > 0)).astype(x.dtype)]
 
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:

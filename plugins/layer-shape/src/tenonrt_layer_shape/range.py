@@ -20,10 +20,9 @@ from tenonrt.contracts import (
     dtype_name,
     is_float,
     maximum,
+    required,
     unknown,
 )
-
-from tenonrt_layer_shape.operands import required
 
 
 class RangeLayer(LayerType):
@@ -59,9 +58,11 @@ class RangeLayer(LayerType):
         steps = np.arange(length).astype(wide) * delta.astype(wide)
         return [(start.astype(wide) + steps).astype(start.dtype)]
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
         values = (0, int(rng.integers(2, 9)), 1)
-        return [np.full(t.concrete({}), v, t.numpy) for v, t in zip(values, types, strict=True)]
+        return [np.full(t.concrete({}), v, t.numpy) for v, t in zip(values, required(types, 3), strict=True)]
 
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 0

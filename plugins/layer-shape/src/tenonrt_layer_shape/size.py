@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Run, TensorInfo, TensorType
-
-from tenonrt_layer_shape.operands import required
+from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Run, TensorInfo, TensorType, required
 
 
 class SizeLayer(LayerType):

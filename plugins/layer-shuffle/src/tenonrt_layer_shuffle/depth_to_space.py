@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from tenonrt.contracts import Array, Attributes, Case, Dim, Dimension, LayerType, Run, TensorInfo, TensorType
-
-from tenonrt_layer_shuffle.operands import required
+from tenonrt.contracts import Array, Attributes, Case, Dim, Dimension, LayerType, Run, TensorInfo, TensorType, required
 
 
 class DepthToSpaceAttributes(Attributes, frozen=True):

@@ -12,16 +12,15 @@ from tenonrt.contracts import (
     Dimension,
     LayerType,
     Run,
-    Shape,
     TensorInfo,
     TensorType,
+    broadcast,
     draw,
-    maximum,
+    known_values,
+    required,
     unknown,
+    vector_length,
 )
-
-from tenonrt_layer_shuffle.host_shape import length, values
-from tenonrt_layer_shuffle.operands import required
 
 
 class ExpandLayer(LayerType):
@@ -35,7 +34,7 @@ class ExpandLayer(LayerType):
 
     def infer(self, attrs: Attributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         x, shape = required(inputs, 2)
-        count, wanted = length(shape, "the shape"), values(shape)
+        count, wanted = vector_length(shape, "the shape"), known_values(shape)
         if wanted is not None:
             return [x.like(broadcast(x.shape, wanted))]
         kept = [d if isinstance(d, int) and d != 1 else unknown() for d in x.shape]
@@ -49,8 +48,11 @@ class ExpandLayer(LayerType):
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 0
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        return [draw(types[0], rng), np.ones(types[1].concrete({}), types[1].numpy)]
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, shape = required(types, 2)
+        return [draw(x, rng), np.ones(shape.concrete({}), shape.numpy)]
 
     def cases(self) -> Iterable[Case]:
         examples: list[tuple[tuple[int, ...], list[int]]] = [
@@ -64,24 +66,3 @@ class ExpandLayer(LayerType):
         ]
         for shape, wanted in examples:
             yield Case(Attributes(), (TensorType(shape), np.array(wanted, np.int64)), f"{shape} to {wanted}")
-
-
-def broadcast(shape: Shape, wanted: Sequence[Dimension]) -> list[Dimension]:
-    """The common shape; an integer above one wins over a symbol, which the core checks when it runs."""
-    rank = max(len(shape), len(wanted))
-    left = [1] * (rank - len(shape)) + [*shape]
-    right = [1] * (rank - len(wanted)) + [*wanted]
-    return [_join(a, b, shape, wanted) for a, b in zip(left, right, strict=True)]
-
-
-def _join(a: Dimension, b: Dimension, shape: Shape, wanted: Sequence[Dimension]) -> Dimension:
-    if a in {b, 1}:
-        return b
-    if b == 1:
-        return a
-    if isinstance(a, int) and isinstance(b, int):
-        found, target = ("[" + ", ".join(map(str, dims)) + "]" for dims in (shape, wanted))
-        raise ValueError(f"an input of shape {found} does not broadcast with {target}: {a} meets {b}")
-    if isinstance(a, int) or isinstance(b, int):
-        return a if isinstance(a, int) else b
-    return maximum(a, b)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType, product
+from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType, product, required
 
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 
@@ -40,6 +39,6 @@ class FlattenLayer(SameBytes):
 def _matrix(axis: int, shape: Sequence[Dimension]) -> list[Dimension]:
     rank = len(shape)
     if not -rank <= axis <= rank:
-        raise ValueError(f"axis {axis} is outside -{rank}..{rank} for an input of rank {rank}")
+        raise ValueError(f"axis is {axis}, expected -{rank} to {rank} for an input of rank {rank}")
     split = axis + rank if axis < 0 else axis
     return [product(shape[:split]), product(shape[split:])]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tenonrt.contracts import Array, Attributes, Case, Run, TensorInfo, TensorType
+from tenonrt.contracts import Array, Attributes, Case, Run, TensorInfo, TensorType, required
 
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 

@@ -17,9 +17,8 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    required,
 )
-
-from tenonrt_layer_shuffle.operands import required
 
 
 class ReformatAttributes(Attributes, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -16,13 +17,13 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    known_values,
     product,
+    required,
     unknown,
+    vector_length,
 )
 
-from tenonrt_layer_shuffle.host_shape import length, values
-from tenonrt_layer_shuffle.operands import required
-from tenonrt_layer_shuffle.quotient import exact_quotient
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 
@@ -41,7 +42,7 @@ class ReshapeLayer(SameBytes):
 
     def infer(self, attrs: ReshapeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         x, shape = required(inputs, 2)
-        rank, wanted = length(shape, "the shape"), values(shape)
+        rank, wanted = vector_length(shape, "the shape"), known_values(shape)
         if wanted is None:
             return [x.like([unknown() for _ in range(rank)])]
         return [x.like(resolved(x.shape, wanted, zero_copies=attrs.zero_copies))]
@@ -52,8 +53,10 @@ class ReshapeLayer(SameBytes):
         target = resolved(x.shape, wanted, zero_copies=attrs.zero_copies)
         return [x.reshape(cast("tuple[int, ...]", target))]
 
-    def sample(self, attrs: ReshapeAttributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        x, shape = types
+    def sample(
+        self, attrs: ReshapeAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, shape = required(types, 2)
         rank = shape.concrete({})[0]
         wanted = [1] * max(rank - 1, 0) + [-1] * min(rank, 1)
         return [draw(x, rng), np.array(wanted, shape.numpy)]
@@ -85,7 +88,7 @@ def resolved(shape: Shape, wanted: Sequence[Dimension], *, zero_copies: bool) ->
         if 0 in known:
             raise ValueError(f"the -1 in the shape {_text(wanted)} is undetermined: another axis is empty")
         try:
-            rest = exact_quotient(shape, known)
+            rest = _quotient(shape, known)
         except ValueError as error:
             raise ValueError(f"an input of shape {_text(shape)} does not fit {_text(wanted)}: {error}") from error
         return tuple(rest if d == -1 else d for d in result)
@@ -93,6 +96,18 @@ def resolved(shape: Shape, wanted: Sequence[Dimension], *, zero_copies: bool) ->
     if isinstance(given, int) and isinstance(held, int) and given != held:
         raise ValueError(f"an input of shape {_text(shape)} has {given} elements, the shape {_text(wanted)} {held}")
     return tuple(result)
+
+
+def _quotient(shape: Sequence[Dimension], known: Sequence[Dimension]) -> Dimension:
+    """product(shape) / product(known), which must be whole; `ValueError` when integers do not divide.
+
+    Common factors cancel first: where the rest does not divide as polynomials, the quotient stays a simpler division.
+    """
+    above, below = Counter(shape), Counter(known)
+    dividend, divisor = product((above - below).elements()), product((below - above).elements())
+    if isinstance(dividend, int) and isinstance(divisor, int) and (divisor == 0 or dividend % divisor):
+        raise ValueError(f"{product(shape)} elements cannot be divided by {product(known)}")
+    return dividend // divisor
 
 
 def _copied(shape: Shape, wanted: Sequence[Dimension], axis: int) -> Dimension:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tenonrt.contracts import Array, Attributes, Case, Dim, Dimension, LayerType, Run, TensorInfo, TensorType
-
-from tenonrt_layer_shuffle.operands import required
+from tenonrt.contracts import Array, Attributes, Case, Dim, Dimension, LayerType, Run, TensorInfo, TensorType, required
 
 
 class SpaceToDepthAttributes(Attributes, frozen=True):

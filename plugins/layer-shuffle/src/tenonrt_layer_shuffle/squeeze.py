@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tenonrt.contracts import Array, Attributes, Case, Dim, Run, Shape, TensorInfo, TensorType
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dim,
+    Run,
+    Shape,
+    TensorInfo,
+    TensorType,
+    normalize_axes,
+    required,
+    surely_less,
+)
 
-from tenonrt_layer_shuffle.axes import normalized
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 
@@ -49,18 +59,11 @@ def _removed(attrs: SqueezeAttributes, shape: Shape) -> set[int]:
     if attrs.axes is None:
         for axis, d in enumerate(shape):
             # The rank must not depend on the symbols: a symbol that is surely not one stays.
-            if isinstance(d, Dim) and not _surely_longer(d):
+            if isinstance(d, Dim) and not surely_less(1, d):
                 raise ValueError(f"axis {axis} has the symbolic length {d}, which may be one: name the axes to squeeze")
         return {axis for axis, d in enumerate(shape) if d == 1}
-    axes = normalized(attrs.axes, len(shape))
+    axes = normalize_axes(attrs.axes, len(shape))
     for axis in axes:
         if isinstance(shape[axis], int) and shape[axis] != 1:
             raise ValueError(f"axis {axis} has length {shape[axis]}; only axes of length one can be squeezed")
     return set(axes)
-
-
-def _surely_longer(dimension: Dim) -> bool:
-    try:
-        return dimension > 1
-    except ValueError:  # its range holds both one and more
-        return False

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Run, TensorInfo, TensorType, draw, unknown
-
-from tenonrt_layer_shuffle.host_shape import length, values
-from tenonrt_layer_shuffle.operands import required
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dimension,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    draw,
+    known_values,
+    required,
+    unknown,
+    vector_length,
+)
 
 
 class TileLayer(LayerType):
@@ -22,7 +33,7 @@ class TileLayer(LayerType):
 
     def infer(self, attrs: Attributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         x, repeats = required(inputs, 2)
-        count, times = length(repeats, "the repeats"), values(repeats)
+        count, times = vector_length(repeats, "the repeats"), known_values(repeats)
         if count != x.rank:
             raise ValueError(f"{count} repeats are given for an input of rank {x.rank}")
         if times is None:
@@ -39,8 +50,11 @@ class TileLayer(LayerType):
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 0
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        return [draw(types[0], rng), np.ones(types[1].concrete({}), types[1].numpy)]
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        x, repeats = required(types, 2)
+        return [draw(x, rng), np.ones(repeats.concrete({}), repeats.numpy)]
 
     def cases(self) -> Iterable[Case]:
         examples: list[tuple[tuple[int, ...], list[int]]] = [

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, Dimension, LayerType, Run, TensorInfo, TensorType, View
-
-from tenonrt_layer_shuffle.axes import normalized
-from tenonrt_layer_shuffle.operands import required
+from tenonrt.contracts import (
+    Array,
+    Attributes,
+    Case,
+    Dimension,
+    LayerType,
+    Run,
+    TensorInfo,
+    TensorType,
+    View,
+    normalize_axes,
+    required,
+)
 
 
 class TransposeAttributes(Attributes, frozen=True):
@@ -61,9 +70,9 @@ class TransposeLayer(LayerType):
                 yield Case(TransposeAttributes(permutation), (TensorType(shape, dtype),), f"{shape} by {permutation}")
 
 
-def _permutation(attrs: TransposeAttributes, rank: int) -> list[int]:
+def _permutation(attrs: TransposeAttributes, rank: int) -> tuple[int, ...]:
     if not attrs.permutation:
-        return list(reversed(range(rank)))
+        return tuple(reversed(range(rank)))
     if len(attrs.permutation) != rank:
         raise ValueError(f"permutation {attrs.permutation} has {len(attrs.permutation)} axes, the input has {rank}")
-    return normalized(attrs.permutation, rank)
+    return normalize_axes(attrs.permutation, rank)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType
+from tenonrt.contracts import Array, Attributes, Case, Dimension, Run, TensorInfo, TensorType, normalize_axes, required
 
-from tenonrt_layer_shuffle.axes import normalized
-from tenonrt_layer_shuffle.operands import required
 from tenonrt_layer_shuffle.same_bytes import SameBytes
 
 
@@ -44,6 +42,6 @@ class UnsqueezeLayer(SameBytes):
 
 
 def _inserted(axes: tuple[int, ...], shape: Sequence[Dimension]) -> list[Dimension]:
-    new = set(normalized(axes, len(shape) + len(axes)))
+    new = set(normalize_axes(axes, len(shape) + len(axes)))
     old = iter(shape)
     return [1 if axis in new else next(old) for axis in range(len(shape) + len(axes))]

@@ -18,10 +18,13 @@ from tenonrt.contracts import (
     TensorType,
     View,
     draw,
+    normalize_axes,
+    optional,
+    required,
     unknown,
+    vector_length,
 )
 
-from tenonrt_layer_slice.operands import optional, required
 from tenonrt_layer_slice.span import FAR, bounded, taken
 
 Vectors = tuple[TensorInfo, TensorInfo, TensorInfo | None, TensorInfo | None]  # starts, ends, axes, steps
@@ -50,7 +53,9 @@ class SliceLayer(LayerType):
             return [x.like([unknown(d) for d in x.shape])]
         spans = _known_spans(vectors, x.rank)
         if spans is None:
-            touched = range(_count(vectors[0])) if axes is None else [a % x.rank for a in axes.integers()]
+            touched = (
+                range(vector_length(vectors[0], "starts")) if axes is None else normalize_axes(axes.integers(), x.rank)
+            )
             return [x.like([unknown(d) if i in touched else d for i, d in enumerate(x.shape)])]
         return [x.like([taken(*spans[i], d) if i in spans else d for i, d in enumerate(x.shape)])]
 
@@ -93,14 +98,13 @@ class SliceLayer(LayerType):
     def flops(self, attrs: Attributes, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         return 0
 
-    def sample(self, attrs: Attributes, types: Sequence[TensorType], rng: np.random.Generator) -> list[Array]:
-        fillers = (0, FAR, None, 1)
-        arrays = [draw(types[0], rng)]
-        for given, value in zip(types[1:], fillers, strict=False):
-            count = given.concrete({})[0]
-            filled = np.arange(count) if value is None else np.full(count, value)
-            arrays.append(filled.astype(given.numpy))
-        return arrays
+    def sample(
+        self, attrs: Attributes, types: Sequence[TensorType | None], rng: np.random.Generator
+    ) -> list[Array | None]:
+        count = vector_length(TensorInfo(required(types, 2)[1]), "starts")
+        vectors = (np.full(count, 0), np.full(count, FAR), np.arange(count), np.full(count, 1))
+        pairs = zip(types[1:], vectors, strict=False)
+        return [draw(required(types, 1)[0], rng), *(None if t is None else v.astype(t.numpy) for t, v in pairs)]
 
     def cases(self) -> Iterable[Case]:
         examples: list[tuple[tuple[int, ...], list[list[int] | None]]] = [
@@ -126,14 +130,8 @@ def _vectors(
     return starts, ends, optional(inputs, 3), optional(inputs, 4)
 
 
-def _count(vector: TensorInfo) -> int:
-    if vector.rank != 1 or isinstance(vector.shape[0], Dim) or vector.dtype not in {"int32", "int64"}:
-        raise ValueError(f"starts, ends, axes and steps must be integer vectors of static length, found {vector.type}")
-    return vector.shape[0]
-
-
 def _check_lengths(vectors: Sequence[TensorInfo | None], rank: int) -> None:
-    counts = [_count(v) for v in vectors if v is not None]
+    counts = [vector_length(v, "each of starts, ends, axes and steps") for v in vectors if v is not None]
     if len(set(counts)) > 1 or counts[0] > rank:
         raise ValueError(f"starts, ends, axes and steps need one length up to the rank {rank}, found {counts}")
 
@@ -153,16 +151,14 @@ def _integers(values: Array | None) -> list[Dimension]:
 def _spans(starts: list[Dimension], ends: list[Dimension], axes: Values, steps: Values, rank: int) -> Spans:
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    plain = [a for a in axes if isinstance(a, int) and -rank <= a < rank]
-    if len(plain) != len(axes) or len({a % rank for a in plain}) != len(axes):
-        raise ValueError(f"axes {[str(a) for a in axes]} must be distinct and within -{rank}..{rank - 1}")
+    chosen = normalize_axes(_concrete(*axes), rank)
     if 0 in steps:
         raise ValueError(f"steps must not be zero, found {[str(s) for s in steps]}")
-    return {a % rank: span for a, *span in zip(plain, starts, ends, steps, strict=True)}  # type: ignore[misc]
+    return {axis: span for axis, *span in zip(chosen, starts, ends, steps, strict=True)}  # type: ignore[misc]
 
 
 def _concrete(*values: Dimension) -> list[int]:
     symbolic = [str(v) for v in values if isinstance(v, Dim)]
     if symbolic:
-        raise ValueError(f"a slice of known values cannot have the symbolic bounds {symbolic}")
+        raise ValueError(f"found the symbolic dimensions {symbolic}, expected integers")
     return [v for v in values if isinstance(v, int)]

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenonrt.contracts import Dimension, TensorInfo
-
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+from tenonrt.contracts import FLOATS, Dimension, TensorInfo, normalize_axis, required
 
 
 def checked(axis: int, inputs: Sequence[TensorInfo | None]) -> TensorInfo:
     """The input; `ValueError` unless it holds floats and has the axis."""
-    source = inputs[0]
-    assert source is not None
-    if source.dtype not in DTYPES:
-        raise ValueError(f"input is {source.type}, expected one of {', '.join(DTYPES)}")
-    if not -source.rank <= axis < source.rank:
-        raise ValueError(f"axis is {axis}, expected one of the {source.rank} axes of input {source.type}")
+    (source,) = required(inputs, 1)
+    if source.dtype not in FLOATS:
+        raise ValueError(f"input is {source.type}, expected one of {', '.join(FLOATS)}")
+    normalize_axis(axis, source.rank)
     return source
 
 

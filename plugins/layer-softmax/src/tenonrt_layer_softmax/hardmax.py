@@ -16,6 +16,7 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     Tolerance,
+    required,
 )
 
 from tenonrt_layer_softmax.axis import checked
@@ -37,8 +38,7 @@ class HardmaxLayer(LayerType):
         return [checked(attrs.axis, inputs).like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source = arrays[0]
-        assert source is not None
+        (source,) = required(arrays, 1)
         result = np.zeros_like(source)
         if source.size:
             first = np.expand_dims(source.argmax(attrs.axis), attrs.axis)

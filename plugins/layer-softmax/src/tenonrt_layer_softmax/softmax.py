@@ -16,7 +16,8 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
-    dtype_name,
+    required,
+    working_dtype,
 )
 
 from tenonrt_layer_softmax.axis import checked, length
@@ -39,11 +40,10 @@ class SoftmaxLayer(LayerType):
         return [checked(attrs.axis, inputs).like()]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        source = arrays[0]
-        assert source is not None
+        (source,) = required(arrays, 1)
         if not source.size:
             return [source.copy()]
-        x = source.astype(np.float32) if dtype_name(source.dtype) in {"float16", "bfloat16"} else source
+        x = source.astype(working_dtype(source.dtype), copy=False)
         with np.errstate(invalid="ignore", under="ignore"):  # a row of -inf is NaN
             x = x - x.max(attrs.axis, keepdims=True)
             powers = np.exp(x)

@@ -16,9 +16,11 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    normalize_axis,
+    required,
 )
 
-from tenonrt_layer_topk.ordering import check_ordered, normalize_axis, sortable
+from tenonrt_layer_topk.ordering import check_ordered, sortable
 
 
 class ArgReduceAttributes(Attributes, frozen=True):
@@ -37,9 +39,7 @@ class ArgReduceLayer(LayerType):
     pattern: ClassVar[Pattern] = "reduction"
 
     def infer(self, attrs: ArgReduceAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        values = inputs[0]
-        if values is None:
-            raise ValueError("ArgReduce needs its input")
+        (values,) = required(inputs, 1)
         check_ordered(values)
         axis = normalize_axis(attrs.axis, values.rank)
         if isinstance(values.shape[axis], int) and values.shape[axis] == 0:
@@ -48,8 +48,7 @@ class ArgReduceLayer(LayerType):
         return [values.like((*values.shape[:axis], *kept, *values.shape[axis + 1 :]), "int64")]
 
     def reference(self, attrs: ArgReduceAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        assert arrays[0] is not None
-        values = sortable(arrays[0])
+        values = sortable(required(arrays, 1)[0])
         find = np.argmax if attrs.operation == "max" else np.argmin
         axis = normalize_axis(attrs.axis, values.ndim)
         if attrs.select_last:

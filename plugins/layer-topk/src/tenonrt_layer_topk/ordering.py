@@ -1,16 +1,9 @@
-"""Axes, and the order of element types that NumPy cannot sort by itself."""
+"""The order of element types, also of those that NumPy cannot sort by itself."""
 
 from __future__ import annotations
 
 import numpy as np
 from tenonrt.contracts import Array, TensorInfo
-
-
-def normalize_axis(axis: int, rank: int) -> int:
-    """An axis counted from the front; `ValueError` when the rank has no such axis."""
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} does not exist in rank {rank}; expected {-rank} to {rank - 1}")
-    return axis % rank
 
 
 def check_ordered(info: TensorInfo) -> None:

@@ -17,10 +17,12 @@ from tenonrt.contracts import (
     TensorInfo,
     TensorType,
     draw,
+    normalize_axis,
+    required,
     unknown,
 )
 
-from tenonrt_layer_topk.ordering import check_ordered, normalize_axis, sortable
+from tenonrt_layer_topk.ordering import check_ordered, sortable
 
 
 class TopKAttributes(Attributes, frozen=True):
@@ -63,9 +65,7 @@ class TopKLayer(LayerType):
     shape_inputs: ClassVar[tuple[int, ...]] = (1,)
 
     def infer(self, attrs: TopKAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        values, k = inputs
-        if values is None or k is None:
-            raise ValueError("TopK needs both the input and k")
+        values, k = required(inputs, 2)
         check_ordered(values)
         axis = normalize_axis(attrs.axis, values.rank)
         shape = list(values.shape)
@@ -73,9 +73,7 @@ class TopKLayer(LayerType):
         return [values.like(shape), values.like(shape, "int64")]
 
     def reference(self, attrs: TopKAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
-        values, k = arrays
-        assert values is not None
-        assert k is not None
+        values, k = required(arrays, 2)
         axis, count = normalize_axis(attrs.axis, values.ndim), int(k.reshape(-1)[0])
         if not 0 <= count <= values.shape[axis]:
             raise ValueError(f"k is {count}, expected 0 to {values.shape[axis]}, the size of axis {axis}")
@@ -86,9 +84,7 @@ class TopKLayer(LayerType):
     def sample(
         self, attrs: TopKAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
     ) -> list[Array | None]:
-        values, k = types
-        assert values is not None
-        assert k is not None
+        values, k = required(types, 2)
         size = values.concrete({})[normalize_axis(attrs.axis, values.rank)]
         return [draw(values, rng), np.full(k.concrete({}), rng.integers(min(size, 1), size + 1), k.numpy)]
 

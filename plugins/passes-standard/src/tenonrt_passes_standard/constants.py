@@ -71,5 +71,5 @@ def _evaluate(layer_type: LayerType, layer: Layer, arrays: Sequence[Array | None
         return None
 
 
-def _matches(result: Array, type: TensorType) -> bool:  # noqa: A002 - the contract's word
+def _matches(result: Array, type: TensorType) -> bool:
     return result.shape == type.shape and result.dtype == type.numpy

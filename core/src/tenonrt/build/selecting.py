@@ -1,0 +1,130 @@
+"""One selection: offers gathered, a cover found, the cover lowered, for a graph and the graphs that its layers own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from tenonrt.build.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
+from tenonrt.build.config import BuilderConfig
+from tenonrt.build.constants import Constants
+from tenonrt.build.cover import Cover
+from tenonrt.build.lowering import Lowering
+from tenonrt.build.offers import Offer, Offers, Refusal
+from tenonrt.build.progress import Clock, Teller
+from tenonrt.build.reformats import choose_reformat
+from tenonrt.build.reporting import BuildLog
+from tenonrt.build.selection import VIEW, Selector
+from tenonrt.build.strategies import Found, ranked_cover, recorded_columns, timed_columns
+from tenonrt.build.tuner import Tuner
+from tenonrt.graph.graph import Graph, Layer
+from tenonrt.plan.program import Program
+from tenonrt.plugins.hooks import Hooks
+from tenonrt.plugins.registry import Registry
+from tenonrt.problem import Code
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every selection of a build works with."""
+
+    config: BuilderConfig
+    registry: Registry
+    hooks: Hooks
+    tuner: Tuner
+    clock: Clock
+    teller: Teller
+
+
+@dataclass
+class Selected:
+    """A program, and what was said and chosen on the way to it."""
+
+    program: Program = field(init=False)
+    log: BuildLog = field(default_factory=BuildLog)
+    choices: dict[str, tuple[str, str]] = field(default_factory=dict)
+    offers: list[Offer] = field(default_factory=list)
+    constants: Constants = field(default_factory=Constants)
+
+
+def select_program(graph: Graph, tools: Tools, admits: Callable[[Offer], bool]) -> Selected:
+    """The program of a graph, made of offers that ``admits`` lets in."""
+    selection = _Selection(tools, admits)
+    selection.result.program = selection.program(graph)
+    return selection.result
+
+
+class _Selection:
+    def __init__(self, tools: Tools, admits: Callable[[Offer], bool]) -> None:
+        self.tools = tools
+        self.admits = admits
+        self.result = Selected()
+
+    def program(self, graph: Graph) -> Program:
+        """Graphs that layers own come first."""
+        inner = {layer: tuple(self.program(g) for g in layer.graphs) for layer in graph.layers if layer.graphs}
+        tools, result = self.tools, self.result
+        offers = Offers(graph, tools.registry, tools.config, tools.hooks)
+        selector = Selector(graph)
+        with tools.clock.phase("offers"):
+            found = self._collect(selector, offers)
+        cover = self._cover(selector, found, offers.refusals)
+        with tools.clock.phase("lower"):
+            result.log.covers.append(cover)
+            result.log.add_regions(found, offers.refusals, tools.tuner)
+            result.choices.update(selector.record(cover).regions)
+            return self._lower(selector, offers, cover, inner)
+
+    def _collect(self, selector: Selector, offers: Offers) -> Found:
+        offered: list[Offer] = []
+        for done, layer in enumerate(selector.layers):
+            self.tools.teller.tell("offers", done, len(selector.layers), layer.name)
+            if not layer.graphs:
+                offered += filter(self.admits, offers.at(layer))
+        found: dict[int, list[Offer]] = {}
+        for offer in offers.admitted(offered):
+            found.setdefault(min(selector.positions(offer)), []).append(offer)
+        return found
+
+    def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
+        config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
+        if config.replay is None and config.optimization_level == 0:
+            with clock.phase("select"):
+                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, refusals)
+        with clock.phase("tune"):
+            if config.replay is not None:
+                columns = recorded_columns(selector, found, config.replay)
+            else:
+                columns = timed_columns(selector, found, tuner, partial(self.tools.teller.tell, "tune"), refusals)
+        with clock.phase("select"):
+            return selector.solve(columns)
+
+    def _lower(
+        self, selector: Selector, offers: Offers, cover: Cover, inner: dict[Layer, tuple[Program, ...]]
+    ) -> Program:
+        tools, choices = self.tools, list[Chosen]()
+        for column in cover.columns:
+            source, writes = selector.sources[column.id]
+            if isinstance(source, Offer):
+                choices.append(self._kernel_choice(selector, source, writes))
+                self.result.log.add_step(source, tools.tuner)
+                self.result.offers.append(source)
+            elif column.id.startswith(f"{VIEW}@"):
+                view = selector.views[source]
+                choices.append(ViewChoice(source, view.whole, view.parts, writes))
+            else:
+                choices.append(ControlChoice(source, inner[source]))
+        reformats = [
+            choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)
+            for number, source, target in selector.sourced_reformats(cover)
+        ]
+        return Lowering(selector.graph, self.result.constants, selector.layers).lower(choices, reformats)
+
+    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...]) -> KernelChoice:
+        problem, runtime = offer.posed.problem, offer.support.runtime_symbols
+        general = runtime == "all" or {s.name for s in problem.symbols} <= set(runtime)
+        # Where sizes must be fixed the code only says what to compile once they are known.
+        code = self.tools.tuner.code(offer, problem) if general else Code(problem, offer.tactic)
+        reads = tuple(selector.accepts(offer))
+        return KernelChoice(offer.posed, offer.entry.id, offer.kernel, offer.tactic, not general, code, reads, writes)

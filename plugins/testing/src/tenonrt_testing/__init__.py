@@ -1,0 +1,1 @@
+"""The conformance kit: see `tenonrt_testing.suites`."""

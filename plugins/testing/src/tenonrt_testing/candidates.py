@@ -1,0 +1,123 @@
+"""A kernel under test with its problems and the verdicts of the trial process on every tactic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from tenonrt.build.trial import Sample, compile_for
+from tenonrt.build.trials import TrialProcess
+from tenonrt.build.worker import TrialReply
+from tenonrt.contracts import Code, Device, Kernel, Support, Tactic
+from tenonrt.plugins.discovery import Entry
+from tenonrt.plugins.registry import Registry
+
+from tenonrt_testing.problems import Found, KernelCase, find_problems
+
+Fault = Literal["", "ended", "bounds", "inputs", "result"]
+# A kernel that hangs does so in most cases; each costs the whole time limit.
+_MAX_DEATHS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One tactic for one problem, with the verdict of its first run."""
+
+    case: KernelCase
+    support: Support
+    tactic: Tactic
+    reply: TrialReply
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.name} [{self.tactic.key}]"
+
+    @property
+    def fault(self) -> Fault:
+        """Which rule the first run broke."""
+        if self.reply.ok:
+            return ""
+        why = self.reply.why
+        if "wrote outside" in why:
+            return "bounds"
+        if "changed its input" in why:
+            return "inputs"
+        return "ended" if why.startswith(("it raised", "it ended", "it did not finish")) else "result"
+
+
+@dataclass
+class Subject:
+    """A kernel entry under test."""
+
+    entry: Entry
+    kernel: Kernel
+    device: Device
+    device_name: str
+    registry: Registry
+    trials: TrialProcess
+    _samples: dict[str, Sample] = field(default_factory=dict)
+
+    @cached_property
+    def found(self) -> Found:
+        return find_problems(self.entry, self.kernel, self.device_name, self.registry)
+
+    @cached_property
+    def supported(self) -> list[tuple[KernelCase, Support]]:
+        """The problems that the kernel takes; one for which `supports` raises is left to the rule about that."""
+        pairs = []
+        for case in self.found.cases:
+            support = self._support(case)
+            if support.ok:
+                pairs.append((case, support))
+        return pairs
+
+    def _support(self, case: KernelCase) -> Support:
+        try:
+            return self.kernel.supports(case.problem)
+        except Exception as error:  # noqa: BLE001 - reported by the rule that calls supports() itself
+            return Support(False, repr(error))
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Every tactic of every supported problem, run once in the trial process."""
+        made: list[Candidate] = []
+        deaths = 0
+        for case, support in self.supported:
+            for tactic in self._tactics(case):
+                reply = self.trials.run(self.entry.id, case.problem, tactic)
+                made.append(Candidate(case, support, tactic, reply))
+                deaths += reply.why.startswith(("it ended", "it did not finish"))
+                if deaths >= _MAX_DEATHS:
+                    return made
+        return made
+
+    def _tactics(self, case: KernelCase) -> list[Tactic]:
+        try:
+            return list(self.kernel.tactics(case.problem))
+        except Exception:  # noqa: BLE001 - reported by the rule about tactics
+            return []
+
+    @property
+    def sound(self) -> list[Candidate]:
+        """The candidates that passed their first run, so that they may run in this process."""
+        return [candidate for candidate in self.candidates if candidate.reply.ok]
+
+    def sample(self, case: KernelCase) -> Sample:
+        if case.posed.key not in self._samples:
+            with np.errstate(all="ignore"):
+                self._samples[case.posed.key] = Sample.draw(case.problem, self.registry.layer_type, 2, 0)
+        return self._samples[case.posed.key]
+
+    def compiled(self) -> Iterator[tuple[Candidate, Code, Sample]]:
+        """Every sound candidate with code for its sample."""
+        for candidate in self.sound:
+            sample = self.sample(candidate.case)
+            problem = candidate.case.problem
+            yield candidate, compile_for(self.kernel, problem, candidate.tactic, candidate.support, sample), sample
+
+    def impure(self, case: KernelCase) -> bool:
+        """Whether a layer draws random numbers, so that results differ from run to run."""
+        return not all(self.registry.layer_type(kind).pure for kind in case.problem.kinds)

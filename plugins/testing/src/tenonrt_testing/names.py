@@ -1,0 +1,32 @@
+"""How the entry points of each group are named."""
+
+from __future__ import annotations
+
+import re
+
+from tenonrt.graph.passes import PHASES
+
+_KIND = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_WORD = r"[a-z][a-z0-9_-]*"
+_PATTERNS = ("pointwise", "reduction", "contraction", "movement", "opaque")
+_RULES = {
+    "tenonrt.layers": (_KIND, "a layer kind: Convolution, or acme.RoiAlign"),
+    "tenonrt.kernels": (
+        rf"({_WORD}|\*)/({_KIND}|@({'|'.join(_PATTERNS)})|\*)\.{_WORD}",
+        "<device>/<kind, @pattern or *>.<implementation>: cpu/Softmax.acme",
+    ),
+    "tenonrt.mappings": (r"[a-z][a-z0-9_]*:[^:]*:[^:]+", "<format>:<domain>:<type>: onnx:acme:Swish6"),
+    "tenonrt.parsers": (_WORD, "a format's name in lower case: onnx"),
+    "tenonrt.devices": (_WORD, "a device's name in lower case: cuda"),
+    "tenonrt.passes": (rf"({'|'.join(PHASES)})\.{_WORD}", f"<phase>.<name>, the phase one of {', '.join(PHASES)}"),
+    "tenonrt.calibrators": (_WORD, "a method's name in lower case: entropy"),
+    "tenonrt.commands": (_WORD, "a verb in lower case"),
+}
+
+
+def misnamed(group: str, name: str) -> str:
+    """Why a name cannot be an entry point of a group; empty when it can."""
+    if group not in _RULES:
+        return ""
+    pattern, meaning = _RULES[group]
+    return "" if re.fullmatch(pattern, name) else f"{name!r} in {group} is not {meaning}"

@@ -1,0 +1,42 @@
+"""A kernel that writes one element past its output."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support
+
+
+class SoftmaxKernel(Kernel):
+    """Takes float32 Softmax of known sizes."""
+
+    def supports(self, problem: Problem) -> Support:
+        if problem.kinds != ("Softmax",) or problem.types[0].dtype != "float32" or problem.symbols:
+            return Support(False, "only a single Softmax of float32 and of known sizes")
+        return Support(True)
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+        return SoftmaxExecutable(code.problem)
+
+
+class SoftmaxExecutable:
+    def __init__(self, problem: Problem) -> None:
+        self.attrs = problem.layer.attrs
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        outputs[0][...] = softmax(inputs[0], self.attrs.axis, self.attrs.log)
+        end = outputs[0].ctypes.data + outputs[0].nbytes
+        ctypes.memset(end, 1, outputs[0].itemsize)
+
+
+def softmax(x: Array, axis: int, log: bool) -> Array:
+    if not x.size:
+        return x.copy()
+    with np.errstate(invalid="ignore", under="ignore"):
+        shifted = x - x.max(axis, keepdims=True)
+        powers = np.exp(shifted)
+        total = powers.sum(axis, keepdims=True)
+        return shifted - np.log(total) if log else powers / total
