@@ -21,7 +21,7 @@ from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.hooks import Hooks
-from tenonrt.plugins.registry import Registry
+from tenonrt.plugins.registry import Registry, using
 from tenonrt.runtime.engine import Engine
 
 
@@ -39,7 +39,8 @@ class Builder:
         if config.plugins is not None and config.plugins != self.config.plugins:
             registry = Registry(config.plugins)
             hooks = Hooks(registry)
-        return Engine(_Build(config, registry, hooks, network.graph).run(), registry)
+        with using(registry):  # kernels that run references ask for layer types by name
+            return Engine(_Build(config, registry, hooks, network.graph).run(), registry)
 
 
 class _Build:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tenonrt.errors import ExecutionError
 from tenonrt.plan.program import Binding
+from tenonrt.plugins.registry import using
 from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, dtype_name, numpy_dtype
 
@@ -35,7 +36,8 @@ class ExecutionContext:
         if not self._busy.acquire(blocking=False):
             raise ExecutionError("this context is running in another thread; create one context per thread")
         try:
-            outputs = self._runner.run(arrays, None, self._stream, self.profiler)
+            with using(self.engine.registry):  # kernels are bound at the first run of each shape
+                outputs = self._runner.run(arrays, None, self._stream, self.profiler)
         finally:
             self._busy.release()
         return dict(zip((name for name, _ in self.engine.plan.program.outputs), outputs, strict=True))

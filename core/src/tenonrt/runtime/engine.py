@@ -12,7 +12,7 @@ from tenonrt.plan.loading import load_plan
 from tenonrt.plan.plan import Plan
 from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader
 from tenonrt.plan.workspace import workspace_bytes
-from tenonrt.plugins.registry import Registry, current_registry
+from tenonrt.plugins.registry import Registry, current_registry, using
 from tenonrt.runtime.context import ExecutionContext
 
 
@@ -44,7 +44,8 @@ class Engine:
             warnings.warn(
                 f"{path} was tuned on another machine; its code is compiled anew, its choices kept", stacklevel=2
             )
-        return cls(_prepare_again(plan, registry) if moved or code == "ignore" else plan, registry)
+        with using(registry):
+            return cls(_prepare_again(plan, registry) if moved or code == "ignore" else plan, registry)
 
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
