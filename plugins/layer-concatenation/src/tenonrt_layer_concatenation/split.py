@@ -26,7 +26,6 @@ from tenonrt.contracts import (
 
 from tenonrt_layer_concatenation.parts import view_of
 
-
 # Each part is an output; a number past any use must not be reached for.
 MAX_PARTS = 1 << 16
 
