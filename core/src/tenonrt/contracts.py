@@ -39,6 +39,7 @@ from tenonrt.shapes import (
     vector_length,
     working_dtype,
 )
+from tenonrt.special import erf
 from tenonrt.types import (
     LINEAR,
     NCHW16C,
@@ -553,7 +554,7 @@ __all__ = [
     "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range",
     "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
     "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
-    "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "from_storage",
+    "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "erf", "from_storage",
     "hookimpl", "is_float", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
     "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding",
     "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",

@@ -7,13 +7,11 @@ Formulas and defaults are those of the ONNX operators (Elu, Selu, HardSigmoid, .
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import erf, pi, sqrt
+from math import pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-from tenonrt.contracts import Array
-
-_ERF = np.frompyfunc(erf, 1, 1)  # NumPy has none
+from tenonrt.contracts import Array, erf
 
 
 class Function(NamedTuple):
@@ -70,7 +68,7 @@ def shrink(x: Array, alpha: float, beta: float) -> Any:
 
 def gelu(x: Array, alpha: Any, beta: Any) -> Any:
     """x * Phi(x) with the normal distribution function Phi."""
-    return 0.5 * x * (1 + np.asarray(_ERF(x / sqrt(2)), x.dtype))
+    return 0.5 * x * (1 + erf(x / sqrt(2)))
 
 
 def gelu_tanh(x: Array, alpha: Any, beta: Any) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import erf
 from typing import Any, Literal
 
 import numpy as np
-from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, draw, required
+from tenonrt.contracts import Array, Attributes, Case, LayerType, Run, TensorInfo, TensorType, draw, erf, required
 
 from tenonrt_layer_elementwise import symbolic
 from tenonrt_layer_elementwise.operations import kind_of, narrowed, widened
@@ -17,7 +16,6 @@ OperationName = Literal[
     "acosh", "atanh", "ceil", "floor", "round", "sign", "erf", "not", "bitwise_not", "is_nan", "is_inf",
 ]  # fmt: skip
 
-_ERF = np.frompyfunc(erf, 1, 1)  # NumPy has none
 
 FLOAT_FUNCTIONS: dict[str, Callable[[Array], Any]] = {
     "exp": np.exp,
@@ -38,7 +36,7 @@ FLOAT_FUNCTIONS: dict[str, Callable[[Array], Any]] = {
     "ceil": np.ceil,
     "floor": np.floor,
     "round": np.rint,
-    "erf": lambda x: np.asarray(_ERF(x), x.dtype),
+    "erf": erf,
     "is_nan": np.isnan,
 }
 NUMBER_FUNCTIONS: dict[str, Callable[[Array], Any]] = {"abs": np.abs, "neg": np.negative, "sign": np.sign}
