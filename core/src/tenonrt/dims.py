@@ -134,7 +134,10 @@ UNKNOWN = "?"
 
 
 def unknown(upper: Dimension | None = None, lower: int = 0) -> Dimension:
-    """A dimension that is known only after a layer ran; the graph gives each occurrence a name of its own."""
+    """A dimension that is known only after a layer ran; the graph gives each occurrence a name of its own.
+
+    Use it as it is: until it has its name, two of them in one expression would be taken for the same size.
+    """
     limit = bounds(upper)[1] if upper is not None else None
     return symbol(UNKNOWN, lower, limit)
 
