@@ -258,15 +258,16 @@ result = [attempt(lambda: Registry().layer_type("fake.A")), type(registry.layer_
 
 def test_an_unknown_kind_says_what_to_install(tmp_path: Path) -> None:
     script = """
-answers = [attempt(lambda: Registry(PluginSet(allow=())).layer_type(k)) for k in ("acme.Roi",)]
+answers = [attempt(lambda: Registry(PluginSet(allow=())).layer_type(k)) for k in ("acme.Roi", "Sotfmax")]
 entries = [e for g in scan().values() for e in g if e.name != "Softmax"]
 answers.append(attempt(lambda: Registry(entries=entries).layer_type("Softmax")))
 answers.append(attempt(lambda: Registry().device("npu")))
 answers.append(attempt(lambda: Registry().kernel("acme-kernels:cpu/Softmax.acme")))
 result = answers
 """
-    stranger, known, device, kernel = python(tmp_path, script)
+    stranger, misspelt, known, device, kernel = python(tmp_path, script)
     assert "no installed distribution offers the layer kind 'acme.Roi'; install the plugin that provides it" in stranger
+    assert "did you mean Softmax? Otherwise install the plugin that provides it" in misspelt
     assert "install tenonrt-layer-softmax" in known
     assert "no installed distribution offers the device 'npu'; installed: cpu" in device
     assert "install the distribution acme-kernels" in kernel

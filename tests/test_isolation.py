@@ -15,7 +15,7 @@ import pytest
 BROKEN = Path(__file__).parent / "broken-plugins"
 KERNELS = {
     "broken-wrong": "values are off",
-    "broken-raises": "no such luck",
+    "broken-raises": 'no such luck") in launch, line 29 of broken_raises.py',
     "broken-crashes": "SIGSEGV",
     "broken-hangs": "did not finish within 2 s",
     "broken-overflows": "wrote outside",

@@ -93,6 +93,8 @@ def test_unknown_name_of_a_plugin(tenonrt: Tenonrt) -> None:
     result = tenonrt("plugins", "--why", "no-such-thing")
     assert result.returncode == 1
     assert "no-such-thing" in result.stderr
+    for word in ("numpy_gem", "softmx"):  # a part of a name, and a misspelt one
+        assert "did you mean " in tenonrt("plugins", "--why", word).stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")

@@ -181,6 +181,23 @@ def test_ranges_run_at_the_same_time_with_a_scratch_each() -> None:
     assert None not in scratches
 
 
+def test_a_native_call_that_lacks_a_member_is_told_which() -> None:
+    class Half:
+        address, packed = 1, ()
+
+    with pytest.raises(ExecutionError, match=r"'half': a Half without `launch` .* lacks its scratch and units"):
+        CpuDevice().bind([Launch("half", Half(), (), (), None, ())], 1)
+    with pytest.raises(ExecutionError, match=r"a object has neither `launch` nor .*address, packed, scratch, units"):
+        CpuDevice().bind([Launch("nothing", object(), (), (), None, ())], 1)
+
+
+def test_a_slice_that_is_not_declared_is_refused_with_the_remedy() -> None:
+    whole = floats((4, 40))
+    for part in (whole[:, :16], whole[1:2, 1:17]):
+        with pytest.raises(ExecutionError, match=r"buffer 0 .*must be listed in the executable's `strided_operands`"):
+            CpuDevice().bind([Launch("f", callback(lambda *_: 0, 1), (), (part,), None, ())], 1)
+
+
 def test_status_names_the_step(library: ctypes.CDLL) -> None:
     bad = Launch("pool5", Native(address(library, "fail"), 8), (), (), None, ())
     CpuDevice().bind([bad], 1).run(None)  # the range that begins at 0 is well

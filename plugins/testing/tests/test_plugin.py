@@ -90,6 +90,8 @@ def test_isolated_plugins_name_what_is_not_installed(isolated_plugins: IsolatedR
         ("tenonrt.passes", "fold.constants", True),
         ("tenonrt.passes", "sometime.constants", False),
         ("tenonrt.parsers", "onnx", True),
+        ("tenonrt.hooks", "pins", True),
+        ("tenonrt.kernel", "cpu/Softmax.acme", False),
         ("acme.other", "anything at all", True),
     ],
 )

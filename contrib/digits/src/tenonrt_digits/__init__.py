@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["heldout", "model_path"]
+__all__ = ["heldout", "model_path", "models"]
 
 _FOLDER = Path(__file__).parent
 _FULL = 16  # An ink count per 4x4 block of the scanned bitmap: 0 is empty, 16 is full.
@@ -20,6 +20,11 @@ def model_path() -> Path:
     Raises FileNotFoundError when the file is not in the installed distribution.
     """
     return _data_file("digits.onnx")
+
+
+def models() -> list[Path]:
+    """Return the ONNX files with which the conformance kit tries a parser: `model_path`."""
+    return [model_path()]
 
 
 def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import sysconfig
 import traceback
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -83,6 +85,18 @@ class Worker:
         return self._samples[1]
 
 
+def _origin(error: Exception) -> str:
+    """The innermost line outside of Python's own library, where authors find what they wrote."""
+    # A device raises what a launch raised again, with the step's name.
+    frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
+    last = ([frame for frame in frames if not _is_standard(Path(frame.filename))] or frames)[-1]
+    return f"{last.name}, line {last.lineno} of {Path(last.filename).name}"
+
+
+def _is_standard(file: Path) -> bool:
+    return file.is_relative_to(sysconfig.get_path("stdlib")) and "site-packages" not in file.parts
+
+
 def main() -> None:
     """Serve until the input closes."""
     requests = os.fdopen(os.dup(0), "rb")
@@ -94,8 +108,7 @@ def main() -> None:
         try:
             reply = worker.answer(decoder.decode(message))
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the verdict carries it
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            reply = TrialReply(False, f"it raised {error!r} in {last.name}, line {last.lineno}")
+            reply = TrialReply(False, f"it raised {error!r} in {_origin(error)}")
         send(replies, msgspec.msgpack.encode(reply))
 
 

@@ -49,12 +49,21 @@ def _loaded(registry: Registry, name: str) -> Iterator[Record]:
 
     found = [r for r in registry.records() if name in (r.entry.name, r.entry.id, r.entry.distribution)]
     if not found:
-        raise PluginError(f"nothing installed has the name {name!r}; `tenonrt plugins` lists entries and distributions")
+        raise PluginError(f"nothing installed has the name {name!r}; {_nearest(registry, name)}")
     for record in found:
         if record.state == "found":
             with suppress(PluginError):  # the record holds the reason, which is what was asked for
                 registry.load(record.entry)
         yield record
+
+
+def _nearest(registry: Registry, name: str) -> str:
+    """The names that were probably meant: those that contain it, or are spelt much like it."""
+    from difflib import get_close_matches
+
+    names = {n for r in registry.records() for n in (r.entry.name, r.entry.distribution)}
+    near = sorted(n for n in names if name.lower() in n.lower()) or get_close_matches(name, sorted(names))
+    return f"did you mean {' or '.join(near[:3])}?" if near else "`tenonrt plugins` lists entries and distributions"
 
 
 def _as_data(record: Record, traceback: bool) -> dict[str, Any]:

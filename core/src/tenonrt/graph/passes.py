@@ -104,6 +104,12 @@ def run_passes(graph: Graph, registry: Registry, notify: Callable[[str, int], No
     return log
 
 
+def _set_aside(author: str, why: str, log: PassLog) -> None:
+    if author not in log.quarantined:
+        log.quarantined[author] = why
+        warnings.warn(f"pass {author} is quarantined: {why}", PluginWarning, stacklevel=3)
+
+
 def count_layers(graph: Graph) -> int:
     """Layers of a graph and of the graphs its layers own."""
     return sum(1 + sum(count_layers(g) for g in layer.graphs) for layer in graph.layers)
@@ -114,7 +120,7 @@ def _load(registry: Registry, phase: str, log: PassLog) -> list[_Offer]:
     for entry in registry.usable(PASSES):
         name, _, _ = entry.name.partition(".")
         if name not in PHASES:
-            log.quarantined[entry.id] = f"unknown phase {name!r}; there are {', '.join(PHASES)}"
+            _set_aside(entry.id, f"unknown phase {name!r}; there are {', '.join(PHASES)}", log)
         elif name == phase:
             offers.append(_Offer(entry, registry.passes(entry)))
     return offers
@@ -164,8 +170,7 @@ def _offer_all(
         try:
             patch = offer.rewriter.rewrite(graph, layer)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the build goes on without it
-            log.quarantined[author] = f"at layer {layer.name!r}: {error!r}"
-            warnings.warn(f"pass {author} is quarantined: {log.quarantined[author]}", PluginWarning, stacklevel=2)
+            _set_aside(author, f"at layer {layer.name!r}: {error!r}", log)
             continue
         if patch is None:
             continue

@@ -177,7 +177,9 @@ class Registry:
         if kind not in self._kinds:
             entry = self.find(LAYERS, kind)
             if entry is None:
-                raise PluginError(f"no installed distribution offers the layer kind {kind!r}; {_advice(kind)}")
+                raise PluginError(
+                    f"no installed distribution offers the layer kind {kind!r}; {_advice(kind, self.names(LAYERS))}"
+                )
             self._kinds[kind] = self.instance(entry)
         return self._kinds[kind]
 
@@ -239,11 +241,15 @@ _HOMES = {
 }
 
 
-def _advice(kind: str) -> str:
+def _advice(kind: str, offered: Sequence[str]) -> str:
     for family, kinds in _HOMES.items():
         if kind in kinds.split():
             return f"install tenonrt-layer-{family}"
-    return "install the plugin that provides it, or offer it under the entry-point group tenonrt.layers"
+    from difflib import get_close_matches
+
+    near = get_close_matches(kind, offered)
+    meant = f"did you mean {' or '.join(near)}? Otherwise " if near else ""
+    return f"{meant}install the plugin that provides it, or offer it under the entry-point group tenonrt.layers"
 
 
 def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

@@ -14,6 +14,8 @@ from tenonrt.contracts import Executable, ExecutionError, Launch, NativeCall
 from tenonrt_device_cpu.native import BoundCall
 from tenonrt_device_cpu.pool import pools
 
+_NATIVE_MEMBERS = ("address", "packed", "scratch", "units")
+
 
 class StraightLine:
     """A `Runnable`. Its buffers and scratch are its own, so it must not be run by two threads at once."""
@@ -83,8 +85,16 @@ def _bind(launch: Launch, threads: int) -> PythonStep | BoundCall:
         return BoundCall(launch, threads)
     if isinstance(executable, Executable):
         return PythonStep(launch)
+    raise ExecutionError(f"step {launch.name!r}: {_uncallable(executable)}")
+
+
+def _uncallable(executable: object) -> str:
+    """What keeps an executable from being called; some members of a native call are taken for the wish to be one."""
     found = type(executable).__name__
-    raise ExecutionError(f"step {launch.name!r}: a {found} has neither `launch` nor the members of `NativeCall`")
+    lacking = [name for name in _NATIVE_MEMBERS if not hasattr(executable, name)]
+    if len(lacking) < len(_NATIVE_MEMBERS):
+        return f"a {found} without `launch` must be a `NativeCall`, and lacks its {' and '.join(lacking)}"
+    return f"a {found} has neither `launch` nor the members of `NativeCall`, {', '.join(_NATIVE_MEMBERS)}"
 
 
 def _segments(steps: Sequence[PythonStep | BoundCall], threads: int) -> list[Segment]:

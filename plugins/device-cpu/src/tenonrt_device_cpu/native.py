@@ -20,6 +20,7 @@ import numpy as np
 from tenonrt.contracts import Array, ExecutionError, Launch
 
 ALIGNMENT = 64
+UNDECLARED = "a slice of a larger buffer must be listed in the executable's `strided_operands`"
 
 # Made once: creating a function type costs more than calling it. Calls through it release the interpreter's lock.
 SIGNATURE = ctypes.CFUNCTYPE(
@@ -52,9 +53,10 @@ class BoundCall:
         for index, array in enumerate([*operands, *packed]):
             alignment = array.dtype.alignment if index in strided else ALIGNMENT
             if array.size and array.ctypes.data % alignment:
-                self._refuse(index, f"starts at {array.ctypes.data:#x}, which is no multiple of {alignment}")
+                hint = "" if index in strided or index >= len(operands) else f"; {UNDECLARED}"
+                self._refuse(index, f"starts at {array.ctypes.data:#x}, which is no multiple of {alignment}{hint}")
             if index not in strided and not array.flags.c_contiguous:
-                self._refuse(index, "is not contiguous, and the executable does not list it in `strided_operands`")
+                self._refuse(index, f"is not contiguous; {UNDECLARED}")
 
     def _refuse(self, index: int, why: str) -> None:
         raise ExecutionError(f"step {self.name!r}: buffer {index} (outputs, inputs, packed weights) {why}")

@@ -21,12 +21,16 @@ _RULES = {
     "tenonrt.passes": (rf"({'|'.join(PHASES)})\.{_WORD}", f"<phase>.<name>, the phase one of {', '.join(PHASES)}"),
     "tenonrt.calibrators": (_WORD, "a method's name in lower case: entropy"),
     "tenonrt.commands": (_WORD, "a verb in lower case"),
+    "tenonrt.hooks": (_WORD, "the plugin's name in lower case"),
+    "tenonrt.replaces": (r"tenonrt\.\w+/.+", "<group>/<name> of what is replaced: tenonrt.layers/Softmax"),
+    "tenonrt.fixtures": (_WORD, "the name of the parser whose files it offers: onnx"),
 }
 
 
 def misnamed(group: str, name: str) -> str:
-    """Why a name cannot be an entry point of a group; empty when it can."""
+    """Why a name cannot be an entry point of a group, or that nobody reads the group; empty when all is well."""
     if group not in _RULES:
-        return ""
+        ours = group.startswith("tenonrt.")
+        return f"there is no group {group}; there are {', '.join(sorted(_RULES))}" if ours else ""
     pattern, meaning = _RULES[group]
     return "" if re.fullmatch(pattern, name) else f"{name!r} in {group} is not {meaning}"
