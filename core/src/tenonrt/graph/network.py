@@ -13,7 +13,7 @@ from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.graph import Graph, Layer, Tensor, as_array
 from tenonrt.graph.inference import infer
 from tenonrt.plugins.registry import Registry, current_registry
-from tenonrt.types import Array, Place, TensorInfo, TensorType, check_possible
+from tenonrt.types import Array, Place, TensorInfo, TensorType, check_possible, numpy_dtype
 
 
 class Network:
@@ -29,8 +29,9 @@ class Network:
     # GraphBuilder ----------------------------------------------------------------------------------------------------
 
     def input(self, name: str, type: TensorType, place: Place = "device") -> Tensor:
+        numpy_dtype(type.dtype)  # refuses unknown element types here, where the input's name is at hand
         try:
-            check_possible(type)  # refuses unknown element types too, here where the input's name is at hand
+            check_possible(type)
         except ValueError as error:
             raise GraphError(f"input {name!r}: {error}") from error
         if any(tensor.name == name for tensor in self.graph.inputs):

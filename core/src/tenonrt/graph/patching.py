@@ -69,7 +69,7 @@ class _Application:
 
     def _layer(self, proposed: NewLayer, inherited: str | None) -> Layer:
         layer_type = self.registry.layer_type(proposed.kind)
-        name = proposed.name or inherited or self.graph.unique(proposed.kind)
+        name = inherited if proposed.name is None and inherited else self.graph.unique(proposed.name or proposed.kind)
         attrs = make_attrs(layer_type, proposed.kind, name, proposed.attrs)
         inputs = [None if t is None else self._resolve(t) for t in proposed.inputs]
         inputs += [None] * (len(layer_type.inputs) - len(inputs))
@@ -170,8 +170,19 @@ class _Application:
         for layer in self.added:
             layer.sources = tuple(dict.fromkeys((*layer.sources, *sources)))
             layer.patches = (*patches, *layer.patches)
-            if layer in self.named and sources:
-                layer.name = " + ".join(layer.sources)
+            if layer in self.named:
+                layer.name = self._own_name(layer)
+
+    def _own_name(self, layer: Layer) -> str:
+        """The inherited name, or those of all sources, made unique where others keep or took it."""
+        joined = " + ".join(layer.sources) if len(layer.sources) > 1 else layer.name
+        namesakes = [other for other in (*self.added, *self._replaced()) if other is not layer and other in self.graph]
+        if joined == layer.name and all(other.name != joined for other in namesakes):
+            return joined
+        return self.graph.unique(joined)
+
+    def _replaced(self) -> list[Layer]:
+        return [old.producer for old, _ in self._replacements() if old.producer is not None]
 
 
 class _Before:

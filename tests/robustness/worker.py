@@ -1,0 +1,182 @@
+"""Parses and builds hostile models, each in a forked child, and prints what became of them as lines of JSON.
+
+    python worker.py bombs                      every model of bombs.py
+    python worker.py cases KIND SEED COUNT ...  damaged models, KIND "bytes" or "meaning"
+
+A child that crashes, hangs or takes too much memory is one line more, not the end.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import bombs
+import mutations
+import tenonrt
+from onnx import ModelProto
+from tenonrt import PluginSet, Registry
+from tenonrt.plugins.registry import PluginWarning
+
+SECONDS = {"bombs": 10.0, "cases": 5.0}
+ADDRESS_SPACE = 8 << 30  # a last resort, so that a failure of a test is not one of the machine
+BATCH = 250
+Report = dict[str, Any]
+
+
+def attempt(path: Path, registry: Registry | None) -> str:
+    """Parse and build at level 0. Errors that `TenonRT` promises have names; any other is re-raised."""
+    try:
+        network = tenonrt.parse(path, registry=registry)
+    except tenonrt.UnsupportedError as error:
+        return _checked(error, path, "unsupported")
+    except tenonrt.ParseError as error:
+        return _checked(error, path, "refused")
+    try:
+        tenonrt.compile(network, optimization_level=0)
+    except (tenonrt.BuildError, tenonrt.GraphError) as error:
+        return type(error).__name__
+    return "built"
+
+
+def _checked(error: tenonrt.ParseError, path: Path, outcome: str) -> str:
+    if not str(error).startswith(str(path)):
+        raise AssertionError(f"the message does not begin with the file: {error}")
+    return outcome
+
+
+def forked(work: Callable[[Callable[[Report], None]], None]) -> Iterator[Report]:
+    """What the child reports; then how it ended and what it took, under the key "end"."""
+    sys.stdout.flush()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        with os.fdopen(writer, "w") as pipe:
+            work(lambda report: (pipe.write(json.dumps(report) + "\n"), pipe.flush(), None)[-1])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        yield from (json.loads(line) for line in pipe)
+    _, status, usage = os.wait4(child, 0)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield {"end": status, "mebibytes": max(0, usage.ru_maxrss - own) >> 10}
+
+
+def guarded(path: Path, registry: Registry | None, seconds: float) -> Report:
+    """The outcome, or the traceback of what should not have been raised. A hang ends the process by a signal."""
+    started = time.monotonic()
+    faulthandler.dump_traceback_later(seconds, exit=False)
+    signal.setitimer(signal.ITIMER_REAL, seconds + 0.5)
+    try:
+        report = {"outcome": attempt(path, registry)}
+    except BaseException:  # noqa: BLE001 - that is what is looked for
+        report = {"outcome": "raised", "traceback": traceback.format_exc()[-3000:]}
+    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return {**report, "seconds": round(time.monotonic() - started, 2)}
+
+
+def limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("error", category=PluginWarning)  # a pass or a kernel that raised
+
+
+def run_bombs(folder: Path) -> Iterator[Report]:
+    for name, make in bombs.BOMBS.items():
+        path = folder / f"{name}.onnx"
+        made = make()
+        path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+
+        def work(tell: Callable[[Report], None], path: Path = path) -> None:
+            limit()
+            tell(guarded(path, None, SECONDS["bombs"]))
+
+        report: Report = {"name": name, "outcome": "died", "kilobytes": path.stat().st_size >> 10}
+        for part in forked(work):
+            report |= part
+        yield report
+
+
+def originals(registry: Registry) -> list[tuple[str, ModelProto]]:
+    """onnx's own models of single operators, of those that are mapped."""
+    warnings.simplefilter("ignore")  # of the code that makes their data
+    from onnx.backend.test.case.node import collect_testcases
+
+    mapped = set(registry.names("tenonrt.mappings"))
+    found = [(case.name, case.model) for case in collect_testcases(None) if case.model is not None]
+    return [
+        (name, model)
+        for name, model in found
+        if model.ByteSize() < 4000 and all(f"onnx:{n.domain}:{n.op_type}" in mapped for n in model.graph.node)
+    ]
+
+
+def run_cases(
+    folder: Path, kind: str, seeds: Sequence[int], models: Sequence[tuple[str, ModelProto]]
+) -> Iterator[Report]:
+    """A case is its seed; children take them in batches, the next one goes on after a case that killed its child."""
+    registry = Registry(PluginSet(deny=("tenonrt-kernel-numpy:cpu/*",)))  # whose trials would take the time
+    operators = sorted({node.op_type for _, model in models for node in model.graph.node})
+    path, position = folder / "case.onnx", 0
+
+    def work(tell: Callable[[Report], None]) -> None:
+        limit()
+        for seed in seeds[position : position + BATCH]:
+            random = Random(seed)
+            name, model = random.choice(models)
+            report = {"kind": kind, "seed": seed, "name": name}
+            tell({**report, "outcome": "died"})
+            if kind == "meaning":
+                path.write_bytes(mutations.change_meaning(model, random, operators))
+            else:
+                path.write_bytes(random.choice(mutations.BYTES)(model.SerializeToString(), random))
+            tell({**report, **guarded(path, registry, SECONDS["cases"])})
+
+    while position < len(seeds):
+        pending: Report | None = None
+        for report in forked(work):
+            if report.get("outcome") == "died":
+                pending, position = report, position + 1
+            elif "end" not in report:
+                pending = None
+                yield report
+            elif pending is not None:
+                yield {**pending, **report}
+            else:
+                yield {"kind": kind, "outcome": "batch", "name": f"up to seed {seeds[position - 1]}", **report}
+
+
+def main(arguments: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments[0] == "bombs":
+            reports = run_bombs(folder)
+        else:
+            models = originals(Registry())
+            groups = [arguments[i : i + 3] for i in range(1, len(arguments), 3)]
+            reports = (
+                report
+                for kind, first, count in groups
+                for report in run_cases(folder, kind, range(int(first), int(first) + int(count)), models)
+            )
+        for report in reports:
+            sys.stdout.write(json.dumps(report) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
