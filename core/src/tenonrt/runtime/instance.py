@@ -163,7 +163,7 @@ class Instance:
         self._forget()
         device = self.resources.device
         for index, array in zip(self.program.inputs, inputs, strict=True):
-            device.upload(array, self.array(index))
+            self.store(array, index)
         for action in self._actions:
             action.run(self, stream, profiler)
         device.synchronize(stream)
@@ -177,11 +177,19 @@ class Instance:
 
     def _fetch(self, index: int) -> Array:
         source = self.array(index)
-        if self.program.tensors[index].weight != UNPLACED:
+        if self.program.tensors[index].weight != UNPLACED or source.dtype.hasobject:
             return np.array(source)
         host = np.empty(source.shape, source.dtype)
         self.resources.device.download(source, host)
         return host
+
+    def store(self, array: Array, index: int) -> None:
+        """Write a host array into a tensor. Strings have no bytes to copy to a device: they stay on the host."""
+        target = self.array(index)
+        if array.dtype.hasobject:
+            target[...] = array
+        else:
+            self.resources.device.upload(array, target)
 
     def produce(self, index: int, shape: Sequence[int]) -> Any:
         """The array for an output that a data-dependent step is about to write."""
@@ -270,8 +278,8 @@ class _Control:
         layer_type = instance.resources.registry.layer_type(step.kind)
         outputs = layer_type.reference(step.attrs, arrays[:declared], run)
         for index, output in zip(step.outputs, outputs, strict=True):
-            target = instance.produce(index, output.shape)
-            instance.resources.device.upload(np.asarray(output), target)
+            instance.produce(index, output.shape)
+            instance.store(np.asarray(output), index)
 
 
 class _ControlRun:
