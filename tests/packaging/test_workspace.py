@@ -33,6 +33,7 @@ ENTRY_POINT_NAMES = {
     "tenonrt.layers": KIND,
     "tenonrt.mappings": rf"{WORD}:[\w.-]*:[\w.-]+",
     "tenonrt.parsers": WORD,
+    "tenonrt.fixtures": r"[a-z0-9_]+",
     "tenonrt.passes": rf"{WORD}\.{WORD}",
 }
 ENTRY_POINT_VALUE = rf"{KIND}(:{KIND})?"

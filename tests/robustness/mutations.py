@@ -32,9 +32,10 @@ EXTREMES = (
 FLOATS = (0.0, -1.0, 1e-45, 1e38, float("inf"), float("-inf"), float("nan"), 0.5, 1e9)
 TEXTS = (b"", b"NOTSET", b"SAME_UPPER", b"linear", b"constant", b"reflect", b"\xff\xfe", b"DCR", b"x" * 500, b"float")
 
-ATTRIBUTES = ("axis", "axes", "perm", "pads", "strides", "to", "keepdims", "group", "value", "mode", "k", "size",
-              "alpha", "kernel_shape", "num_outputs", "blocksize", "epsilon", "hidden_size", "then_branch",
-              "body")  # fmt: skip
+ATTRIBUTES = tuple(
+    "axis axes perm pads strides to keepdims group value mode k size alpha kernel_shape num_outputs blocksize epsilon "
+    "hidden_size then_branch body".split()
+)
 
 
 def cut(data: bytes, random: Random) -> bytes:

@@ -381,7 +381,10 @@ class Patch:
 
 
 class Pass(ABC):
-    """A rewrite that is right on every device. Called for each layer until no pass has anything to offer."""
+    """A rewrite that is right on every device. Called for each layer until no pass has anything to offer.
+
+    The phases run in this order: clean, fold, fuse, tidy.
+    """
 
     kinds: ClassVar[frozenset[str] | None] = None  # only these layers are shown; None: all
 
@@ -427,7 +430,7 @@ class Kernel(ABC):
         return weights.constants
 
     @abstractmethod
-    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
         """Make something that can be launched; must not copy ``packed`` (it is memory-mapped and shared)."""
 
 
@@ -449,7 +452,8 @@ class NativeCall(Protocol):
     ``int32_t f(void *const *buffers, const int64_t *symbols, void *scratch, int64_t begin, int64_t end)``
 
     buffers: outputs, inputs, packed weights, 64-byte aligned. symbols: the values of `Problem.symbols`, then the byte
-    strides of each operand that the tactic declares strided (outputs first). Called concurrently on disjoint ranges of
+    strides of each operand that the executable lists in an attribute ``strided_operands``, positions in (outputs +
+    inputs), which must be those its tactic declares strided. Called concurrently on disjoint ranges of
     0..units(symbols), each thread with its own scratch. Allocates nothing, takes no lock, does not unwind; a non-zero
     status raises `ExecutionError`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,6 +62,10 @@ class Problem(msgspec.Struct, frozen=True):
     def constants(self) -> tuple[int, ...]:
         """The inputs passed to `Kernel.pack`, in order."""
         return tuple(i for i, given in enumerate(self.inputs) if given.role == "constant")
+
+    def shape(self, number: int, values: Sequence[int]) -> tuple[int, ...]:
+        """The shape of a tensor for these values of `symbols`, in their order."""
+        return self.types[number].concrete({s.name: v for s, v in zip(self.symbols, values, strict=True)})
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:

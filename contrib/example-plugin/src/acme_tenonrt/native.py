@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic
+from tenonrt.contracts import Array, Code, Kernel, Problem, Support, Tactic
 
 # buffers: outputs, inputs, packed weights. begin and end count units, here elements, so sizes are not asked for.
 SOURCE = """
@@ -58,8 +58,8 @@ class NativeKernel(Kernel):
                 raise RuntimeError(f"cc: {done.stderr}")
             return Code(problem, tactic, blob=library.read_bytes())
 
-    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
-        return NativeSwish6(code)  # type: ignore[return-value]
+    def bind(self, code: Code, packed: Sequence[Array]) -> NativeSwish6:
+        return NativeSwish6(code)
 
 
 class NativeSwish6:
@@ -74,8 +74,7 @@ class NativeSwish6:
             path.write_bytes(code.blob)
             self._library = ctypes.CDLL(str(path))  # mapped by now: the file may go
         self.address = ctypes.cast(self._library.swish6, ctypes.c_void_p).value
-        self._type = code.problem.types[0]
-        self._names = [symbol.name for symbol in code.problem.symbols]
+        self._problem = code.problem
 
     def units(self, symbols: Sequence[int]) -> int:
-        return prod(self._type.concrete(dict(zip(self._names, symbols, strict=True))))
+        return prod(self._problem.shape(0, symbols))

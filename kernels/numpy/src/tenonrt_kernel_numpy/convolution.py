@@ -76,7 +76,13 @@ class ConvolutionExecutable:
         self._tail = tail
         self._source = problem.activations.index(problem.layer.inputs[0])
         self._windows = windows(problem)
-        self._multiply: Callable[[Array, Array, Any], None] = getattr(self, f"_{method}")
+        methods = {
+            "pointwise": self._pointwise,
+            "im2col": self._im2col,
+            "shifted": self._shifted,
+            "depthwise": self._depthwise,
+        }
+        self._multiply: Callable[[Array, Array, Any], None] = methods[method]
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         if not outputs[0].size:
