@@ -166,14 +166,20 @@ def test_real(network: str, materialized: Path) -> None:
     session = onnxruntime.InferenceSession(str(materialized), providers=["CPUExecutionProvider"])
     context = ExecutionContext(tenonrt.compile(materialized, optimization_level=0))
     inputs = onnx.load(materialized, load_external_data=False).graph.input
-    ratios = []
-    for seed in range(3 if network in CHAOTIC else 1):
-        smooth, noise = (feed(inputs, 1, smooth=flag, seed=2 * seed + flag) for flag in (True, False))
-        found, expected, other = context.execute(smooth), reference(session, smooth), reference(session, noise)
-        if network in CHAOTIC:
-            exact = in_float64(materialized, smooth)
-            ratios.append(disagreement(found, exact, other) / disagreement(expected, exact, other))
-        else:
-            assert disagreement(found, expected, other) <= REAL_AGREEMENT
-    # Rounding moves this network far: no worse than four times as far as onnxruntime's own rounding does.
-    assert not ratios or np.median(ratios) <= 4
+    if network in CHAOTIC:
+        pairs = [_distances(materialized, session, context, inputs, seed) for seed in range(8)]
+        own, others = np.median(pairs, axis=0)
+        assert own <= 4 * others
+        return
+    smooth, noise = (feed(inputs, 1, smooth=flag, seed=flag) for flag in (True, False))
+    assert (
+        disagreement(context.execute(smooth), reference(session, smooth), reference(session, noise)) <= REAL_AGREEMENT
+    )
+
+
+def _distances(path: Path, session: Any, context: ExecutionContext, inputs: Any, seed: int) -> tuple[float, float]:
+    """How far TenonRT and onnxruntime are from float64: rounding alone moves this network by 1e-6 to 2e-2."""
+    smooth, noise = (feed(inputs, 1, smooth=flag, seed=2 * seed + flag) for flag in (True, False))
+    exact, other = in_float64(path, smooth), reference(session, noise)
+    found, expected = context.execute(smooth), reference(session, smooth)
+    return disagreement(found, exact, other), disagreement(expected, exact, other)
