@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 # How many cases stop at an operator that nothing maps, those that are expanded from functions included.
 UNMAPPED = {
     ":AffineGrid": 4, ":Attention": 93, ":Bernoulli": 3, ":BitCast": 10, ":BlackmanWindow": 2,
-    ":CausalConvWithState": 13, ":CenterCropPad": 6, ":Col2Im": 5, ":ConvInteger": 2, ":CumProd": 9, ":DFT": 10, ":DeformConv": 4, ":Det": 2,
+    ":CausalConvWithState": 13, ":CenterCropPad": 6, ":Col2Im": 5, ":ConvInteger": 2, ":CumProd": 9, ":DFT": 10,
+    ":DeformConv": 4, ":Det": 2,
     ":DynamicQuantizeLinear": 3, ":Einsum": 9, ":EyeLike": 3, ":GridSample": 18, ":HammingWindow": 2, ":HannWindow": 2,
     ":ImageDecoder": 9, ":LinearAttention": 14, ":MatMulInteger": 1, ":MaxUnpool": 2, ":MelWeightMatrix": 1,
     ":NegativeLogLikelihoodLoss": 52, ":NonMaxSuppression": 10, ":Optional": 1, ":OptionalGetElement": 5,
