@@ -247,7 +247,7 @@ def _advice(kind: str, offered: Sequence[str]) -> str:
             return f"install tenonrt-layer-{family}"
     from difflib import get_close_matches
 
-    near = get_close_matches(kind, offered)
+    near = get_close_matches(kind, offered, cutoff=0.75)
     meant = f"did you mean {' or '.join(near)}? Otherwise " if near else ""
     return f"{meant}install the plugin that provides it, or offer it under the entry-point group tenonrt.layers"
 
