@@ -40,7 +40,11 @@ def _deviation(found: Array, expected: Array) -> float:
         return float("inf")
     if expected.dtype.kind not in "fc" or expected.size == 0:
         return 0.0  # indices and labels may differ in near ties; their scores are compared
-    wide = expected.astype(np.float64)
-    size = float(np.abs(wide).max())
-    deviation = float(np.abs(found.astype(np.float64) - wide).max())
+    precise = np.complex128 if expected.dtype.kind == "c" else np.float64
+    wide, narrow = expected.astype(precise), found.astype(precise)
+    finite = np.isfinite(wide)
+    if not np.array_equal(narrow[~finite], wide[~finite], equal_nan=True):
+        return float("inf")  # what is NaN or infinite on purpose is so in both
+    size = float(np.abs(wide[finite]).max(initial=0.0))
+    deviation = float(np.abs(narrow[finite] - wide[finite]).max(initial=0.0))
     return deviation / max(size, 1e-30) if np.isfinite(deviation) else float("inf")

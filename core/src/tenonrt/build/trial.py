@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from tenonrt.types import Array, Format, TensorType
 
 _GUARD = 256  # bytes before and after each output and the workspace
 _CANARY = 0xA5
+_FRESH = 0xFF  # all bits set is a NaN in every IEEE format
+
+# How a program may place operands where the tactic allows it: an output on an input's bytes, or in slices of others.
+Arrangement = Literal["apart", "inplace", "strided"]
 
 
 def quant_scale(format: Format, values: Array) -> Array | None:
@@ -45,13 +50,15 @@ class Sample:
     problem: Problem
     inputs: list[Array]
     expected: list[Array]
+    values: Mapping[str, int] = field(default_factory=dict)  # what the problem's symbols were
 
     @classmethod
     def draw(cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int) -> Sample:
         """``size``: the value wanted for every symbol."""
-        static = concretize(problem, trial_values(problem, size))
+        values = trial_values(problem, size)
+        static = concretize(problem, values)
         inputs = draw_inputs(static, layer_types, seed)
-        return cls(static, inputs, reference_outputs(static, layer_types, inputs))
+        return cls(static, inputs, reference_outputs(static, layer_types, inputs), values)
 
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
         """The sample a tactic really computes: inputs rounded to what its formats can store, and their answer.
@@ -66,7 +73,7 @@ class Sample:
                 inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
         if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
             return self
-        return Sample(problem, inputs, reference_outputs(problem, layer_types, inputs))
+        return Sample(problem, inputs, reference_outputs(problem, layer_types, inputs), self.values)
 
     @classmethod
     def largest(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
@@ -76,7 +83,7 @@ class Sample:
         """
         values = {s.name: s.upper if s.upper is not None else max(1, s.lower) for s in problem.symbols}
         static = concretize(problem, values)
-        return cls(static, draw_inputs(static, layer_types, 0), [])
+        return cls(static, draw_inputs(static, layer_types, 0), [], values)
 
 
 class Guarded:
@@ -87,7 +94,7 @@ class Guarded:
         self._start = _GUARD + (-(self._whole.ctypes.data + _GUARD)) % 64
         self._end = self._start + nbytes
         self.bytes = self._whole[self._start : self._end]
-        self.bytes[:] = 0xFF  # all bits set is a NaN in every IEEE format
+        self.bytes[:] = _FRESH
 
     def intact(self) -> bool:
         return bool((self._whole[: self._start] == _CANARY).all() and (self._whole[self._end :] == _CANARY).all())
@@ -103,6 +110,12 @@ class Bound:
     launch: Launch
     outputs: list[tuple[TensorType, Array, Array | None]]  # type, storage, scale
     guards: list[Guarded]
+    margins: list[Array]
+
+    def intact(self) -> bool:
+        """Whether nothing was written beside the buffers, nor beside slices in larger ones."""
+        margins = all(set(margin.tobytes()) <= {_FRESH} for margin in self.margins)
+        return margins and all(guard.intact() for guard in self.guards)
 
     def read(self) -> list[Array]:
         return [from_storage(array, type, scale) for type, array, scale in self.outputs]
@@ -114,7 +127,7 @@ def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Suppo
     return kernel.compile(problem if general else sample.problem, tactic)
 
 
-def bind_sample(kernel: Kernel, code: Code, sample: Sample) -> Bound:
+def bind_sample(kernel: Kernel, code: Code, sample: Sample, arrangement: Arrangement = "apart") -> Bound:
     """Pack the sample's constants, bind, and lay its arrays out in guarded buffers."""
     problem, tactic = sample.problem, code.tactic
     formats = [tactic.input_format(k) for k in range(len(problem.activations))]
@@ -125,35 +138,54 @@ def bind_sample(kernel: Kernel, code: Code, sample: Sample) -> Bound:
     constants = tuple(sample.inputs[i] for i in problem.constants)
     packed = kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales)))
     executable = kernel.bind(code, [aligned(array) for array in packed])
-    inputs, guards = [], []
-    for format, scale, i in zip(formats, scales, problem.activations, strict=True):
-        stored = to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale)
-        guard = Guarded(stored.nbytes)
-        guard.array(stored.shape, stored.dtype)[...] = stored
-        inputs.append(guard.array(stored.shape, stored.dtype))
-        guards.append(guard)
+    buffers = _Buffers(tactic, arrangement)
+    for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
+        buffers.add_input(k, to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale))
     outputs = []
-    for number, format, scale in zip(problem.outputs, out_formats, out_scales, strict=True):
+    for k, (number, format, scale) in enumerate(zip(problem.outputs, out_formats, out_scales, strict=True)):
         type = problem.types[number].stored_as(format)
-        guard = Guarded(evaluate(type.nbytes, {}))
-        outputs.append((type, guard.array([evaluate(d, {}) for d in type.physical_shape], type.numpy), scale))
-        guards.append(guard)
-    workspace = Guarded(evaluate(tactic.workspace, {}))
-    guards.append(workspace)
-    values = tuple(_symbol_values(code.problem, problem))
-    launch = Launch(tactic.key, executable, tuple(inputs), tuple(a for _, a, _ in outputs), workspace.bytes, values)
-    return Bound(launch, outputs, guards)
+        outputs.append((type, buffers.add_output(k, type), scale))
+    workspace = buffers.guarded(evaluate(tactic.workspace, sample.values))
+    values = tuple(sample.values[s.name] for s in code.problem.symbols)
+    arrays = tuple(array for _, array, _ in outputs)
+    launch = Launch(tactic.key, executable, tuple(buffers.inputs), arrays, workspace.bytes, values)
+    return Bound(launch, outputs, buffers.guards, buffers.margins)
 
 
-def _symbol_values(symbolic: Problem, static: Problem) -> list[int]:
-    """The numbers that a symbolic problem's symbols have in a static one (solved from single-symbol dimensions)."""
-    found: dict[str, int] = {}
-    for general, exact in zip(symbolic.types, static.types, strict=True):
-        for dimension, size in zip(general.shape, exact.shape, strict=True):
-            names = [s.name for s in symbolic.symbols]
-            if not isinstance(dimension, int) and str(dimension) in names:
-                found[str(dimension)] = evaluate(size, {})
-    return [found.get(s.name, s.lower) for s in symbolic.symbols]
+class _Buffers:
+    """Guarded arrays of one launch, arranged as a program may arrange them."""
+
+    def __init__(self, tactic: Tactic, arrangement: Arrangement) -> None:
+        self.guards: list[Guarded] = []
+        self.margins: list[Array] = []  # what lies beside the slices
+        self.inputs: list[Array] = []
+        self._inplace = dict(tactic.inplace) if arrangement == "inplace" else {}
+        strided = arrangement == "strided"
+        self._reads, self._writes = (tactic.reads_strided, tactic.writes_strided) if strided else ((), ())
+
+    def add_input(self, index: int, stored: Array) -> None:
+        self.inputs.append(self._array(stored.shape, stored.dtype, index in self._reads))
+        self.inputs[-1][...] = stored
+
+    def add_output(self, index: int, type: TensorType) -> Array:
+        shape = [evaluate(d, {}) for d in type.physical_shape]
+        source = self.inputs[self._inplace[index]] if index in self._inplace else None
+        if source is not None and source.nbytes == evaluate(type.nbytes, {}):
+            return source.reshape(-1).view(type.numpy).reshape(shape)
+        return self._array(shape, type.numpy, index in self._writes)
+
+    def guarded(self, nbytes: int) -> Guarded:
+        self.guards.append(Guarded(nbytes))
+        return self.guards[-1]
+
+    def _array(self, shape: Sequence[int], dtype: np.dtype[Any], slice_of_larger: bool) -> Array:
+        count = prod(shape)
+        if not slice_of_larger or not shape:
+            return self.guarded(count * dtype.itemsize).array(shape, dtype)
+        wide = (*shape[:-1], shape[-1] + 2)
+        whole = self.guarded(prod(wide) * dtype.itemsize).array(wide, dtype)
+        self.margins += [whole[..., :1], whole[..., -1:]]
+        return whole[..., 1:-1]
 
 
 def try_tactic(
@@ -169,18 +201,37 @@ def try_tactic(
         if not verdict.ok:
             return verdict, code
         worst = max(worst, verdict, key=lambda v: v.error)
+    for arrangement in _arrangements(tactic):
+        verdict = _try_sample(kernel, code, samples[0].as_stored(tactic, layer_types), layer_types, device, arrangement)
+        if not verdict.ok:
+            where = "in place" if arrangement == "inplace" else "on slices of larger buffers"
+            return replace(verdict, why=f"{where}, as its tactic allows: {verdict.why}"), code
     return worst, code
 
 
-def _try_sample(kernel: Kernel, code: Code, sample: Sample, layer_types: LayerTypes, device: Device) -> Judgement:
-    bound = bind_sample(kernel, code, sample)
+def _arrangements(tactic: Tactic) -> Iterator[Arrangement]:
+    if tactic.inplace:
+        yield "inplace"
+    if tactic.reads_strided or tactic.writes_strided:
+        yield "strided"
+
+
+def _try_sample(
+    kernel: Kernel,
+    code: Code,
+    sample: Sample,
+    layer_types: LayerTypes,
+    device: Device,
+    arrangement: Arrangement = "apart",
+) -> Judgement:
+    bound = bind_sample(kernel, code, sample, arrangement)
     before = [array.copy() for array in bound.launch.inputs]
     if isinstance(bound.launch.executable, AllocatesOutputs):
         outputs = _launch_allocating(bound)
     else:
         device.bind([bound.launch], sample.problem.threads).run(None)
         outputs = bound.read()
-    if not all(guard.intact() for guard in bound.guards):
+    if not bound.intact():
         return Judgement(False, np.inf, "it wrote outside its buffers")
     written = {pair[1] for pair in code.tactic.inplace}
     for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True)):

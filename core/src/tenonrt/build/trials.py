@@ -53,9 +53,9 @@ class TrialProcess:
         except BrokenPipeError:
             reply = None
         if reply is None:
-            why = self._death()
+            why, settled = self._death()
             self.stop()
-            return TrialReply(False, why)
+            return TrialReply(False, why, settled=settled)
         return msgspec.msgpack.decode(reply, type=TrialReply)
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -88,11 +88,12 @@ class TrialProcess:
             parts += part
         return parts
 
-    def _death(self) -> str:
+    def _death(self) -> tuple[str, bool]:
+        """Why there is no reply, and whether another trial would end the same way: a slow one may not."""
         assert self._process is not None
         try:
             status = self._process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
-            return f"it did not finish within {self.seconds:g} s"
+            return f"it did not finish within {self.seconds:g} s", False
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return f"it ended the trial process with {name}"
+        return f"it ended the trial process with {name}", True

@@ -54,9 +54,9 @@ class Tuner:
 
     def check(self, offer: Offer) -> str:
         """Why an offer is refused after its first run, or an empty string. Kernels that run the reference pass."""
-        if offer.kernel.runs_reference:
-            return ""
         key = (offer.posed.key, offer.id)
+        if offer.kernel.runs_reference:
+            return self._known[key].why if key in self._known else ""
         if key not in self._known:
             cached = self.cache.get(self._cache_key(offer))
             self._known[key] = cached if cached is not None else self._try(offer)
@@ -80,9 +80,8 @@ class Tuner:
         sample = Sample.largest(wanted[0].posed.problem, self.registry.layer_type)
         bound = []
         for offer in wanted:
-            code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
-            candidate = bind_sample(offer.kernel, code, sample)
-            if not isinstance(candidate.launch.executable, AllocatesOutputs):
+            candidate = self._bind(offer, sample)
+            if candidate is not None and not isinstance(candidate.launch.executable, AllocatesOutputs):
                 bound.append((offer, candidate))
         try:
             raced = self._race(bound)
@@ -93,6 +92,19 @@ class Tuner:
         for offer, seconds in raced:
             entry = self._known.get((offer.posed.key, offer.id), CacheEntry())
             self._learn(offer, CacheEntry(entry.why, entry.error, seconds))
+
+    def _bind(self, offer: Offer, sample: Sample) -> Bound | None:
+        """The offer ready to be timed, None when it fails at the sizes it is timed at: then it is refused."""
+        try:
+            code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
+            bound = bind_sample(offer.kernel, code, sample)
+            if not isinstance(bound.launch.executable, AllocatesOutputs):
+                self.device.bind([bound.launch], self.config.threads).run(None)
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
+            entry = self._known.get((offer.posed.key, offer.id), CacheEntry())
+            self._learn(offer, CacheEntry(f"at the largest sizes it raised {error!r}", entry.error))
+            return None
+        return bound
 
     def nanoseconds(self, offer: Offer) -> int:
         """What the cover is told: the time, else the kernel's estimate, else a microsecond."""
@@ -140,7 +152,8 @@ class Tuner:
             code = Code(offer.posed.problem, offer.tactic, reply.blob, reply.info, reply.native)
             self._codes[offer.posed.key, offer.id] = code
         entry = CacheEntry(reply.why if not reply.ok else "", reply.error if reply.ok else None)
-        self._learn(offer, entry)
+        if reply.settled:
+            self._learn(offer, entry)
         return entry
 
     def _learn(self, offer: Offer, entry: CacheEntry) -> None:

@@ -41,6 +41,7 @@ class TrialReply(msgspec.Struct, frozen=True):
     blob: bytes = b""
     info: dict[str, Any] = {}
     native: bool = False
+    settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
 
 
 def send(stream: BinaryIO, message: bytes) -> None:

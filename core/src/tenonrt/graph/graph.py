@@ -77,14 +77,15 @@ class Layer:
 class Graph:
     """Layers between inputs and named outputs. Implements `GraphView`."""
 
-    def __init__(self, name: str = "network") -> None:
+    def __init__(self, name: str = "network", outer: Graph | None = None) -> None:
         self.name = name
         self.inputs: list[Tensor] = []
         self.outputs: dict[str, Tensor] = {}
         self.captures: list[tuple[Tensor, Tensor]] = []  # (outer tensor, the input of this graph that stands for it)
         self._layers: dict[Layer, None] = {}
         self._order: list[Layer] | None = None
-        self._names: dict[str, int] = {}
+        # Graphs within graphs share their names: reports, recorded choices and the symbols of unknown sizes go by them.
+        self._names: dict[str, int] = {} if outer is None else outer._names
         self._output_counts: dict[Tensor, int] = {}
         self._stale = False  # a layer may have a smaller position than a producer of its input
 
@@ -131,8 +132,11 @@ class Graph:
         return tensor
 
     def add_constant(self, values: Array, name: str | None = None) -> Tensor:
-        """The array is kept, not copied, and marked read-only through a view."""
-        view = values.view()
+        """The array is kept, not copied, and marked read-only through a view, where it is as plans and kernels have it.
+
+        Bytes in another order than the machine's, and strings of fixed width, are converted.
+        """
+        view = _canonical(values).view()
         view.flags.writeable = False
         return Tensor(name or "constant", constant_info(view), view)
 
@@ -245,6 +249,12 @@ def constant_info(values: Array) -> TensorInfo:
     limit = _MAX_INTEGER_VALUE if values.dtype.kind in "iub" else _MAX_FLOAT_VALUE
     known = values.astype(object) if values.size <= limit and values.dtype.kind in "iubf" else None
     return TensorInfo(TensorType(values.shape, dtype_name(values.dtype)), value=known)
+
+
+def _canonical(values: Array) -> Array:
+    if dtype_name(values.dtype) == "string":
+        return values.astype(object, copy=False)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def as_array(values: Any) -> Array:

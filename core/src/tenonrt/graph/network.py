@@ -19,10 +19,12 @@ from tenonrt.types import Array, Place, TensorInfo, TensorType, check_possible, 
 class Network:
     """A network under construction. Layer kinds come from the installed layer plugins."""
 
-    def __init__(self, name: str = "network", registry: Registry | None = None) -> None:
-        self.graph = Graph(name)
+    def __init__(
+        self, name: str = "network", registry: Registry | None = None, *, parent: Network | None = None
+    ) -> None:
+        self.graph: Graph = Graph(name, parent.graph if parent is not None else None)
         self.registry = registry or current_registry()
-        self.parent: Network | None = None
+        self.parent = parent
         self._source: str | None = None
         self._kinds: dict[str, str] = {}  # layer kinds by the names of their methods
 
@@ -70,9 +72,7 @@ class Network:
         return layer.outputs
 
     def subgraph(self, name: str) -> Network:
-        child = Network(name, self.registry)
-        child.parent = self
-        return child
+        return Network(name, self.registry, parent=self)
 
     @contextmanager
     def origin(self, source: str) -> Iterator[None]:

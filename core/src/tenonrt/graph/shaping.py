@@ -18,11 +18,21 @@ def specialise_inputs(graph: Graph, max_batch: int | None, shapes: Mapping[str, 
     for name, shape in shapes.items():
         if name not in known:
             raise BuildError(f"there is no input {name!r} to shape; the inputs are {', '.join(known)}")
-        values.update(_solve(known[name], shape))
+        _add(values, _solve(known[name], shape), name)
     if max_batch is not None:
         values.update(_bound_batch(graph, max_batch, values))
     if values:
         substitute_symbols(graph, values)
+
+
+def _add(values: dict[str, Dimension], found: Mapping[str, Dimension], name: str) -> None:
+    """A symbol that two inputs share has one size."""
+    for symbol_name, size in found.items():
+        if values.setdefault(symbol_name, size) != size:
+            raise BuildError(
+                f"the shape given for input {name!r} makes {symbol_name} {size}, which another axis of that name makes "
+                f"{values[symbol_name]}; give both the same size"
+            )
 
 
 def substitute_symbols(graph: Graph, values: Mapping[str, Dimension]) -> None:
@@ -52,7 +62,7 @@ def _solve(tensor: Tensor, shape: Sequence[int]) -> dict[str, Dimension]:
         found = list(symbols(dimension))
         if len(found) == 1 and dimension == _plain(found[0]):
             _check_range(tensor, found[0], size)
-            values[found[0].name] = size
+            _add(values, {found[0].name: size}, tensor.name)
         elif dimension != size and substitute(dimension, values) != size:
             raise BuildError(f"input {tensor.name!r} is {tensor.type}; it cannot have the shape {tuple(shape)}")
     return values

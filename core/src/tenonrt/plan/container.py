@@ -74,6 +74,9 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise PlanError(f"{path} cannot be written: {error}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

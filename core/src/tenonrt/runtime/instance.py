@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
-from tenonrt.dims import evaluate
+from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
+from tenonrt.graph.inference import evaluate_values
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
-from tenonrt.problem import Code
+from tenonrt.problem import Code, Problem
 from tenonrt.runtime.shapes import bind_shape, known, physical_shape
 from tenonrt.types import Array, TensorInfo, TensorType
 
@@ -38,7 +41,8 @@ class Instance:
         for index in range(len(program.tensors)):
             if self._fixed[index]:
                 self.arrays[index] = self._make(index)
-        self._workspace = resources.device.allocate(self._workspace_bytes())
+        steps = [step for step in program.steps if isinstance(step, KernelStep)]
+        self._workspace = resources.device.allocate(max((self._workspace_bytes(s) or 0 for s in steps), default=0))
         self._actions = self._bind()
 
     # buffers ---------------------------------------------------------------------------------------------------------
@@ -95,17 +99,16 @@ class Instance:
             self.arrays[index] = self._make(index)
         return self.arrays[index]
 
-    def _workspace_bytes(self) -> int:
-        sizes = [0]
-        for step in self.program.steps:
-            if isinstance(step, KernelStep):
-                workspace = self.resources.codes[step.code].tactic.workspace
-                sizes.append(workspace if isinstance(workspace, int) else self._evaluate(step, workspace))
-        return max(sizes)
-
-    def _evaluate(self, step: KernelStep, dimension: Any) -> int:
+    def _workspace_bytes(self, step: KernelStep) -> int | None:
+        """What a step needs, None while that depends on sizes of the run in progress."""
+        wanted = self.resources.codes[step.code].tactic.workspace
         values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols) if name in self.values}
-        return evaluate(dimension, values)
+        return evaluate(wanted, values) if all(s.name in values for s in symbols(wanted)) else None
+
+    def _workspace_of(self, step: KernelStep) -> Any:
+        """The workspace that the steps share, or a larger one where data decided how much is needed."""
+        nbytes = self._workspace_bytes(step) or 0
+        return self._workspace if nbytes <= self._workspace.nbytes else self.resources.device.allocate(nbytes)
 
     # steps -----------------------------------------------------------------------------------------------------------
 
@@ -118,9 +121,9 @@ class Instance:
                 self._flush(actions, launches)
                 actions.append(_Control(step, [self.resources.runner(graph) for graph in step.graphs]))
                 continue
-            executable = self._executable(step) if static or not step.specialise else None
+            executable = self.executable(step) if static or not step.specialise else None
             if static and executable is not None and not isinstance(executable, AllocatesOutputs):
-                launches.append(self._launch(step, executable))
+                launches.append(self.launch(step, executable))
             else:
                 self._flush(actions, launches)
                 actions.append(_Dynamic(step, executable))
@@ -133,7 +136,8 @@ class Instance:
             actions.append(_Segment([launch.name for launch in launches], bound))
             launches.clear()
 
-    def _executable(self, step: KernelStep) -> Executable | NativeCall:
+    def executable(self, step: KernelStep) -> Executable | NativeCall:
+        """The step's kernel bound to its weights; where it takes no symbols, for the sizes known by now."""
         code = self.resources.codes[step.code]
         kernel = self.resources.kernel(step.kernel)
         if step.specialise:
@@ -146,15 +150,16 @@ class Instance:
 
     def _static_code(self, step: KernelStep, code: Code) -> Code:
         """The code's problem with the sizes of this run, not yet compiled."""
-        values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols)}
+        values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols) if name in self.values}
         types = tuple(t.substitute(values) for t in code.problem.types)
         return Code(msgspec.structs.replace(code.problem, types=types), code.tactic)
 
-    def _launch(self, step: KernelStep, executable: Executable | NativeCall) -> Launch:
+    def launch(self, step: KernelStep, executable: Executable | NativeCall) -> Launch:
+        """A step with its arrays, all of whose shapes are known."""
         values = () if step.specialise else tuple(self.values.get(name, 0) for name in step.symbols)
         inputs = tuple(self.array(i) for i in step.inputs)
         outputs = tuple(self.array(i) for i in step.outputs)
-        return Launch(step.name, executable, inputs, outputs, self._workspace, values)
+        return Launch(step.name, executable, inputs, outputs, self._workspace_of(step), values)
 
     # running ---------------------------------------------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class Instance:
         self._forget()
         device = self.resources.device
         for index, array in zip(self.program.inputs, inputs, strict=True):
-            self.store(array, index)
+            self.write(index, array)
         for action in self._actions:
             action.run(self, stream, profiler)
         device.synchronize(stream)
@@ -183,13 +188,13 @@ class Instance:
         self.resources.device.download(source, host)
         return host
 
-    def store(self, array: Array, index: int) -> None:
-        """Write a host array into a tensor. Strings have no bytes to copy to a device: they stay on the host."""
+    def write(self, index: int, values: Array) -> None:
+        """Fill a tensor from the host. Strings have no bytes that a device could hold."""
         target = self.array(index)
-        if array.dtype.hasobject:
-            target[...] = array
+        if target.dtype.hasobject:
+            target[...] = values
         else:
-            self.resources.device.upload(array, target)
+            self.resources.device.upload(values, target)
 
     def produce(self, index: int, shape: Sequence[int]) -> Any:
         """The array for an output that a data-dependent step is about to write."""
@@ -197,29 +202,41 @@ class Instance:
         bind_shape(f"output {tensor.name!r}", tensor.type, shape, self.values)
         return self.array(index)
 
-    def infer_outputs(self, step: KernelStep) -> None:
-        """Learn output shapes that depend on the values of host inputs, by asking the layer type again."""
+    def infer_outputs(self, step: KernelStep) -> bool:
+        """Learn output shapes that depend on the values of host inputs; False when they depend on more than that."""
         problem = self.resources.codes[step.code].problem
-        layer = problem.layer
+        infos = self._given(step, problem)
+        for layer in problem.layers:
+            layer_type = self.resources.registry.layer_type(layer.kind)
+            inputs = [infos[i] if i >= 0 else None for i in layer.inputs]
+            try:
+                outputs = layer_type.infer(layer.attrs, inputs)
+                values = evaluate_values(layer_type, layer.attrs, inputs, outputs)
+            except ValueError as error:
+                raise ExecutionError(f"step {step.name!r} ({layer.kind}): {error}") from error
+            if values is not None:
+                outputs = [info.with_value(value) for info, value in zip(outputs, values, strict=True)]
+            infos.update(zip(layer.outputs, outputs, strict=True))
+        found = [infos[number].type for number in problem.outputs]
+        if not all(type.static for type in found):
+            return False
+        for type, index in zip(found, step.outputs, strict=True):
+            bind_shape(f"output of {step.name!r}", self.program.tensors[index].type, type.concrete({}), self.values)
+        return True
+
+    def _given(self, step: KernelStep, problem: Problem) -> dict[int, TensorInfo]:
+        """What inference may know of a step's inputs in this run, by their numbers in its problem."""
         infos: dict[int, TensorInfo] = {}
         for number, index in zip(problem.activations, step.inputs, strict=True):
-            array = self.array(index)
+            type = self.program.tensors[index].type
             on_host = problem.inputs[number].role == "host"
-            value = np.asarray(array).astype(object) if on_host else None
-            infos[number] = TensorInfo(TensorType(array.shape, problem.types[number].dtype), value=value)
+            value = np.asarray(self.array(index)).astype(object) if on_host else None
+            infos[number] = TensorInfo(TensorType(type.concrete(self.values), type.dtype), value=value)
         for number in problem.constants:
-            given = problem.inputs[number].value
-            value = None if given is None else np.array(given, object).reshape(problem.types[number].concrete({}))
-            infos[number] = TensorInfo(problem.types[number], value=value)
-        layer_type = self.resources.registry.layer_type(layer.kind)
-        try:
-            outputs = layer_type.infer(layer.attrs, [infos[i] if i >= 0 else None for i in layer.inputs])
-        except ValueError as error:
-            raise ExecutionError(f"step {step.name!r} ({layer.kind}): {error}") from error
-        for index, info in zip(step.outputs, outputs, strict=True):
-            bind_shape(
-                f"output of {step.name!r}", self.program.tensors[index].type, info.type.concrete({}), self.values
-            )
+            given, type = problem.inputs[number].value, problem.types[number]
+            value = None if given is None else np.array(given, object).reshape(type.concrete({}))
+            infos[number] = TensorInfo(type, value=value)
+        return infos
 
 
 class _Segment:
@@ -237,6 +254,18 @@ class _Segment:
             profiler(name, seconds)
 
 
+@contextmanager
+def _timed(name: str, instance: Instance, stream: Any | None, profiler: Profiler | None) -> Iterator[None]:
+    """Tell the profiler about a step that no `Runnable` times: all of it, the steps of its sub-programs included."""
+    if profiler is None:
+        yield
+        return
+    start = perf_counter()
+    yield
+    instance.resources.device.synchronize(stream)
+    profiler(name, perf_counter() - start)
+
+
 class _Dynamic:
     """One step whose shapes are known only now."""
 
@@ -246,21 +275,35 @@ class _Dynamic:
 
     def run(self, instance: Instance, stream: Any | None, profiler: Profiler | None) -> None:
         step = self.step
-        inputs = [instance.array(i) for i in step.inputs]
-        able: object = self.executable
+        sized = all(known(instance.program.tensors[i].type, instance.values) for i in step.outputs)
+        executable = self.executable
+        if (
+            executable is None
+        ):  # it is compiled for the sizes of this run, those of its outputs too where they can be had
+            sized = sized or instance.infer_outputs(step)
+            executable = instance.executable(step)
+        able: object = executable
         if isinstance(able, AllocatesOutputs):
-            try:
-                able.launch_allocating(inputs, lambda i, s: instance.produce(step.outputs[i], s), stream)
-            except (ValueError, IndexError, TypeError, ArithmeticError) as error:
-                raise ExecutionError(f"step {step.name!r} ({step.kernel}): {error}") from error
+            with _timed(step.name, instance, stream, profiler):
+                self._launch_allocating(able, instance, stream)
             return
-        if not all(known(instance.program.tensors[i].type, instance.values) for i in step.outputs):
-            instance.infer_outputs(step)
-        executable = self.executable or instance._executable(step)
-        launch = instance._launch(step, executable)
+        if not sized and not instance.infer_outputs(step):
+            raise ExecutionError(
+                f"step {step.name!r}: only the data tell the sizes of its outputs, and the kernel {step.kernel} lacks "
+                f"the ability AllocatesOutputs; deny it and build again"
+            )
+        launch = instance.launch(step, executable)
         _Segment([step.name], instance.resources.device.bind((launch,), instance.resources.threads)).run(
             instance, stream, profiler
         )
+
+    def _launch_allocating(self, executable: AllocatesOutputs, instance: Instance, stream: Any | None) -> None:
+        step = self.step
+        inputs = [instance.array(i) for i in step.inputs]
+        try:
+            executable.launch_allocating(inputs, lambda i, s: instance.produce(step.outputs[i], s), stream)
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+            raise ExecutionError(f"step {step.name!r} ({step.kernel}): {error}") from error
 
 
 class _Control:
@@ -276,10 +319,11 @@ class _Control:
         declared = len(arrays) - step.captured
         run = _ControlRun(instance, self.runners, [a for a in arrays[declared:] if a is not None])
         layer_type = instance.resources.registry.layer_type(step.kind)
-        outputs = layer_type.reference(step.attrs, arrays[:declared], run)
-        for index, output in zip(step.outputs, outputs, strict=True):
-            instance.produce(index, output.shape)
-            instance.store(np.asarray(output), index)
+        with _timed(step.name, instance, stream, profiler):
+            outputs = layer_type.reference(step.attrs, arrays[:declared], run)
+            for index, output in zip(step.outputs, outputs, strict=True):
+                instance.produce(index, output.shape)
+                instance.write(index, np.asarray(output))
 
 
 class _ControlRun:

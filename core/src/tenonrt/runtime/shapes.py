@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tenonrt.dims import Dim, Symbol, evaluate, substitute, symbol, symbols
+from tenonrt.dims import Dim, Dimension, Symbol, evaluate, substitute, symbol, symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.types import TensorType
 
@@ -18,10 +18,28 @@ def bind_shape(name: str, type: TensorType, shape: Sequence[int], values: dict[s
         if lone is not None and lone.name not in values:
             _check_range(name, lone, size)
             values[lone.name] = size
+    for dimension, size in zip(type.shape, shape, strict=True):
+        _solve(name, dimension, size, values)
     for axis, (dimension, size) in enumerate(zip(type.shape, shape, strict=True)):
         expected = substitute(dimension, values)
         if isinstance(expected, int) and expected != size:
             raise ExecutionError(f"{name} has shape {tuple(shape)}; axis {axis} of {type} must be {expected}")
+
+
+def _solve(name: str, dimension: Dimension, size: int, values: dict[str, int]) -> None:
+    """Learn the only unknown symbol of a dimension that grows evenly with it: ``2 * n + 1``.
+
+    Two values tell slope and beginning; the caller compares, so that a dimension that does not grow evenly is refused.
+    """
+    unknown = {s for s in symbols(substitute(dimension, values)) if s.name not in values}
+    if len(unknown) != 1:
+        return
+    (found,) = unknown
+    first, second = (evaluate(dimension, {**values, found.name: found.lower + i}) for i in (0, 1))
+    if second != first and (size - first) % (second - first) == 0:
+        solution = found.lower + (size - first) // (second - first)
+        _check_range(name, found, solution)
+        values[found.name] = solution
 
 
 def _lone_symbol(dimension: int | Dim) -> Symbol | None:

@@ -43,6 +43,8 @@ def _typed(buffer: Array, like: Array) -> Array:
     """The first bytes of a buffer, seen with the element type and shape of a host array."""
     if like.dtype.hasobject:
         raise ExecutionError("strings have no bytes that a device could hold; keep the tensor on the host")
+    if buffer.dtype == like.dtype and buffer.shape == like.shape:
+        return buffer  # as it is: a slice of a larger buffer has no bytes in a row
     if buffer.nbytes < like.nbytes:
         raise ExecutionError(f"a buffer of {buffer.nbytes} bytes cannot hold {like.dtype}{list(like.shape)}")
     return buffer.reshape(-1).view(np.uint8)[: like.nbytes].view(like.dtype).reshape(like.shape)
