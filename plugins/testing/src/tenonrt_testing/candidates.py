@@ -17,7 +17,7 @@ from tenonrt.plugins.registry import Registry
 
 from tenonrt_testing.problems import Found, KernelCase, find_problems
 
-Fault = Literal["", "ended", "bounds", "inputs", "result"]
+Fault = Literal["", "ended", "bounds", "inputs", "inplace", "strides", "result"]
 # A kernel that hangs does so in most cases; each costs the whole time limit.
 _MAX_DEATHS = 2
 
@@ -41,6 +41,10 @@ class Candidate:
         if self.reply.ok:
             return ""
         why = self.reply.why
+        if why.startswith("in place, as its tactic allows"):
+            return "inplace"
+        if why.startswith("on slices of larger buffers, as its tactic allows"):
+            return "strides"
         if "wrote outside" in why:
             return "bounds"
         if "changed its input" in why:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tenonrt.build.sampling import judge, problem_tolerance
 from tenonrt.build.trial import Bound, Guarded, Sample, bind_sample
-from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, Weights
+from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, NativeCall, Weights
 from tenonrt.plugins.registry import Registry
 
 
@@ -26,7 +26,7 @@ class PackedKernel(Kernel):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         return self._packed
 
-    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
         return self._kernel.bind(code, packed)
 
 
@@ -89,7 +89,7 @@ def with_operands(bound: Bound, inputs: Sequence[Array], outputs: Sequence[Array
     """The same executable on other arrays."""
     launch = replace(bound.launch, inputs=tuple(inputs), outputs=tuple(outputs))
     triples = [(type, array, scale) for (type, _, scale), array in zip(bound.outputs, outputs, strict=True)]
-    return Bound(launch, triples, bound.guards)
+    return replace(bound, launch=launch, outputs=triples)
 
 
 def sliced(array: Array, axis: int) -> tuple[Array, Array]:

@@ -315,12 +315,14 @@ def test_native_ranges_are_independent(sound: Subject) -> None:
         pytest.skip("no executable has the ability NativeCall")
 
 
-def test_declared_strides_work(sound: Subject) -> None:
+def test_declared_strides_work(subject: Subject, request: pytest.FixtureRequest) -> None:
     """Operands that a tactic declares strided may be slices of larger buffers; what lies around them stays.
 
     When this fails: the kernel takes an operand for contiguous, or writes over its neighbours. Take strides from the
     arrays (`launch`) or from the symbols (`NativeCall`), or do not declare the operand.
     """
+    report(_faults(subject, "strides"), "strided operands do not work")
+    sound: Subject = request.getfixturevalue("sound")
     bad, tried = [], 0
     for candidate, code, sample in sound.compiled():
         tactic = candidate.tactic
@@ -356,11 +358,13 @@ def _strided_fault(sound: Subject, code: object, sample: object, axis: int) -> s
     return wrong(outputs, sample, code, bound, sound.registry)  # type: ignore[arg-type]
 
 
-def test_in_place_pairs_work(sound: Subject) -> None:
+def test_in_place_pairs_work(subject: Subject, request: pytest.FixtureRequest) -> None:
     """An output and an input that a tactic declares in place may be one buffer.
 
     When this fails: the kernel reads an element of the input after it wrote the output's element there.
     """
+    report(_faults(subject, "inplace"), "in-place results are wrong")
+    sound: Subject = request.getfixturevalue("sound")
     bad, tried = [], 0
     for candidate, code, sample in sound.compiled():
         for output, activation in candidate.tactic.inplace:
