@@ -471,7 +471,7 @@ def test_a_failed_save_leaves_the_old_plan(plan: Path, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
     try:
-        with pytest.raises(OSError, match="large"):
+        with pytest.raises(PlanError, match="large"):
             engine.save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -8,6 +8,7 @@ rules say nothing about them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 
 import msgspec
@@ -285,7 +286,7 @@ def test_two_executables_live_together(sound: Subject) -> None:
     for candidate, code, sample in sound.compiled():
         if sound.impure(candidate.case):
             continue
-        other = type(sample).draw(sample.problem, sound.registry.layer_type, 2, 1)
+        other = replace(type(sample).draw(sample.problem, sound.registry.layer_type, 2, 1), values=sample.values)
         pair = [bind_sample(sound.kernel, code, s) for s in (sample, other)]
         for bound, s in zip(pair, (sample, other), strict=True):
             if why := wrong(run(bound, sound.device), s, code, bound, sound.registry):
