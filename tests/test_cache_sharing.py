@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tenonrt.build.cache import CacheEntry, TimingCache
+from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.errors import BuildError
 
 FINGERPRINT = {"kind": "cpu", "model": "test"}

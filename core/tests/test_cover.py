@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, find_cycles, finish, solve, undominated
+from tenonrt.builder.cover import Column, Cover, CoverProblem, NoCoverError, find_cycles, finish, solve, undominated
 
 FORMATS = ("linear", "nhwc", "blocked")
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tenonrt.build.regions import MAX_CONSTANT_ELEMENTS, PosedProblem, make_region, pose, problem_key
+from tenonrt.builder.regions import MAX_CONSTANT_ELEMENTS, PosedProblem, make_region, pose, problem_key
 from tenonrt.contracts import Problem, TensorType, symbol
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.graph.network import Network

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tenonrt.build.worker import _origin
+from tenonrt.builder.worker import _origin
 
 
 def broken_plugin() -> None:

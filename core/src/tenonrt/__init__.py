@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenonrt.api import compile, layer_type, parse
-    from tenonrt.build.builder import Builder
-    from tenonrt.build.config import BuilderConfig
+    from tenonrt.builder.builder import Builder
+    from tenonrt.builder.config import BuilderConfig
     from tenonrt.dims import symbol
     from tenonrt.errors import (
         BuildError,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": "compile layer_type parse",
-    "build.builder": "Builder",
-    "build.config": "BuilderConfig",
+    "builder.builder": "Builder",
+    "builder.config": "BuilderConfig",
     "dims": "symbol",
     "errors": "BuildError CancelledError ExecutionError GraphError ParseError PlanError PluginError TenonError "
     "UnsupportedError",

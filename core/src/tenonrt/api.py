@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tenonrt.build.builder import Builder
-from tenonrt.build.config import BuilderConfig
+from tenonrt.builder.builder import Builder
+from tenonrt.builder.config import BuilderConfig
 from tenonrt.contracts import LayerType
 from tenonrt.errors import ParseError
 from tenonrt.graph.network import Network

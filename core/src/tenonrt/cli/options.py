@@ -70,7 +70,7 @@ def plugin_set(allow: list[str] | None, deny: list[str] | None) -> PluginSet | N
 
 def config(**settings: Any) -> Any:
     """A `BuilderConfig`; a value that it refuses is wrong usage."""
-    from tenonrt.build.config import BuilderConfig
+    from tenonrt.builder.config import BuilderConfig
 
     try:
         return BuilderConfig(**settings)

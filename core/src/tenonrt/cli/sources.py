@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tenonrt.cli.console import messages
 
 if TYPE_CHECKING:
-    from tenonrt.build.config import BuilderConfig
+    from tenonrt.builder.config import BuilderConfig
     from tenonrt.contracts import Progress
     from tenonrt.runtime.engine import Engine
 

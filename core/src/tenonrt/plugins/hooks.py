@@ -22,7 +22,7 @@ from tenonrt.plugins.registry import HOOKS, PluginWarning, Registry
 if TYPE_CHECKING:
     import pluggy
 
-    from tenonrt.build.config import BuilderConfig
+    from tenonrt.builder.config import BuilderConfig
     from tenonrt.plan.program import BuildReport
 
 PROJECT = "tenonrt"

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from tenonrt.build.trial import Sample, compile_for
-from tenonrt.build.trials import TrialProcess
-from tenonrt.build.worker import TrialReply
+from tenonrt.builder.trial import Sample, compile_for
+from tenonrt.builder.trials import TrialProcess
+from tenonrt.builder.worker import TrialReply
 from tenonrt.contracts import Code, Device, Kernel, Support, Tactic
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import Registry

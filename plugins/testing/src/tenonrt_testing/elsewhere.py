@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from tenonrt.build.trial import Sample, bind_sample
+from tenonrt.builder.trial import Sample, bind_sample
 from tenonrt.contracts import Array, Code, Problem, Tactic, dtype_name, numpy_dtype
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tenonrt.build.sampling import judge, problem_tolerance
-from tenonrt.build.trial import Bound, Guarded, Sample, bind_sample
+from tenonrt.builder.sampling import judge, problem_tolerance
+from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample
 from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, NativeCall, Weights
 from tenonrt.plugins.registry import Registry
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tenonrt.build.regions import PosedProblem, make_region, pose
-from tenonrt.build.sampling import reference_outputs
-from tenonrt.build.trial import Sample
+from tenonrt.builder.regions import PosedProblem, make_region, pose
+from tenonrt.builder.sampling import reference_outputs
+from tenonrt.builder.trial import Sample
 from tenonrt.contracts import Dimension, GraphError, Kernel, LayerType, Problem, TensorType, symbol
 from tenonrt.errors import PluginError
 from tenonrt.graph.graph import Layer

@@ -14,9 +14,9 @@ from math import isfinite
 import msgspec
 import numpy as np
 import pytest
-from tenonrt.build.sampling import judge, problem_tolerance
-from tenonrt.build.trial import bind_sample, try_tactic
-from tenonrt.build.trials import TrialProcess
+from tenonrt.builder.sampling import judge, problem_tolerance
+from tenonrt.builder.trial import bind_sample, try_tactic
+from tenonrt.builder.trials import TrialProcess
 from tenonrt.contracts import Kernel, NativeCall, Support, Tactic, Weights, numpy_dtype
 from tenonrt.dims import bounds
 from tenonrt.errors import PluginError

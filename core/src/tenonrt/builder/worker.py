@@ -1,7 +1,7 @@
 """The trial process: a candidate's first run happens here, so that a crash, a hang or a wild write harms nobody else.
 
-Run as ``python -m tenonrt.build.worker``. Messages are msgpack with a four-byte length, on the original standard input
-and output; what kernels print goes to standard error.
+Run as ``python -m tenonrt.builder.worker``. Messages are msgpack with a four-byte length, on the original standard
+input and output; what kernels print goes to standard error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from tenonrt.build.sampling import LayerTypes
-from tenonrt.build.trial import Sample, try_tactic
+from tenonrt.builder.sampling import LayerTypes
+from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry

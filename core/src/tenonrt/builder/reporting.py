@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tenonrt.build.cover import Cover
-from tenonrt.build.offers import Offer, Refusal
-from tenonrt.build.regions import PosedProblem, Region
-from tenonrt.build.strategies import Found
-from tenonrt.build.tuner import Tuner
+from tenonrt.builder.cover import Cover
+from tenonrt.builder.offers import Offer, Refusal
+from tenonrt.builder.regions import PosedProblem, Region
+from tenonrt.builder.strategies import Found
+from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.passes import LadderStep, PassLog
 from tenonrt.plan.program import BuildReport, CandidateReport, ControlStep, Program, RegionReport, StepReport
 

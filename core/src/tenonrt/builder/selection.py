@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from tenonrt.build.choices import SliceOf
-from tenonrt.build.cover import Column, Cover, CoverProblem, NoCoverError, finish, solve
-from tenonrt.build.offers import Offer
+from tenonrt.builder.choices import SliceOf
+from tenonrt.builder.cover import Column, Cover, CoverProblem, NoCoverError, finish, solve
+from tenonrt.builder.offers import Offer
 from tenonrt.contracts import View
 from tenonrt.dims import Dim, bounds
 from tenonrt.errors import BuildError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tenonrt.build.config import BuilderConfig
+from tenonrt.builder.config import BuilderConfig
 from tenonrt.contracts import draw
 from tenonrt.dims import symbols
 from tenonrt.runtime.engine import Engine

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import msgspec
 
-from tenonrt.build.choices import ReformatChoice
-from tenonrt.build.config import BuilderConfig
-from tenonrt.build.offers import Offers
-from tenonrt.build.regions import PosedProblem, Region, pose
-from tenonrt.build.strategies import rank
-from tenonrt.build.tuner import Tuner
+from tenonrt.builder.choices import ReformatChoice
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.offers import Offers
+from tenonrt.builder.regions import PosedProblem, Region, pose
+from tenonrt.builder.strategies import rank
+from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError
 from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.graph import Layer, Tensor

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tenonrt.build.config import BuilderConfig
-from tenonrt.build.regions import PosedProblem, make_region, pose
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.regions import PosedProblem, make_region, pose
 from tenonrt.contracts import Candidate, Kernel
 from tenonrt.dims import bounds
 from tenonrt.errors import PluginError

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tenonrt.build.sampling import (
+from tenonrt.builder.sampling import (
     Judgement,
     LayerTypes,
     concretize,

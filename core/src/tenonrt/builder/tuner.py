@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tenonrt.build.cache import CacheEntry, TimingCache
-from tenonrt.build.config import BuilderConfig
-from tenonrt.build.offers import Offer
-from tenonrt.build.trial import Bound, Sample, bind_sample, compile_for
-from tenonrt.build.trials import TrialProcess
+from tenonrt.builder.cache import CacheEntry, TimingCache
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.offers import Offer
+from tenonrt.builder.trial import Bound, Sample, bind_sample, compile_for
+from tenonrt.builder.trials import TrialProcess
 from tenonrt.contracts import AllocatesOutputs, Device
 from tenonrt.errors import ExecutionError
 from tenonrt.plugins.registry import Registry

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from tenonrt.build.cover import Column, Cover
-from tenonrt.build.offers import Offer, Refusal
-from tenonrt.build.selection import Selector
-from tenonrt.build.tuner import Tuner
+from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.offers import Offer, Refusal
+from tenonrt.builder.selection import Selector
+from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Layer
 from tenonrt.plan.program import Choice

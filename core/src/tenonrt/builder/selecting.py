@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from tenonrt.build.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
-from tenonrt.build.config import BuilderConfig
-from tenonrt.build.constants import Constants
-from tenonrt.build.cover import Cover
-from tenonrt.build.lowering import Lowering
-from tenonrt.build.offers import Offer, Offers, Refusal
-from tenonrt.build.progress import Clock, Teller
-from tenonrt.build.reformats import choose_reformat
-from tenonrt.build.reporting import BuildLog
-from tenonrt.build.selection import VIEW, Selector
-from tenonrt.build.strategies import Found, ranked_cover, recorded_columns, timed_columns
-from tenonrt.build.tuner import Tuner
+from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.constants import Constants
+from tenonrt.builder.cover import Cover
+from tenonrt.builder.lowering import Lowering
+from tenonrt.builder.offers import Offer, Offers, Refusal
+from tenonrt.builder.progress import Clock, Teller
+from tenonrt.builder.reformats import choose_reformat
+from tenonrt.builder.reporting import BuildLog
+from tenonrt.builder.selection import VIEW, Selector
+from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
+from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plan.program import Program
 from tenonrt.plugins.hooks import Hooks

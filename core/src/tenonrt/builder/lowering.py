@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tenonrt.build.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice
-from tenonrt.build.constants import Constants
+from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice
+from tenonrt.builder.constants import Constants
 from tenonrt.contracts import Kernel, Part
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.plan.placement import place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.build.regions import PosedProblem
+from tenonrt.builder.regions import PosedProblem
 from tenonrt.contracts import Kernel, Part
 from tenonrt.graph.graph import Layer, Tensor
 from tenonrt.plan.program import Program

@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from tenonrt.build.worker import TrialReply, TrialRequest
+from tenonrt.builder.worker import TrialReply, TrialRequest
 from tenonrt.problem import Problem, Tactic
 
 
@@ -62,7 +62,7 @@ class TrialProcess:
         if self._process is None:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tenonrt.build.worker"],
+                [sys.executable, "-m", "tenonrt.builder.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenonrt.build.acceptance import disagreement, tolerance
-from tenonrt.build.cache import TimingCache
-from tenonrt.build.config import BuilderConfig
-from tenonrt.build.offers import Offer
-from tenonrt.build.progress import Clock, Teller
-from tenonrt.build.selecting import Terms, Tools, select_program
-from tenonrt.build.trials import TrialProcess
-from tenonrt.build.tuner import Tuner
+from tenonrt.builder.acceptance import disagreement, tolerance
+from tenonrt.builder.cache import TimingCache
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.offers import Offer
+from tenonrt.builder.progress import Clock, Teller
+from tenonrt.builder.selecting import Terms, Tools, select_program
+from tenonrt.builder.trials import TrialProcess
+from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph
 from tenonrt.graph.network import Network
