@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tenonrt import Engine
 
 Tenonrt = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -97,12 +98,11 @@ def test_unknown_name_of_a_plugin(tenonrt: Tenonrt) -> None:
         assert "did you mean " in tenonrt("plugins", "--why", word).stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_an_interrupted_build_leaves_nothing(model: Path, tmp_path: Path) -> None:
-    """The interrupt comes from the build's own timing cache appearing: tuning is then under way."""
-    cache = tmp_path / "times.db"
+def interrupted_build(model: Path, folder: Path) -> tuple[int, str]:
+    """Status and errors of a build that is interrupted once its timing cache appears: tuning is then under way."""
+    cache, plan = folder / "times.db", folder / "m.plan"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from tenonrt.cli.app import main; main()", "build", model, "-o", tmp_path / "m.plan",
+        [sys.executable, "-c", "from tenonrt.cli.app import main; main()", "build", model, "-o", plan,
          "--timing-cache", cache],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -111,6 +111,21 @@ def test_an_interrupted_build_leaves_nothing(model: Path, tmp_path: Path) -> Non
         pass
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors == "error: interrupted; no file was left half written\n"
-    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith("times.db")] == []
+    return process.returncode, errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_an_interrupted_build_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    """A small build may be over before the signal comes, so there are a few tries; a finished plan must be whole."""
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        status, errors = interrupted_build(model, folder)
+        left = [p.name for p in folder.iterdir() if not p.name.startswith("times.db")]
+        if status == 130:
+            assert errors == "error: interrupted; no file was left half written\n"
+            assert left == []
+            return
+        assert (status, left) == (0, ["m.plan"]), errors
+        Engine.load(folder / "m.plan", verify=True)
+    pytest.fail("no build was interrupted in five tries")
