@@ -169,8 +169,9 @@ class Instance:
         device = self.resources.device
         for index, array in zip(self.program.inputs, inputs, strict=True):
             self.write(index, array)
-        for action in self._actions:
-            action.run(self, stream, profiler)
+        with np.errstate(all="ignore"):  # overflow is infinite and 0/0 is NaN, as the standards say: nothing to warn of
+            for action in self._actions:
+                action.run(self, stream, profiler)
         device.synchronize(stream)
         return [self._fetch(index) for _, index in self.program.outputs]
 
