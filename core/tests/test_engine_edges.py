@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tenonrt
 from numpy.typing import NDArray
-from tenonrt.contracts import ExecutionError, TensorType, numpy_dtype, symbol
+from tenonrt.builder.sampling import judge
+from tenonrt.contracts import ExecutionError, TensorType, Tolerance, numpy_dtype, symbol
 from tenonrt.graph.network import Network
 from tenonrt.runtime.engine import Engine
 
@@ -243,9 +244,17 @@ def test_a_loaded_plan_outlives_its_file_and_may_be_saved_over_it(tmp_path: Path
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_overflow_is_infinite_and_no_warning(level: int, tmp_path: Path) -> None:
-    """The tests turn warnings into errors, as applications may: a sum of products past the largest float is infinite."""
+    """The tests turn warnings into errors, as applications may: a sum past the largest float is infinite."""
     net = Network()
     x = net.add_input("x", (1, 2, 4, 4))
-    net.mark_output(net.add_convolution(x, np.full((2, 1, 3, 3), 1e38, np.float32), groups=2), "y")
-    found = run(net, level, tmp_path, x=np.full((1, 2, 4, 4), 10, np.float32))
+    net.mark_output(net.add_convolution(x, np.full((2, 1, 3, 3), 1e30, np.float32), groups=2), "y")
+    found = run(net, level, tmp_path, x=np.full((1, 2, 4, 4), 1e10, np.float32))
     np.testing.assert_array_equal(found["y"], np.full((1, 2, 2, 2), np.inf, np.float32))
+
+
+def test_what_no_float_can_hold_must_be_infinite() -> None:
+    """The answer is computed in float64, where 1e39 is finite; a float32 output can only be infinite there."""
+    allowed, answer = Tolerance(1e-5, 1e-6), np.array([1e39, 1.0])
+    assert judge(np.array([np.inf, 1], np.float32), answer, allowed).ok
+    assert not judge(np.array([3e38, 1], np.float32), answer, allowed).ok
+    assert not judge(np.array([-np.inf, 1], np.float32), answer, allowed).ok
