@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import tenonrt
@@ -238,3 +240,24 @@ def test_a_plan_runs_to_the_same_bits_in_a_new_process(registry: Registry, tmp_p
     ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert np.load(tmp_path / "y.npy").tobytes() == expected.tobytes()
+
+
+@needs_gcc
+def test_code_of_inner_graphs_is_compiled_anew_too(registry: Registry, tmp_path: Path) -> None:
+    network = Network("if", registry)
+    x = network.add_input("x", (4, 8))
+    condition = network.input("condition", TensorType((), "bool"), "host")
+    graphs = [network.subgraph("then"), network.subgraph("else")]
+    for name, graph in zip(("first", "second"), graphs, strict=True):
+        graph.output(graph.add("Activation", [x], {"function": "relu"}, name=name)[0], "y")
+    network.mark_output(network.add("If", [condition], graphs=graphs, name="choose")[0], "y")
+    native = ("hard-cases:cpu/Activation.hard_native", "default")
+    choice = Choice({"first": native, "second": native, "choose": ("control", "")})
+    plan = build(network, replay=choice).plan
+    foreign = [msgspec.structs.replace(code, blob=b"code of another machine") for code in plan.codes]
+    Engine(replace(plan, codes=foreign), registry).save(tmp_path / "foreign.plan")
+    engine = Engine.load(tmp_path / "foreign.plan", code="ignore", registry=registry)
+    assert [code.blob for code in engine.plan.codes] == [code.blob for code in plan.codes]
+    value = draw(4, 8)
+    found = engine.create_context().execute({"x": value, "condition": np.array(True)})["y"]
+    np.testing.assert_array_equal(found, np.maximum(value, 0))

@@ -154,7 +154,7 @@ def _explain(console: Console, engine: tenonrt.Engine, context: tenonrt.Executio
     layers = next(r.layers for r in engine.report.regions if " + ".join(r.layers) == slowest)
     rivals = [region for region in engine.report.regions if set(region.layers) & set(layers)]
     _say(console, 7, f"Who competed for the slowest step, {slowest}")
-    console.print(candidates_table(rivals, chosen))
+    console.print(candidates_table(rivals))
 
 
 def _profile(context: tenonrt.ExecutionContext, images: Array) -> dict[str, float]:

@@ -66,14 +66,13 @@ def steps_table(spent: Mapping[str, float], solved_by: Mapping[str, tuple[str, s
     return made
 
 
-def candidates_table(regions: Sequence[Any], chosen: Mapping[str, Any]) -> Table:
+def candidates_table(regions: Sequence[Any]) -> Table:
     """Every candidate of the regions, fastest first within each; what the engine runs is marked."""
     made = _table("", "region", "kernel", "time", "remark", numbers=("time",))
     for region in regions:
         name = " + ".join(region.layers)
-        step = chosen.get(name)
         for number, candidate in enumerate(sorted(region.candidates, key=_order)):
-            won = step is not None and (step.kernel, step.tactic) == (candidate.kernel, candidate.tactic)
+            won = region.won(candidate)
             made.add_row(
                 "➜" if won else "",
                 Text("" if number else name),

@@ -15,7 +15,7 @@ from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.hooks import Ban, Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
-from tenonrt.problem import Support, Tactic
+from tenonrt.problem import Problem, Support, Tactic
 from tenonrt.types import MAX_BYTES
 
 
@@ -44,6 +44,25 @@ class Refusal:
     kernel: str
     tactic: str
     why: str
+
+
+def malformed(problem: Problem, tactics: Sequence[Tactic]) -> str:
+    """What is wrong with a kernel's tactics as values; empty when they fit the problem and each other."""
+    keys = [tactic.key for tactic in tactics]
+    if len(set(keys)) < len(keys):
+        return f"two of its tactics for {' + '.join(problem.kinds)} have one key: {keys}"
+    reads, writes = len(problem.activations), len(problem.outputs)
+    for tactic in tactics:
+        if len(tactic.inputs) not in (0, reads) or len(tactic.outputs) not in (0, writes):
+            return (
+                f"its tactic {tactic.key!r} has formats for {len(tactic.inputs)} activations and {len(tactic.outputs)} "
+                f"outputs; {' + '.join(problem.kinds)} has {reads} and {writes}"
+            )
+        activations = {*tactic.reads_strided, *(i for _, i in tactic.inplace)}
+        outputs = {*tactic.writes_strided, *(o for o, _ in tactic.inplace)}
+        if not activations <= set(range(reads)) or not outputs <= set(range(writes)):
+            return f"its tactic {tactic.key!r} declares strides or in-place pairs of operands that are not there"
+    return ""
 
 
 def routed(entry: Entry, device: str) -> tuple[str, str] | None:
@@ -169,6 +188,9 @@ class Offers:
             priced = [(tactic, kernel.estimate(posed.problem, tactic)) for tactic in tactics]
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             why = f"it raised {error!r} when asked about {' + '.join(posed.problem.kinds)}"
+        else:
+            why = malformed(posed.problem, tactics)
+        if why:
             self._quarantine(entry, why)
             return Support(False, why), []
         return support, priced

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import msgspec
 
-from tenonrt.builder.choices import ReformatChoice
+from tenonrt.builder.choices import ReformatChoice, SliceOf
 from tenonrt.builder.config import BuilderConfig
-from tenonrt.builder.offers import Offers
+from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.regions import PosedProblem, Region, pose
 from tenonrt.builder.strategies import rank
 from tenonrt.builder.tuner import Tuner
@@ -32,7 +32,7 @@ def choose_reformat(
     posed = pose_reformat(registry, config, tensor, source, target)
     refused = []
     for offer in sorted(offers.alone(posed), key=lambda o: rank(o, registry.plugins)):
-        why = tuner.check(offer)
+        why = _strides(offer, source, target) or tuner.check(offer)
         if not why:
             code = tuner.code(offer, posed.problem)
             return ReformatChoice(tensor, source, target, posed, offer.entry.id, offer.kernel, code)
@@ -40,6 +40,15 @@ def choose_reformat(
     refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
     reasons = "; ".join(refused) or "none is installed for the Reformat layer"
     raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
+
+
+def _strides(offer: Offer, source: object, target: object) -> str:
+    """Why a tactic cannot read or write a slice of a larger tensor where it would have to."""
+    if isinstance(source, SliceOf) and 0 not in offer.tactic.reads_strided:
+        return "it does not read slices of larger tensors"
+    if isinstance(target, SliceOf) and 0 not in offer.tactic.writes_strided:
+        return "it does not write slices of larger tensors"
+    return ""
 
 
 def pose_reformat(

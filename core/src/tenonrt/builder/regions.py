@@ -45,6 +45,10 @@ def make_region(graph: Graph, layers: Iterable[Layer]) -> Region:
     """The region of these layers; `ValueError` says why they cannot be one."""
     members = sorted(set(layers), key=lambda layer: layer.position)
     inside = set(members)
+    if not members:
+        raise ValueError("the region has no layers")
+    if owner := next((layer for layer in members if layer.graphs), None):
+        raise ValueError(f"{owner.name!r} owns graphs, which the core runs")
     if any(layer not in graph for layer in members):
         raise ValueError("a layer of the region is not in the graph")
     inputs: dict[Tensor, None] = {}

@@ -11,7 +11,7 @@ from tenonrt.builder.regions import PosedProblem, Region
 from tenonrt.builder.strategies import Found
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.passes import LadderStep, PassLog
-from tenonrt.plan.program import BuildReport, CandidateReport, ControlStep, Program, RegionReport, StepReport
+from tenonrt.plan.program import BuildReport, CandidateReport, Choice, ControlStep, Program, RegionReport, StepReport
 
 
 @dataclass
@@ -22,14 +22,15 @@ class BuildLog:
     regions: dict[str, RegionReport] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
 
-    def add_regions(self, found: Found, refusals: Sequence[Refusal], tuner: Tuner) -> None:
-        """Every candidate of every region, with its time or the reason it was refused."""
+    def add_regions(self, found: Found, refusals: Sequence[Refusal], tuner: Tuner, choice: Choice) -> None:
+        """Every candidate of every region, with its time or the reason it was refused, and which was chosen."""
         rows: dict[str, tuple[PosedProblem, dict[tuple[str, str], CandidateReport]]] = {}
         for posed, row in (*_offered(found, tuner), *_refused(refusals)):
             rows.setdefault(posed.region.name, (posed, {}))[1][row.kernel, row.tactic] = row
         for name, (posed, candidates) in rows.items():
             layers = tuple(layer.name for layer in posed.region.layers)
-            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()))
+            winner = list(candidates).index(choice.regions[name]) if choice.regions.get(name) in candidates else None
+            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()), winner)
 
     def add_step(self, offer: Offer, tuner: Tuner) -> None:
         region, known = offer.posed.region, tuner.known(offer)

@@ -81,8 +81,9 @@ class _Selection:
         cover = self._cover(selector, found, offers.refusals)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
-            result.log.add_regions(found, offers.refusals, tools.tuner)
-            result.choices.update(selector.record(cover).regions)
+            choice = selector.record(cover)
+            result.log.add_regions(found, offers.refusals, tools.tuner, choice)
+            result.choices.update(choice.regions)
             return self._lower(selector, offers, cover, inner)
 
     def _collect(self, selector: Selector, offers: Offers) -> Found:

@@ -128,8 +128,8 @@ def recorded_columns(selector: Selector, found: Found, choice: Choice) -> list[C
         if choice.regions.get(offer.posed.region.name) == (offer.entry.id, offer.tactic.key):
             columns += selector.columns_of(offer, 1)
     for column in special_columns(selector):
-        word, _, rest = column.id.partition("@")
-        if choice.regions.get(rest.split(">")[0]) == (word, ""):
+        layer, _ = selector.sources[column.id]
+        if isinstance(layer, Layer) and choice.regions.get(layer.name) == (column.id.partition("@")[0], ""):
             columns.append(column)
     lost = selector.uncovered(columns)
     if lost:

@@ -156,13 +156,12 @@ def _report_candidates(contents: PlanContents) -> None:
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
-    chosen = {(step.name, step.kernel, step.tactic) for step in contents.report.steps}
     made = table("Candidates, by region", "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
     for region in contents.report.regions:
         name = " + ".join(region.layers)
         for number, candidate in enumerate(sorted(region.candidates, key=_order)):
-            won = (name, candidate.kernel, candidate.tactic) in chosen
+            won = region.won(candidate)
             cells = _candidate_cells(candidate, won)
             made.add_row(Text("" if number else name), *cells, style="bold green" if won else None)
     output().print(made)

@@ -96,6 +96,11 @@ class RegionReport(msgspec.Struct, frozen=True):
     layers: tuple[str, ...]
     problem: str
     candidates: tuple[CandidateReport, ...]
+    winner: int | None = None  # which of the candidates the engine runs; None: other regions compute these layers
+
+    def won(self, candidate: CandidateReport) -> bool:
+        """Whether the engine runs this candidate."""
+        return self.winner is not None and self.candidates[self.winner] == candidate
 
 
 class StepReport(msgspec.Struct, frozen=True):

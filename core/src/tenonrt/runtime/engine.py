@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from tenonrt.errors import PlanDeviceError, PlanPluginError, PluginError
 from tenonrt.plan.loading import load_plan
 from tenonrt.plan.plan import Plan
-from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader
+from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader, Program
 from tenonrt.plan.workspace import workspace_bytes
 from tenonrt.plugins.registry import Registry, current_registry, using
+from tenonrt.problem import Code
 from tenonrt.runtime.context import ExecutionContext
 
 
@@ -90,10 +94,37 @@ class Engine:
 
 
 def _prepare_again(plan: Plan, registry: Registry) -> Plan:
-    """Every native code compiled on this machine from its problem and tactic."""
-    kernels = {step.code: step.kernel for step in plan.program.steps if isinstance(step, KernelStep)}
-    codes = [
-        registry.kernel(kernels[i]).compile(code.problem, code.tactic) if i in kernels and code.blob else code
-        for i, code in enumerate(plan.codes)
-    ]
-    return Plan(plan.header, plan.program, codes, plan.weights, plan.choice, plan.report)
+    """Every code compiled on this machine from its problem and tactic; the plan is then of this machine.
+
+    Where sizes must be fixed a code only says what to compile, and each run compiles it where it runs.
+    """
+    codes = list(plan.codes)
+    for step in _kernel_steps(plan.program):
+        code = plan.codes[step.code]
+        if not step.specialise and codes[step.code] is code:
+            codes[step.code] = _compile_again(step, code, registry)
+    fingerprint = registry.device(plan.header.device).fingerprint()
+    header = msgspec.structs.replace(plan.header, fingerprint=fingerprint)
+    return replace(plan, header=header, codes=codes)
+
+
+def _kernel_steps(program: Program) -> Iterator[KernelStep]:
+    """Those of a program and of its sub-programs."""
+    for step in program.steps:
+        if isinstance(step, KernelStep):
+            yield step
+        else:
+            for graph in step.graphs:
+                yield from _kernel_steps(graph)
+
+
+def _compile_again(step: KernelStep, code: Code, registry: Registry) -> Code:
+    try:
+        return registry.kernel(step.kernel).compile(code.problem, code.tactic)
+    except PluginError as error:
+        raise PlanPluginError(f"step {step.name!r} must be compiled anew for this machine: {error}") from error
+    except Exception as error:
+        raise PlanDeviceError(
+            f"step {step.name!r} cannot be compiled anew for this machine: the kernel {step.kernel} raised {error!r}; "
+            f"build the plan again here"
+        ) from error
