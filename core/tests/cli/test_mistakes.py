@@ -98,12 +98,20 @@ def test_unknown_name_of_a_plugin(tenonrt: Tenonrt) -> None:
         assert "did you mean " in tenonrt("plugins", "--why", word).stderr
 
 
+# A shell without job control starts background jobs with the interrupt ignored, and their children inherit that.
+BUILD = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tenonrt.cli.app import main
+main()
+"""
+
+
 def interrupted_build(model: Path, folder: Path) -> tuple[int, str]:
     """Status and errors of a build that is interrupted once its timing cache appears: tuning is then under way."""
     cache, plan = folder / "times.db", folder / "m.plan"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from tenonrt.cli.app import main; main()", "build", model, "-o", plan,
-         "--timing-cache", cache],
+        [sys.executable, "-c", BUILD, "build", model, "-o", plan, "--timing-cache", cache],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
