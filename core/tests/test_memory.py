@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tenonrt.plan.memory import ALIGNMENT, Lifetime, lower_bound, plan_memory
+from tenonrt.layout import ALIGNMENT
+from tenonrt.plan.memory import Lifetime, lower_bound, plan_memory
 
 
 @st.composite

@@ -22,14 +22,6 @@ VIEW, CONTROL = "view", "control"
 _BYTES_PER_NANOSECOND, _STEP_NANOSECONDS = 5.0, 3000
 
 
-@dataclass(frozen=True)
-class LayerView:
-    """A layer that need not run, as `LayerType.view` said."""
-
-    layer: Layer
-    view: View
-
-
 @dataclass
 class Selector:
     """The cover problem of one graph. Layers and tensors are numbered by position."""

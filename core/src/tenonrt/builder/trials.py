@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from tenonrt.builder.worker import TrialReply, TrialRequest
+from tenonrt.builder.worker import TrialReply, TrialRequest, send
 from tenonrt.problem import Problem, Tactic
 
 
@@ -47,8 +47,7 @@ class TrialProcess:
         process = self._running()
         assert process.stdin is not None
         try:
-            process.stdin.write(len(message).to_bytes(4, "little") + message)
-            process.stdin.flush()
+            send(process.stdin, message)
             reply = self._read(self.seconds)
         except BrokenPipeError:
             reply = None

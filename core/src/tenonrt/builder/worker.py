@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
@@ -44,7 +44,7 @@ class TrialReply(msgspec.Struct, frozen=True):
     settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
 
 
-def send(stream: BinaryIO, message: bytes) -> None:
+def send(stream: IO[bytes], message: bytes) -> None:
     """Write one message."""
     stream.write(struct.pack("<I", len(message)) + message)
     stream.flush()

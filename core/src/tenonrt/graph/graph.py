@@ -10,7 +10,7 @@ import numpy as np
 
 from tenonrt.contracts import LayerType
 from tenonrt.errors import GraphError
-from tenonrt.types import Array, Range, TensorInfo, TensorType, dtype_name
+from tenonrt.types import MAX_VALUE_ELEMENTS, Array, Range, TensorInfo, TensorType, dtype_name
 
 
 class Tensor:
@@ -241,12 +241,12 @@ def _present(tensors: Iterable[Tensor | None]) -> list[Tensor]:
 
 
 # A small float vector can be a scale list of a resize; a longer one is never an operand of shape arithmetic.
-_MAX_INTEGER_VALUE, _MAX_FLOAT_VALUE = 1024, 16
+_MAX_FLOAT_ELEMENTS = 16
 
 
 def constant_info(values: Array) -> TensorInfo:
     """Type of an array; small ones carry their value for shape arithmetic."""
-    limit = _MAX_INTEGER_VALUE if values.dtype.kind in "iub" else _MAX_FLOAT_VALUE
+    limit = MAX_VALUE_ELEMENTS if values.dtype.kind in "iub" else _MAX_FLOAT_ELEMENTS
     known = values.astype(object) if values.size <= limit and values.dtype.kind in "iubf" else None
     return TensorInfo(TensorType(values.shape, dtype_name(values.dtype)), value=known)
 

@@ -12,7 +12,7 @@ from tenonrt.contracts import LayerType
 from tenonrt.dims import UNKNOWN, Dim, UndecidedError, substitute, symbol, symbols
 from tenonrt.errors import GraphError
 from tenonrt.graph.graph import Graph, Layer
-from tenonrt.types import Array, TensorInfo, check_possible, numpy_dtype
+from tenonrt.types import MAX_VALUE_ELEMENTS, Array, TensorInfo, check_possible, numpy_dtype
 
 # What the reference of a well-behaved layer raises when a symbolic value reaches something that needs a number.
 _NOT_COMPUTABLE = (TypeError, ValueError, ArithmeticError, AttributeError, IndexError, UndecidedError)
@@ -62,7 +62,7 @@ def evaluate_values(
     """Shape arithmetic: the outputs as object arrays when every input's value is known, else None."""
     if not layer_type.shape_arithmetic or any(info is not None and info.value is None for info in inputs):
         return None
-    if not inputs or any(not info.type.static or _size(info) > 1024 for info in outputs):
+    if not inputs or any(not info.type.static or _size(info) > MAX_VALUE_ELEMENTS for info in outputs):
         return None
     known = [info for info in inputs if info is not None]
     symbolic = any(isinstance(v, Dim) for info in known for v in _values(info).flat)

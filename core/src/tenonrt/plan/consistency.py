@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tenonrt.dims import Dim, Dimension, Symbol, bounds, substitute, symbol, symbols
 from tenonrt.errors import PlanCorruptError
-from tenonrt.plan.container import ALIGNMENT
+from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code
 from tenonrt.types import Array, Format, TensorType, dtype_name, numpy_dtype

@@ -21,11 +21,11 @@ from pathlib import Path
 import msgspec
 
 from tenonrt.errors import NotAPlanError, PlanCorruptError, PlanError, PlanVersionError
+from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import PlanHeader
 
 MAGIC = b"TENONRT\n"
 FORMAT_VERSION = 1
-ALIGNMENT = 64
 _PREAMBLE = struct.Struct("<8sIQ32s")
 _MAX_HEADER = 64 << 20
 

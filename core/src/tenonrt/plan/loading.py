@@ -12,8 +12,9 @@ import numpy as np
 
 from tenonrt.errors import GraphError, PlanCorruptError, PlanDeviceError, PlanPluginError, PluginError
 from tenonrt.graph.attributes import make_attrs, restore_attrs
+from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
-from tenonrt.plan.container import ALIGNMENT, PlanFile
+from tenonrt.plan.container import PlanFile
 from tenonrt.plan.plan import PRODUCT, Plan, ProgramSection, WeightEntry
 from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenonrt.errors import BuildError
+from tenonrt.layout import ALIGNMENT
 from tenonrt.types import Array
 
-ALIGNMENT = 64
 _MAX_BYTES = 2**60  # offsets are 64-bit integers
 
 

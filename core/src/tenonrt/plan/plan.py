@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from tenonrt.graph.graph import Graph
-from tenonrt.plan.container import ALIGNMENT, FORMAT_VERSION, write_plan
+from tenonrt.layout import ALIGNMENT
+from tenonrt.plan.container import FORMAT_VERSION, write_plan
 from tenonrt.plan.program import (
     Binding,
     BuildReport,
