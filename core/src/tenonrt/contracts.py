@@ -21,7 +21,7 @@ import numpy as np
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.layout import from_storage, load, logical_shape, store, to_storage
-from tenonrt.problem import Code, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.shapes import (
     FLOATS,
     INTEGERS,
@@ -429,9 +429,12 @@ class Kernel(ABC):
         """Arrange the weights for this code; saved in plans. Must depend on its arguments only, not on the host."""
         return weights.constants
 
-    @abstractmethod
     def bind(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
-        """Make something that can be launched; must not copy ``packed`` (it is memory-mapped and shared)."""
+        """Make something that can be launched; must not copy ``packed`` (it is memory-mapped and shared).
+
+        Needed unless `compile` makes native code, which the device loads itself.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no native code, so it must define bind()")
 
 
 @runtime_checkable
@@ -451,7 +454,7 @@ class NativeCall(Protocol):
 
     ``int32_t f(void *const *buffers, const int64_t *symbols, void *scratch, int64_t begin, int64_t end)``
 
-    buffers: outputs, inputs, packed weights, 64-byte aligned. symbols: the values of `Problem.symbols`, then the byte
+    buffers: outputs, inputs, packed weights, then the workspace, 64-byte aligned. symbols: the values of `Problem.symbols`, then the byte
     strides of each operand that the executable lists in an attribute ``strided_operands``, positions in (outputs +
     inputs), which must be those its tactic declares strided. Called concurrently on disjoint ranges of
     0..units(symbols), each thread with its own scratch. Allocates nothing, takes no lock, does not unwind; a non-zero
@@ -466,7 +469,8 @@ class NativeCall(Protocol):
     def scratch(self) -> int:
         """Bytes each thread needs."""
 
-    def units(self, symbols: Sequence[int]) -> int: ...
+    def units(self, symbols: Sequence[int]) -> int | Sequence[int]:
+        """Units of work; several counts are phases: each begins when the one before is done on every thread."""
 
 
 NATIVE_ABI_VERSION = 1
@@ -532,6 +536,10 @@ class Device(ABC):
     @abstractmethod
     def bind(self, launches: Sequence[Launch], threads: int) -> Runnable: ...
 
+    def load(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
+        """Make native code callable; `ExecutionError` names what this machine lacks. Must not copy ``packed``."""
+        raise ExecutionError(f"{type(self).__name__} does not run native code")
+
 
 class Calibrator(ABC):
     """Finds the ranges of tensors from sample inputs."""
@@ -554,7 +562,7 @@ __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
     "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
-    "Layer", "LayerMapping", "LayerType", "NativeCall", "NewTensor", "PaddingMode", "ParseError", "Parser", "Part",
+    "Layer", "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser", "Part",
     "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range",
     "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
     "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",

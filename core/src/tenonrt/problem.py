@@ -104,18 +104,35 @@ class Tactic(msgspec.Struct, frozen=True):
         return self.outputs[index] if self.outputs else LINEAR
 
 
+class NativeCode(msgspec.Struct, frozen=True):
+    """How to call a `Code` whose ``blob`` is position-independent machine code: a function of `NativeCall`'s signature.
+
+    phases: units of work per phase, over `Problem.symbols`; a phase begins when every thread has finished the one
+    before, and its units are counted on from there. The workspace that the tactic asks for is shared by all threads.
+    strided: positions in (outputs + inputs) whose byte strides follow the symbols. features: what the processor must
+    have, in the words of the device's fingerprint.
+    """
+
+    phases: tuple[Dimension, ...]
+    entry: int = 0  # byte of the blob
+    scratch: int = 0  # bytes for each thread, 64-byte aligned
+    strided: tuple[int, ...] = ()
+    features: tuple[str, ...] = ()
+    machine: str = ""  # as in the device's fingerprint
+
+
 class Code(msgspec.Struct, frozen=True):
     """A compiled tactic without weights: kept in caches and plans. ``info`` holds plain values.
 
-    It must depend only on (problem, tactic, the host's features). native: ``blob`` is position-independent machine code
-    that the runtime can load without the kernel's distribution.
+    It must depend only on (problem, tactic, the host's features). native: ``blob`` is machine code that the device
+    loads and calls without the kernel's distribution.
     """
 
     problem: Problem
     tactic: Tactic
     blob: bytes = b""
     info: dict[str, Any] = {}
-    native: bool = False
+    native: NativeCode | None = None
 
 
 @dataclass(frozen=True)

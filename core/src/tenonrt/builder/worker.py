@@ -21,7 +21,7 @@ from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry
-from tenonrt.problem import Code, Problem, Tactic
+from tenonrt.problem import Code, NativeCode, Problem, Tactic
 
 
 class TrialRequest(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class TrialReply(msgspec.Struct, frozen=True):
     error: float = 0.0
     blob: bytes = b""
     info: dict[str, Any] = {}
-    native: bool = False
+    native: NativeCode | None = None
     settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
 
 

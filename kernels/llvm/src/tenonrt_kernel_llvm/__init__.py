@@ -1,0 +1,1 @@
+"""CPU kernels generated from Python as LLVM IR, specialised to each problem."""
