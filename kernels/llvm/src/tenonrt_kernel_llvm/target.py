@@ -1,0 +1,58 @@
+"""What generated code must know of a processor, in one description each: vector lanes, registers, features."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+
+# Vectors of the generated code hold 16 floats on every target, as wide as a block of NCHW16c; the code generator splits
+# them into what the processor has. Only the choice of tiles depends on how many registers one of them takes.
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instruction set. features: what the processor must have, in the words of the CPU device's fingerprint."""
+
+    name: str
+    machine: str
+    triple: str
+    cpu: str  # LLVM's name of a processor that has exactly this
+    lanes: int  # floats in a register
+    registers: int
+    fma: bool
+    features: tuple[str, ...] = ()
+
+    @property
+    def registers_per_block(self) -> int:
+        """Registers that 16 floats take."""
+        return BLOCK // self.lanes
+
+
+AVX512 = Target(
+    "avx512", "x86_64", "x86_64-unknown-linux-gnu", "x86-64-v4", 16, 32, True,
+    ("avx2", "avx512bw", "avx512dq", "avx512f", "avx512vl", "fma"),
+)  # fmt: skip
+AVX2 = Target("avx2", "x86_64", "x86_64-unknown-linux-gnu", "x86-64-v3", 8, 16, True, ("avx2", "f16c", "fma"))
+BASELINE = Target("x86_64", "x86_64", "x86_64-unknown-linux-gnu", "x86-64", 4, 16, False)
+NEON = Target("neon", "aarch64", "aarch64-unknown-linux-gnu", "generic", 4, 32, True, ("asimd",))
+
+TARGETS = {target.name: target for target in (AVX512, AVX2, BASELINE, NEON)}
+
+
+@lru_cache
+def host_target() -> Target:
+    """The best target that this processor runs; `OSError` when there is none."""
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    have = _host_features()
+    for target in TARGETS.values():
+        if target.machine == machine and (machine != "x86_64" or set(target.features) <= have):
+            return target
+    raise OSError(f"no code can be generated for {machine}; targets are {', '.join(TARGETS)}")
+
+
+def _host_features() -> set[str]:
+    import llvmlite.binding as llvm
+
+    return {name for name, present in llvm.get_host_cpu_features().items() if present}
