@@ -15,14 +15,11 @@ from tenonrt.graph.attributes import make_attrs, restore_attrs
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
 from tenonrt.plan.container import PlanFile
-from tenonrt.plan.plan import PRODUCT, Plan, ProgramSection, WeightEntry
-from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step
+from tenonrt.plan.plan import MAX_THREADS, PRODUCT, Plan, ProgramSection, WeightEntry
+from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step, kernel_steps
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
 from tenonrt.types import LINEAR, Array, numpy_dtype
-
-# No machine has as many cores; a larger number would only exhaust it.
-_MAX_THREADS = 4096
 
 
 def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
@@ -34,7 +31,8 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     codes = _decode(file, "code", list[Code])
     try:
         program = _restore_program(section.program, registry)
-        codes = [_restore_code(path, number, code, registry) for number, code in enumerate(codes)]
+        alone = _self_contained(section.program, codes)
+        codes = [_restore_code(path, n, code, None if n in alone else registry) for n, code in enumerate(codes)]
         weights = _map_weights(path, file.section("weights", verify), section.weights)
         check_program(path, program, codes, weights)
         _check_header(path, header, program)
@@ -72,7 +70,7 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
             f"{path} needs distributions that are not installed or not usable: {named}. Install them with: "
             f"pip install {' '.join(need.distribution for need in missing)}; see also: tenonrt plugins"
         )
-    if not 1 <= header.threads <= _MAX_THREADS:
+    if not 1 <= header.threads <= MAX_THREADS:
         raise PlanCorruptError(f"{path}: the header asks for {header.threads} threads; build the plan again")
     try:
         actual = registry.device(header.device).fingerprint()
@@ -82,9 +80,15 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
         raise PlanDeviceError(f"{path} was built for {header.fingerprint}, this machine is {actual}; build it again")
 
 
-def _restore_code(path: Path, number: int, code: Code, registry: Registry) -> Code:
+def _self_contained(program: Program, codes: Sequence[Code]) -> set[int]:
+    """Codes that run without their kernel: nobody asks for their attributes, so no layer type need be installed."""
+    specialised = {step.code for step in kernel_steps(program) if step.specialise}
+    return {number for number, code in enumerate(codes) if code.native is not None} - specialised
+
+
+def _restore_code(path: Path, number: int, code: Code, registry: Registry | None) -> Code:
     check_code(path, number, code)
-    return msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
+    return code if registry is None else msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
 
 
 def _check_header(path: Path, header: PlanHeader, program: Program) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from tenonrt.binding import aligned_for, bind_code
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.inference import evaluate_values
-from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code, Problem
@@ -138,14 +138,18 @@ class Instance:
 
     def executable(self, step: KernelStep) -> Executable | NativeCall:
         """The step's kernel bound to its weights; where it takes no symbols, for the sizes known by now."""
-        code = self.resources.codes[step.code]
-        kernel = self.resources.kernel(step.kernel)
+        resources = self.resources
+        code = resources.codes[step.code]
         if step.specialise:
-            code = self.resources.specialised(step, self._static_code(step, code))
-        executable = kernel.bind(code, [self.resources.weights[i] for i in step.packed])
-        if isinstance(executable, NativeCall) and any(a.ctypes.data % ALIGNMENT for a in executable.packed):
+            code = resources.specialised(step, self._static_code(step, code))
+
+        def bind(packed: Sequence[Array]) -> Executable | NativeCall:
+            return bind_code(code, packed, resources.device, lambda: resources.kernel(step.kernel))
+
+        executable = bind([resources.weights[i] for i in step.packed])
+        if not aligned_for(executable):
             # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
-            executable = kernel.bind(code, [self.resources.aligned_weight(i) for i in step.packed])
+            executable = bind([resources.aligned_weight(i) for i in step.packed])
         return executable
 
     def _static_code(self, step: KernelStep, code: Code) -> Code:
@@ -205,7 +209,7 @@ class Instance:
 
     def infer_outputs(self, step: KernelStep) -> bool:
         """Learn output shapes that depend on the values of host inputs; False when they depend on more than that."""
-        problem = self.resources.codes[step.code].problem
+        problem = self.resources.problem(step.code)
         infos = self._given(step, problem)
         for layer in problem.layers:
             layer_type = self.resources.registry.layer_type(layer.kind)

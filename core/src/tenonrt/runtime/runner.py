@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,16 +11,29 @@ import msgspec
 import numpy as np
 
 from tenonrt.contracts import Device, Kernel
+from tenonrt.errors import ExecutionError
+from tenonrt.graph.attributes import restore_attrs
 from tenonrt.layout import aligned
-from tenonrt.plan.plan import Plan
+from tenonrt.plan.plan import MAX_THREADS, Plan
 from tenonrt.plan.program import KernelStep, Program
 from tenonrt.plugins.registry import Registry
-from tenonrt.problem import Code
+from tenonrt.problem import Code, Problem
 from tenonrt.runtime.instance import Instance, Profiler
 from tenonrt.runtime.shapes import bind_shape
 from tenonrt.types import Array
 
 _MAX_INSTANCES = 8
+THREADS = "TENONRT_NUM_THREADS"
+
+
+def threads_in_force(planned: int) -> int:
+    """The threads of a plan, unless TENONRT_NUM_THREADS says otherwise for this process."""
+    text = os.environ.get(THREADS, "").strip()
+    if not text:
+        return planned
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise ExecutionError(f"{THREADS} is {text!r}; it must be a number of threads from 1 to {MAX_THREADS}")
+    return int(text)
 
 
 class Resources:
@@ -30,11 +44,18 @@ class Resources:
         self.device = device
         self.codes = plan.codes
         self.weights = plan.weights
-        self.threads = plan.header.threads
+        self.threads = threads_in_force(plan.header.threads)
         self.generator = np.random.default_rng(seed)
         self._kernels: dict[str, Kernel] = {}
         self._specialised: dict[bytes, Code] = {}
         self._aligned: dict[int, Array] = {}
+        self._problems: dict[int, Problem] = {}
+
+    def problem(self, code: int) -> Problem:
+        """The problem of a code with its layers' attributes, which loading leaves as plain values for native code."""
+        if code not in self._problems:
+            self._problems[code] = restore_attrs(self.codes[code].problem, self.registry)
+        return self._problems[code]
 
     def kernel(self, kernel_id: str) -> Kernel:
         if kernel_id not in self._kernels:

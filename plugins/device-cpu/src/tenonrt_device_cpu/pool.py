@@ -10,7 +10,6 @@ import atexit
 import ctypes
 import os
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Thread, get_native_id
 from typing import Any
@@ -111,19 +110,17 @@ class Pools:
 
     def of(self, threads: int) -> Pool:
         """The pool of programs that use ``threads`` threads."""
-        return self._get(self._pools, threads, Pool)
+        with self._lock:
+            if threads not in self._pools:
+                self._pools[threads] = Pool(threads)
+            return self._pools[threads]
 
     def executor(self, threads: int) -> ThreadPoolExecutor:
         """The same for machines without compiled code: one thread fewer, as the caller works too."""
-        return self._get(
-            self._executors, threads, lambda n: ThreadPoolExecutor(n - 1, thread_name_prefix=f"tenonrt-{n}")
-        )
-
-    def _get(self, made: dict[int, Any], threads: int, make: Callable[[int], Any]) -> Any:
         with self._lock:
-            if threads not in made:
-                made[threads] = make(threads)
-            return made[threads]
+            if threads not in self._executors:
+                self._executors[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix=f"tenonrt-{threads}")
+            return self._executors[threads]
 
     def stop(self) -> None:
         """End all compiled pools, before the interpreter goes and with it the memory they look at."""
