@@ -43,6 +43,8 @@ class Instance:
                 self.arrays[index] = self._make(index)
         steps = [step for step in program.steps if isinstance(step, KernelStep)]
         self._workspace = resources.device.allocate(max((self._workspace_bytes(s) or 0 for s in steps), default=0))
+        self._native = all(s.specialise is False and resources.codes[s.code].native is not None for s in steps)
+        self._native = self._native and len(steps) == len(program.steps)  # no NumPy in between that could warn
         self._actions = self._bind()
 
     # buffers ---------------------------------------------------------------------------------------------------------
@@ -173,11 +175,17 @@ class Instance:
         device = self.resources.device
         for index, array in zip(self.program.inputs, inputs, strict=True):
             self.write(index, array)
-        with np.errstate(all="ignore"):  # overflow is infinite and 0/0 is NaN, as the standards say: nothing to warn of
-            for action in self._actions:
-                action.run(self, stream, profiler)
+        if self._native:
+            self._act(stream, profiler)
+        else:
+            with np.errstate(all="ignore"):  # overflow is infinite, 0/0 is NaN, as the standards say: no warning
+                self._act(stream, profiler)
         device.synchronize(stream)
         return [self._fetch(index) for _, index in self.program.outputs]
+
+    def _act(self, stream: Any | None, profiler: Profiler | None) -> None:
+        for action in self._actions:
+            action.run(self, stream, profiler)
 
     def _forget(self) -> None:
         """Drop what the last run learnt of data-dependent shapes."""
