@@ -7,7 +7,6 @@ Each figure is taken in a process of its own, which has only the runtime to impo
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,29 +14,46 @@ from tempfile import TemporaryDirectory
 
 PLUGINS = Path(__file__).resolve().parents[1] / "native" / "plugins"
 LOAD = """
-import json, resource, sys, time
-start = time.perf_counter()
-import numpy as np
-imported = time.perf_counter()
-from tenonrt import Engine
-from tenonrt.plan.program import Program
-t = [time.perf_counter()]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-engine = Engine.load(sys.argv[1]); t.append(time.perf_counter())
-context = engine.create_context(); t.append(time.perf_counter())
-[binding] = [b for b in engine.bindings if b.is_input]
-x = np.ones(binding.type.shape, np.float32)
-t.append(time.perf_counter())
-context.execute({"x": x}); t.append(time.perf_counter())
-times = []
+import json, sys, time
+from pathlib import Path
+
+
+def resident():
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon", "RssFile") if name in fields}
+
+
+times = {}
+
+
+def timed(name, function):
+    start = time.perf_counter()
+    result = function()
+    times[name] = round(1e3 * (time.perf_counter() - start), 2)
+    return result
+
+
+def imports():
+    from tenonrt import Engine
+    return Engine
+
+
+numpy = timed("import numpy", lambda: __import__("numpy"))
+Engine = timed("import Engine", imports)
+before = resident()
+engine = timed("first load", lambda: Engine.load(sys.argv[1]))
+engine = timed("second load", lambda: Engine.load(sys.argv[1]))
+context = timed("context", engine.create_context)
+x = numpy.ones(next(b for b in engine.bindings if b.is_input).type.shape, numpy.float32)
+timed("first execute", lambda: context.execute({"x": x}))
+later = []
 for _ in range(int(sys.argv[2])):
-    s = time.perf_counter(); context.execute({"x": x}); times.append(time.perf_counter() - s)
-ms = [round(1e3 * (b - a), 2) for a, b in zip(t, t[1:])]
-grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-print(json.dumps({"import numpy ms": round(1e3 * (imported - start), 1), "import tenonrt ms": round(1e3 * (t[0] - imported), 1),
-    "load ms": ms[0], "context ms": ms[1], "first execute ms": ms[3], "later execute us": round(1e6 * sorted(times)[len(times) // 2], 2),
-    "RSS grown MB": round(grown, 1)}))
-"""  # fmt: skip
+    start = time.perf_counter()
+    context.execute({"x": x})
+    later.append(time.perf_counter() - start)
+print(json.dumps(times), "ms; later executions", round(1e6 * sorted(later)[len(later) // 2], 2), "us; grown by",
+    {name: round(value - before[name], 1) for name, value in resident().items()}, "MB")
+"""
 
 
 def main() -> None:
@@ -59,7 +75,7 @@ def main() -> None:
             Builder(config).build(network).save(path)
             command = [sys.executable, "-c", LOAD, str(path), str(runs)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(name, json.loads(done.stdout))
+            print(name, done.stdout.strip(), sep=": ")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ def bind_code(
     return device.load(code, packed) if code.native is not None else kernel().bind(code, packed)
 
 
-def aligned_for(executable: Executable | NativeCall) -> bool:
+def aligned(packed: Sequence[Array]) -> bool:
     """Whether packed weights lie where native code wants them."""
-    if not isinstance(executable, NativeCall):
-        return True
-    return all(array.__array_interface__["data"][0] % ALIGNMENT == 0 for array in executable.packed)
+    return all(array.__array_interface__["data"][0] % ALIGNMENT == 0 for array in packed)

@@ -52,8 +52,8 @@ ADD = """
   br label %test
 }
 """
-# Phase 1 (units 0 to n - 1) writes relu(x) into the workspace backwards, phase 2 (n to 2n - 1) reads it from there: most
-# of what a thread reads another one wrote. n is the first symbol.
+# Phase 1 (units 0 to n - 1) writes relu(x) into the workspace backwards, phase 2 (n to 2n - 1) reads it from there:
+# most of what a thread reads another one wrote. n is the first symbol.
 PHASES = """
   %n = load i64, ptr %symbols
   %second = icmp sge i64 %i, %n

@@ -62,8 +62,7 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
             f"{path} is a plan for the device {header.device!r}; installed are: {known}. Build it again for one of "
             f"these, or install the device's plugin."
         )
-    usable = {entry.distribution for group in (DEVICES, KERNELS, LAYERS) for entry in registry.usable(group)}
-    missing = [need for need in header.requires if need.distribution not in usable]
+    missing = [need for need in header.requires if not _usable(need.distribution, registry)]
     if missing:
         named = ", ".join(f"{need.distribution} ({need.why})" for need in missing)
         raise PlanPluginError(
@@ -86,6 +85,12 @@ def _self_contained(program: Program, codes: Sequence[Code]) -> set[int]:
     return {number for number, code in enumerate(codes) if code.native is not None} - specialised
 
 
+def _usable(distribution: str, registry: Registry) -> bool:
+    """Whether something of a distribution can be used; the others are not judged, which reads their metadata."""
+    entries = (e for group in (DEVICES, KERNELS, LAYERS) for e in registry.entries(group))
+    return any(e.distribution == distribution and registry.record(e).state in ("found", "loaded") for e in entries)
+
+
 def _restore_code(path: Path, number: int, code: Code, registry: Registry | None) -> Code:
     check_code(path, number, code)
     return code if registry is None else msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
@@ -103,12 +108,10 @@ def _check_header(path: Path, header: PlanHeader, program: Program) -> None:
 
 def _check_kernels(path: Path, program: Program, codes: Sequence[Code], registry: Registry) -> None:
     """The kernels of steps that are no self-contained code must be there."""
-    known = {entry.id for entry in registry.usable(KERNELS)}
-    for step in program.steps:
-        if isinstance(step, ControlStep):
-            for graph in step.graphs:
-                _check_kernels(path, graph, codes, registry)
-        elif step.kernel not in known and (step.specialise or not codes[step.code].native):
+    wanted = [step for step in kernel_steps(program) if step.specialise or codes[step.code].native is None]
+    known = {entry.id for entry in registry.usable(KERNELS)} if wanted else set()
+    for step in wanted:
+        if step.kernel not in known:
             raise PlanPluginError(
                 f"{path}: step {step.name!r} needs the kernel {step.kernel!r}, which is not installed or not usable; "
                 f"install {step.kernel.partition(':')[0]}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from tenonrt.binding import aligned_for, bind_code
+from tenonrt.binding import aligned, bind_code
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
@@ -43,8 +43,8 @@ class Instance:
                 self.arrays[index] = self._make(index)
         steps = [step for step in program.steps if isinstance(step, KernelStep)]
         self._workspace = resources.device.allocate(max((self._workspace_bytes(s) or 0 for s in steps), default=0))
-        self._native = all(s.specialise is False and resources.codes[s.code].native is not None for s in steps)
-        self._native = self._native and len(steps) == len(program.steps)  # no NumPy in between that could warn
+        # Then there is no NumPy on the way that could warn.
+        self._native = len(steps) == len(program.steps) and all(self._is_native(step) for step in steps)
         self._actions = self._bind()
 
     # buffers ---------------------------------------------------------------------------------------------------------
@@ -124,13 +124,21 @@ class Instance:
                 actions.append(_Control(step, [self.resources.runner(graph) for graph in step.graphs]))
                 continue
             executable = self.executable(step) if static or not step.specialise else None
-            if static and executable is not None and not isinstance(executable, AllocatesOutputs):
+            if (
+                static
+                and executable is not None
+                and (self._is_native(step) or not isinstance(executable, AllocatesOutputs))
+            ):
                 launches.append(self.launch(step, executable))
             else:
                 self._flush(actions, launches)
                 actions.append(_Dynamic(step, executable))
         self._flush(actions, launches)
         return actions
+
+    def _is_native(self, step: KernelStep) -> bool:
+        """Known without asking a Protocol, which takes longer than binding the step."""
+        return not step.specialise and self.resources.codes[step.code].native is not None
 
     def _flush(self, actions: list[_Action], launches: list[Launch]) -> None:
         if launches:
@@ -148,9 +156,12 @@ class Instance:
         def bind(packed: Sequence[Array]) -> Executable | NativeCall:
             return bind_code(code, packed, resources.device, lambda: resources.kernel(step.kernel))
 
-        executable = bind([resources.weights[i] for i in step.packed])
-        if not aligned_for(executable):
-            # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
+        packed = [resources.weights[i] for i in step.packed]
+        # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
+        if code.native is not None:
+            return bind(packed if aligned(packed) else [resources.aligned_weight(i) for i in step.packed])
+        executable = bind(packed)
+        if isinstance(executable, NativeCall) and not aligned(executable.packed):
             executable = bind([resources.aligned_weight(i) for i in step.packed])
         return executable
 

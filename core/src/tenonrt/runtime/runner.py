@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -45,11 +46,16 @@ class Resources:
         self.codes = plan.codes
         self.weights = plan.weights
         self.threads = threads_in_force(plan.header.threads)
-        self.generator = np.random.default_rng(seed)
+        self._seed = seed
         self._kernels: dict[str, Kernel] = {}
         self._specialised: dict[bytes, Code] = {}
         self._aligned: dict[int, Array] = {}
         self._problems: dict[int, Problem] = {}
+
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """Made when first drawn from: importing NumPy's costs more than loading many a plan."""
+        return np.random.default_rng(self._seed)
 
     def problem(self, code: int) -> Problem:
         """The problem of a code with its layers' attributes, which loading leaves as plain values for native code."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tenonrt.contracts import Executable, ExecutionError, Launch, NativeCall
 
+from tenonrt_device_cpu.loading import LoadedCode
 from tenonrt_device_cpu.native import SIGNATURE, BoundCall, scratch_for, split
 from tenonrt_device_cpu.pool import pools
 from tenonrt_device_cpu.program.machine import loop
@@ -95,7 +96,8 @@ Segment = PythonStep | NativeProgram | CalledSegment
 
 def _bind(launch: Launch) -> PythonStep | BoundCall:
     executable: object = launch.executable
-    if isinstance(executable, NativeCall):
+    # The Protocol is the rule; asking it takes ten times as long as binding the call.
+    if isinstance(executable, LoadedCode) or isinstance(executable, NativeCall):
         return BoundCall(launch)
     if isinstance(executable, Executable):
         return PythonStep(launch)

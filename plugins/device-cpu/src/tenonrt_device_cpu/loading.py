@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tenonrt.contracts import Array, Code, ExecutionError, NativeCode
 
@@ -30,7 +31,7 @@ def load(code: Code, packed: Sequence[Array]) -> LoadedCode:
     native, name = code.native, " + ".join(code.problem.kinds)
     if native is None:
         raise ExecutionError(f"the code for {name} is no native code: its kernel must bind it")
-    lacking = native.lacking(fingerprint())
+    lacking = _lacking(native.machine, native.features)
     if lacking:
         raise ExecutionError(
             f"the native code for {name} needs {' and '.join(lacking)}, which this processor lacks; build it here"
@@ -41,3 +42,9 @@ def load(code: Code, packed: Sequence[Array]) -> LoadedCode:
             f"{len(code.blob)}; its kernel must give at least one phase and a begin within the code"
         )
     return LoadedCode(code, native, mapped(code.blob), packed)
+
+
+@lru_cache
+def _lacking(machine: str, features: tuple[str, ...]) -> tuple[str, ...]:
+    """What this processor lacks; asked for every step of a plan, and nearly always the same."""
+    return NativeCode((), machine=machine, features=features).lacking(fingerprint())
