@@ -97,7 +97,7 @@ Segment = PythonStep | NativeProgram | CalledSegment
 def _bind(launch: Launch) -> PythonStep | BoundCall:
     executable: object = launch.executable
     # The Protocol is the rule; asking it takes ten times as long as binding the call.
-    if isinstance(executable, LoadedCode) or isinstance(executable, NativeCall):
+    if type(executable) is LoadedCode or isinstance(executable, NativeCall):
         return BoundCall(launch)
     if isinstance(executable, Executable):
         return PythonStep(launch)

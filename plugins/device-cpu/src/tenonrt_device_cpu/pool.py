@@ -12,7 +12,6 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Thread, get_native_id
-from typing import Any
 
 from tenonrt.contracts import ExecutionError
 
