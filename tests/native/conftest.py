@@ -11,11 +11,11 @@ from tenonrt.plan.program import Choice
 from tenonrt.plugins import discovery
 
 PLUGINS = Path(__file__).parent / "plugins"
-pytest.importorskip("llvmlite", reason="makes the kernels of these tests")
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    pytest.importorskip("llvmlite", reason="makes the kernels of these tests")
     monkeypatch.syspath_prepend(str(PLUGINS))
     discovery.scan.cache_clear()
     yield Registry()
