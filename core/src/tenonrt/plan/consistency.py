@@ -205,11 +205,16 @@ def check_code(path: Path, number: int, code: Code) -> None:
             raise refuse(f"its tactic has {len(formats)} formats for {len(numbers)} operands")
         if any(not _format_fits(f, problem.types[i].rank) for f, i in zip(formats, numbers, strict=False)):
             raise refuse("its tactic has a format of another rank")
+    _check_tactic(code, refuse)
+    if code.native is not None:
+        _check_native(code, code.native, refuse)
+
+
+def _check_tactic(code: Code, refuse: Refuse) -> None:
+    problem, tactic = code.problem, code.tactic
     least, most = bounds(tactic.workspace)
     if least is None or least < 0 or (most is not None and most > _MAX_WORKSPACE):
         raise refuse(f"its tactic wants a workspace of {tactic.workspace} bytes")
-    if code.native is not None:
-        _check_native(code, code.native, refuse)
     for o, i in tactic.inplace:
         if not (0 <= o < len(problem.outputs) and 0 <= i < len(problem.activations)):
             raise refuse(f"its tactic shares output {o} with input {i}")

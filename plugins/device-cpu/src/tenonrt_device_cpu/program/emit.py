@@ -33,6 +33,10 @@ _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # with FUTEX_PRIVATE_FLAG: nobody outside t
 # How a processor is told that it spins; on ARM `isb` is what pauses, `yield` does nothing on most.
 _PAUSE = {"x86_64": ("llvm.x86.sse2.pause", ()), "aarch64": ("llvm.aarch64.isb", (15,))}
 
+# The floating-point rules of IEEE 754, nothing trapped or flushed to zero: what every thread computes by, whatever the
+# application chose for its own. On x86_64 a word in memory is loaded, on ARM a register set.
+_IEEE = {"x86_64": 0x1F80, "aarch64": 0}
+
 FUNCTIONS = ("run_alone", "run_shared", "work", "stop")
 
 
@@ -94,12 +98,30 @@ class _Code:
             self.b.cmpxchg(self.word(base, offset, old.type), old, new, "seq_cst", "seq_cst"), 1
         )
 
+    def intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
+        type = ir.FunctionType(result, [a.type for a in arguments])
+        function = self.module.globals.get(name) or ir.Function(self.module, type, name)
+        return self.b.call(function, arguments)
+
     def pause(self) -> None:
         name, arguments = _PAUSE[self.machine]
-        function = self.module.globals.get(name) or ir.Function(
-            self.module, ir.FunctionType(ir.VoidType(), [I32] * len(arguments)), name
-        )
-        self.b.call(function, [I32(a) for a in arguments])
+        self.intrinsic(name, ir.VoidType(), *(I32(a) for a in arguments))
+
+    def rules(self) -> Any:
+        """The thread's floating-point rules, in a variable."""
+        saved = self.local(I64, 0)
+        if self.machine == "x86_64":
+            self.intrinsic("llvm.x86.sse.stmxcsr", ir.VoidType(), saved)
+        else:
+            self.b.store(self.intrinsic("llvm.aarch64.get.fpcr", I64), saved)
+        return saved
+
+    def set_rules(self, rules: Any) -> None:
+        """Compute by the rules that a variable holds."""
+        if self.machine == "x86_64":
+            self.intrinsic("llvm.x86.sse.ldmxcsr", ir.VoidType(), rules)
+        else:
+            self.intrinsic("llvm.aarch64.set.fpcr", ir.VoidType(), self.b.load(rules, typ=I64))
 
     def futex(self, pool: Any, offset: int, operation: int, value: Any) -> Any:
         """Sleep while the word has a value, or wake so many; what the system call returns, -1 for any error."""
@@ -146,6 +168,8 @@ def _run(machine: str, module: ir.Module, name: str, shared: bool) -> None:
     code = _Code(machine, module, name, ir.FunctionType(I64, [PTR, PTR] if shared else [PTR]))
     b, program = code.b, code.function.args[0]
     index, owned, result = code.local(I64, 0), code.local(I32, 0), code.local(I64, 0)
+    rules = code.rules()
+    code.set_rules(code.local(I64, _IEEE[machine]))
     code.stamp(program, I64(0))
     with code.loop() as (_, after):
         number = b.load(index, typ=I64)
@@ -167,6 +191,7 @@ def _run(machine: str, module: ir.Module, name: str, shared: bool) -> None:
     if shared:
         with b.if_then(b.icmp_unsigned("!=", b.load(owned, typ=I32), I32(0))):
             code.put(code.function.args[1], layout.POOL_BUSY, I32(0))
+    code.set_rules(rules)
     b.ret(b.load(result, typ=I64))
 
 
@@ -266,6 +291,7 @@ def _work(machine: str, module: ir.Module) -> None:
     code = _Code(machine, module, "work", ir.FunctionType(ir.VoidType(), [PTR, I64]))
     b, (pool, thread) = code.b, code.function.args
     spins = code.local(I64, 0)
+    code.set_rules(code.local(I64, _IEEE[machine]))
     with code.loop() as (again, after):
         ticket = code.see(pool, layout.POOL_TICKET, I64, "acquire")
         idle = code.function.append_basic_block("idle")
