@@ -19,4 +19,4 @@ def bind_code(
 
 def aligned(packed: Sequence[Array]) -> bool:
     """Whether packed weights lie where native code wants them."""
-    return all(array.__array_interface__["data"][0] % ALIGNMENT == 0 for array in packed)
+    return all(array.ctypes.data % ALIGNMENT == 0 for array in packed)

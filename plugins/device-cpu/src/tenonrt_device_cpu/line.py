@@ -96,7 +96,7 @@ Segment = PythonStep | NativeProgram | CalledSegment
 
 def _bind(launch: Launch) -> PythonStep | BoundCall:
     executable: object = launch.executable
-    # The Protocol is the rule; asking it takes ten times as long as binding the call.
+    # The Protocol is the rule; asking it takes longer than binding the call (11 against 9 µs).
     if type(executable) is LoadedCode or isinstance(executable, NativeCall):
         return BoundCall(launch)
     if isinstance(executable, Executable):

@@ -72,8 +72,8 @@ def split(begin: int, end: int, parts: int) -> list[int]:
 
 
 def address(array: Array) -> int:
-    """Where an array begins; several times quicker than ``array.ctypes.data``."""
-    return int(array.__array_interface__["data"][0])
+    """Where an array begins."""
+    return int(array.ctypes.data)
 
 
 def scratch_for(nbytes: int, threads: int) -> tuple[Array, int, int]:
