@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from tenonrt.dims import Dimension, Symbol, symbols
+from tenonrt.dims import Dimension, Symbol, evaluate, symbols
 from tenonrt.types import LINEAR, Array, Format, TensorType
 
 Role = Literal["activation", "constant", "host"]
@@ -67,6 +67,10 @@ class Problem(msgspec.Struct, frozen=True):
         """The shape of a tensor for these values of `symbols`, in their order."""
         return self.types[number].concrete({s.name: v for s, v in zip(self.symbols, values, strict=True)})
 
+    def value(self, dimension: Dimension, values: Sequence[int]) -> int:
+        """What a dimension over `symbols` is for these values of them, in their order."""
+        return evaluate(dimension, {s.name: v for s, v in zip(self.symbols, values, strict=True)})
+
     @property
     def symbols(self) -> tuple[Symbol, ...]:
         """The distinct symbols in order of appearance."""
@@ -118,7 +122,14 @@ class NativeCode(msgspec.Struct, frozen=True):
     scratch: int = 0  # bytes for each thread, 64-byte aligned
     strided: tuple[int, ...] = ()
     features: tuple[str, ...] = ()
-    machine: str = ""  # as in the device's fingerprint
+    machine: str = ""  # as in the device's fingerprint; "" runs on any
+
+    def lacking(self, fingerprint: Mapping[str, str]) -> tuple[str, ...]:
+        """What a device with this fingerprint would need to run the code, in words; empty when it can."""
+        if self.machine not in ("", fingerprint.get("machine")):
+            return (f"a {self.machine} processor",)
+        present = fingerprint.get("features", "").split()
+        return tuple(feature for feature in self.features if feature not in present)
 
 
 class Code(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tenonrt.contracts import Device, ExecutionError, Launch, NativeCall
 from tenonrt_device_cpu.device import CpuDevice
 from tenonrt_device_cpu.native import SIGNATURE, split
+from tenonrt_device_cpu.program.table import chunks
 
 SOURCE = """
 #include <stdint.h>
@@ -174,7 +175,7 @@ def test_ranges_run_at_the_same_time_with_a_scratch_each() -> None:
             return 1
         return 0
 
-    line = CpuDevice().bind([Launch("meet", callback(function, 10, scratch=1), (), (), None, ())], 3)
+    line = CpuDevice().bind([Launch("meet", callback(function, 3, scratch=1), (), (), None, ())], 3)
     line.run(None)
     line.run(None)
     assert len(scratches) == 3
@@ -265,12 +266,14 @@ def test_the_pool_is_made_again_after_fork(library: ctypes.CDLL) -> None:
     assert answers.get(timeout=5) == 300
 
 
-@given(st.integers(0, 1000), st.integers(1, 70))
-def test_ranges_partition_the_work(units: int, threads: int) -> None:
-    spans = split(units, threads)
-    assert [i for begin, end in spans for i in range(begin, end)] == list(range(units))
-    assert len(spans) == (threads if units >= threads else min(units, 1))
-    assert all(b < e for b, e in spans)
+@given(st.integers(0, 50), st.integers(1, 1000), st.integers(1, 70))
+def test_chunks_partition_the_work(begin: int, units: int, threads: int) -> None:
+    edges = split(begin, begin + units, chunks(units, threads))
+    assert (edges[0], edges[-1]) == (begin, begin + units)
+    sizes = np.diff(edges)
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+    assert len(sizes) == (1 if threads == 1 else min(units, 4 * threads))
 
 
 def test_the_device_is_a_device() -> None:

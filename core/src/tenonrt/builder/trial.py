@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tenonrt.binding import bind_code
 from tenonrt.builder.sampling import (
     Judgement,
     LayerTypes,
@@ -127,7 +128,9 @@ def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Suppo
     return kernel.compile(problem if general else sample.problem, tactic)
 
 
-def bind_sample(kernel: Kernel, code: Code, sample: Sample, arrangement: Arrangement = "apart") -> Bound:
+def bind_sample(
+    kernel: Kernel, code: Code, sample: Sample, device: Device, arrangement: Arrangement = "apart"
+) -> Bound:
     """Pack the sample's constants, bind, and lay its arrays out in guarded buffers."""
     problem, tactic = sample.problem, code.tactic
     formats = [tactic.input_format(k) for k in range(len(problem.activations))]
@@ -137,7 +140,7 @@ def bind_sample(kernel: Kernel, code: Code, sample: Sample, arrangement: Arrange
     out_scales = [quant_scale(f, e) for f, e in zip(out_formats, answers, strict=True)]
     constants = tuple(sample.inputs[i] for i in problem.constants)
     packed = kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales)))
-    executable = kernel.bind(code, [aligned(array) for array in packed])
+    executable = bind_code(code, [aligned(array) for array in packed], device, lambda: kernel)
     buffers = _Buffers(tactic, arrangement)
     for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
         buffers.add_input(k, to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale))
@@ -224,7 +227,7 @@ def _try_sample(
     device: Device,
     arrangement: Arrangement = "apart",
 ) -> Judgement:
-    bound = bind_sample(kernel, code, sample, arrangement)
+    bound = bind_sample(kernel, code, sample, device, arrangement)
     before = [array.copy() for array in bound.launch.inputs]
     if isinstance(bound.launch.executable, AllocatesOutputs):
         outputs = _launch_allocating(bound)

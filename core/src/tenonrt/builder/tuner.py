@@ -99,7 +99,7 @@ class Tuner:
         """The offer ready to be timed, None when it fails at the sizes it is timed at: then it is refused."""
         try:
             code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
-            bound = bind_sample(offer.kernel, code, sample)
+            bound = bind_sample(offer.kernel, code, sample, self.device)
             if not isinstance(bound.launch.executable, AllocatesOutputs):
                 self.device.bind([bound.launch], self.config.threads).run(None)
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it

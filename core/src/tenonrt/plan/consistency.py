@@ -12,7 +12,7 @@ from tenonrt.dims import Dim, Dimension, Symbol, bounds, substitute, symbol, sym
 from tenonrt.errors import PlanCorruptError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
-from tenonrt.problem import Code
+from tenonrt.problem import Code, NativeCode
 from tenonrt.types import Array, Format, TensorType, dtype_name, numpy_dtype
 
 # No machine that runs these plans has as much memory; a larger number is not a workspace.
@@ -205,9 +205,32 @@ def check_code(path: Path, number: int, code: Code) -> None:
             raise refuse(f"its tactic has {len(formats)} formats for {len(numbers)} operands")
         if any(not _format_fits(f, problem.types[i].rank) for f, i in zip(formats, numbers, strict=False)):
             raise refuse("its tactic has a format of another rank")
+    _check_tactic(code, refuse)
+    if code.native is not None:
+        _check_native(code, code.native, refuse)
+
+
+def _check_tactic(code: Code, refuse: Refuse) -> None:
+    problem, tactic = code.problem, code.tactic
     least, most = bounds(tactic.workspace)
     if least is None or least < 0 or (most is not None and most > _MAX_WORKSPACE):
         raise refuse(f"its tactic wants a workspace of {tactic.workspace} bytes")
     for o, i in tactic.inplace:
         if not (0 <= o < len(problem.outputs) and 0 <= i < len(problem.activations)):
             raise refuse(f"its tactic shares output {o} with input {i}")
+
+
+def _check_native(code: Code, native: NativeCode, refuse: Refuse) -> None:
+    """Machine code begins within its bytes, and the sizes it asks for can be told from the problem's symbols."""
+    if not 0 <= native.entry < len(code.blob):
+        raise refuse(f"its function begins at byte {native.entry} of {len(code.blob)}")
+    names = {found.name for found in code.problem.symbols}
+    for phase in native.phases:
+        least, _ = bounds(phase)
+        if least is None or least < 0 or any(found.name not in names for found in symbols(phase)):
+            raise refuse(f"it has {phase} units in a phase, over the symbols {sorted(names)}")
+    operands = len(code.problem.outputs) + len(code.problem.activations)
+    if not native.phases or not all(0 <= i < operands for i in native.strided):
+        raise refuse(f"it has {len(native.phases)} phases and the strided operands {native.strided} of {operands}")
+    if not 0 <= native.scratch <= _MAX_WORKSPACE:
+        raise refuse(f"it wants {native.scratch} bytes of scratch")

@@ -15,14 +15,11 @@ from tenonrt.graph.attributes import make_attrs, restore_attrs
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
 from tenonrt.plan.container import PlanFile
-from tenonrt.plan.plan import PRODUCT, Plan, ProgramSection, WeightEntry
-from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step
+from tenonrt.plan.plan import MAX_THREADS, PRODUCT, Plan, ProgramSection, WeightEntry
+from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step, kernel_steps
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
 from tenonrt.types import LINEAR, Array, numpy_dtype
-
-# No machine has as many cores; a larger number would only exhaust it.
-_MAX_THREADS = 4096
 
 
 def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
@@ -34,7 +31,8 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     codes = _decode(file, "code", list[Code])
     try:
         program = _restore_program(section.program, registry)
-        codes = [_restore_code(path, number, code, registry) for number, code in enumerate(codes)]
+        alone = _self_contained(section.program, codes)
+        codes = [_restore_code(path, n, code, None if n in alone else registry) for n, code in enumerate(codes)]
         weights = _map_weights(path, file.section("weights", verify), section.weights)
         check_program(path, program, codes, weights)
         _check_header(path, header, program)
@@ -64,15 +62,14 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
             f"{path} is a plan for the device {header.device!r}; installed are: {known}. Build it again for one of "
             f"these, or install the device's plugin."
         )
-    usable = {entry.distribution for group in (DEVICES, KERNELS, LAYERS) for entry in registry.usable(group)}
-    missing = [need for need in header.requires if need.distribution not in usable]
+    missing = [need for need in header.requires if not _usable(need.distribution, registry)]
     if missing:
         named = ", ".join(f"{need.distribution} ({need.why})" for need in missing)
         raise PlanPluginError(
             f"{path} needs distributions that are not installed or not usable: {named}. Install them with: "
             f"pip install {' '.join(need.distribution for need in missing)}; see also: tenonrt plugins"
         )
-    if not 1 <= header.threads <= _MAX_THREADS:
+    if not 1 <= header.threads <= MAX_THREADS:
         raise PlanCorruptError(f"{path}: the header asks for {header.threads} threads; build the plan again")
     try:
         actual = registry.device(header.device).fingerprint()
@@ -82,9 +79,21 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
         raise PlanDeviceError(f"{path} was built for {header.fingerprint}, this machine is {actual}; build it again")
 
 
-def _restore_code(path: Path, number: int, code: Code, registry: Registry) -> Code:
+def _self_contained(program: Program, codes: Sequence[Code]) -> set[int]:
+    """Codes that run without their kernel: nobody asks for their attributes, so no layer type need be installed."""
+    specialised = {step.code for step in kernel_steps(program) if step.specialise}
+    return {number for number, code in enumerate(codes) if code.native is not None} - specialised
+
+
+def _usable(distribution: str, registry: Registry) -> bool:
+    """Whether something of a distribution can be used; the others are not judged, which reads their metadata."""
+    entries = (e for group in (DEVICES, KERNELS, LAYERS) for e in registry.entries(group))
+    return any(e.distribution == distribution and registry.record(e).state in ("found", "loaded") for e in entries)
+
+
+def _restore_code(path: Path, number: int, code: Code, registry: Registry | None) -> Code:
     check_code(path, number, code)
-    return msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
+    return code if registry is None else msgspec.structs.replace(code, problem=restore_attrs(code.problem, registry))
 
 
 def _check_header(path: Path, header: PlanHeader, program: Program) -> None:
@@ -99,12 +108,10 @@ def _check_header(path: Path, header: PlanHeader, program: Program) -> None:
 
 def _check_kernels(path: Path, program: Program, codes: Sequence[Code], registry: Registry) -> None:
     """The kernels of steps that are no self-contained code must be there."""
-    known = {entry.id for entry in registry.usable(KERNELS)}
-    for step in program.steps:
-        if isinstance(step, ControlStep):
-            for graph in step.graphs:
-                _check_kernels(path, graph, codes, registry)
-        elif step.kernel not in known and (step.specialise or not codes[step.code].native):
+    wanted = [step for step in kernel_steps(program) if step.specialise or codes[step.code].native is None]
+    known = {entry.id for entry in registry.usable(KERNELS)} if wanted else set()
+    for step in wanted:
+        if step.kernel not in known:
             raise PlanPluginError(
                 f"{path}: step {step.name!r} needs the kernel {step.kernel!r}, which is not installed or not usable; "
                 f"install {step.kernel.partition(':')[0]}"

@@ -26,6 +26,8 @@ from tenonrt.problem import Code
 from tenonrt.types import Array
 
 PRODUCT = "TenonRT"
+# No machine has as many cores; a larger number would only exhaust it.
+MAX_THREADS = 4096
 
 
 class WeightEntry(msgspec.Struct, frozen=True):
@@ -130,12 +132,17 @@ def _requirements(program: Program, codes: Sequence[Code], device: str, registry
 
 
 def _needs(program: Program, codes: Sequence[Code], wanted: dict[tuple[str, str], str]) -> None:
+    given = {name for index in program.inputs for name in program.tensors[index].type.symbol_names()}
     for step in program.steps:
         if isinstance(step, ControlStep):
             wanted.setdefault((LAYERS, step.kind), f"the layer kind {step.kind!r} of step {step.name!r}")
             for graph in step.graphs:
                 _needs(graph, codes, wanted)
-        elif not codes[step.code].native or step.specialise:
+            continue
+        alone = codes[step.code].native is not None and not step.specialise
+        if not alone:
             wanted.setdefault((KERNELS, step.kernel), f"the kernel of step {step.name!r}")
+        # Where the data decide the sizes of outputs, the layer types tell them during a run.
+        if not alone or any(program.tensors[i].type.symbol_names() - given for i in step.outputs):
             for layer in codes[step.code].problem.layers:
                 wanted.setdefault((LAYERS, layer.kind), f"the layer kind {layer.kind!r} of step {step.name!r}")

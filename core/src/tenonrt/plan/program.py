@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -72,6 +73,16 @@ class Program(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     arena: int | None = None
     lower_bound: int | None = None  # the largest sum of simultaneously live tensors
+
+
+def kernel_steps(program: Program) -> Iterator[KernelStep]:
+    """Those of a program and of its sub-programs."""
+    for step in program.steps:
+        if isinstance(step, KernelStep):
+            yield step
+        else:
+            for graph in step.graphs:
+                yield from kernel_steps(graph)
 
 
 class Choice(msgspec.Struct, frozen=True):

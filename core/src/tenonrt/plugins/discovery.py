@@ -82,12 +82,47 @@ def _normal(name: str) -> str:
 def incompatibility(distribution: str) -> str | None:
     """Why a distribution's ``Requires-Dist: tenonrt-core`` excludes the core that runs, or None. Imports no plugin."""
     from importlib_metadata import PackageNotFoundError, requires, version
-    from packaging.requirements import InvalidRequirement, Requirement
 
     try:
         installed, requirements = version("tenonrt-core"), requires(distribution) or []
     except PackageNotFoundError:
         return None
+    unsettled = [line for line in requirements if not _surely_met(line, installed)]
+    return _excluded_by(unsettled, installed) if unsettled else None
+
+
+_RELEASE = r"\d+(?:\.\d+)*"
+_BOUND = rf"(>=|<)\s*({_RELEASE})"
+_SIMPLE = re.compile(rf"([A-Za-z0-9][\w.-]*)((?:\s*{_BOUND}(?:\s*,\s*{_BOUND})*)?)")
+
+
+def _surely_met(line: str, installed: str) -> bool:
+    """Whether a requirement is a name with simple bounds, and not one that excludes the core.
+
+    Nearly all are, and importing `packaging` takes longer than loading a plan.
+    """
+    found = _SIMPLE.fullmatch(line)
+    if found is None:
+        return False
+    if _normal(found[1]) != "tenonrt-core":
+        return True
+    if re.fullmatch(_RELEASE, installed) is None:
+        return False
+    bounds = re.findall(_BOUND, found[2])
+    return all((_release(installed) >= _release(limit)) == (sign == ">=") for sign, limit in bounds)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """1.2 and 1.2.0 are the same."""
+    numbers = [int(part) for part in text.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _excluded_by(requirements: Sequence[str], installed: str) -> str | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     for line in requirements:
         try:
             requirement = Requirement(line)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tenonrt.errors import ExecutionError
 from tenonrt.plan.program import Binding
-from tenonrt.plugins.registry import using
+from tenonrt.plugins.registry import put_back, put_in_force
 from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, dtype_name, numpy_dtype
 
@@ -27,39 +27,55 @@ class ExecutionContext:
         device = engine.registry.device(engine.header.device)
         self._stream: Any | None = device.stream()
         self._runner = ProgramRunner(engine.plan.program, Resources(engine.plan, engine.registry, device, seed))
-        self._inputs = [b for b in engine.bindings if b.is_input]
-        self._busy = threading.Lock()
+        self._inputs = [(b, numpy_dtype(b.type.dtype)) for b in engine.bindings if b.is_input]
+        self._wanted = {b.name for b, _ in self._inputs}
+        self._outputs = [name for name, _ in engine.plan.program.outputs]
+        # Which thread runs, claimed by one operation. Not a lock: an interrupt just after it was taken would leave it
+        # so for ever, while a claim of its own does not keep a thread out.
+        self._owner: dict[str, int] = {}
+        self._running = False
 
     def execute(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Outputs by name, in arrays that belong to the caller. `ExecutionError` names a wrong input or failed step."""
         arrays = self._check(inputs)
-        if not self._busy.acquire(blocking=False):
-            raise ExecutionError("this context is running in another thread; create one context per thread")
+        thread = threading.get_ident()
+        if self._owner.setdefault("thread", thread) != thread or self._running:
+            raise ExecutionError("this context is running already; create one context per thread")
         try:
-            with using(self.engine.registry):  # kernels are bound at the first run of each shape
+            self._running = True
+            in_force = put_in_force(self.engine.registry)  # kernels are bound at the first run of each shape
+            try:
                 outputs = self._runner.run(arrays, None, self._stream, self.profiler)
+            finally:
+                put_back(in_force)
         finally:
-            self._busy.release()
-        return dict(zip((name for name, _ in self.engine.plan.program.outputs), outputs, strict=True))
+            self._running = False
+            self._owner.clear()
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
-        wanted = [binding.name for binding in self._inputs]
-        unknown = [name for name in inputs if name not in wanted]
+        if inputs.keys() != self._wanted:
+            raise self._other_names(inputs)
+        return [_check_type(binding, dtype, inputs[binding.name]) for binding, dtype in self._inputs]
+
+    def _other_names(self, inputs: Mapping[str, Any]) -> ExecutionError:
+        wanted = [binding.name for binding, _ in self._inputs]
+        unknown = [name for name in inputs if name not in self._wanted]
         missing = [name for name in wanted if name not in inputs]
-        if unknown or missing:
-            raise ExecutionError(
-                f"the inputs are {wanted}" + (f"; missing: {missing}" if missing else "")
-                + (f"; unknown: {unknown}" if unknown else "")
-            )  # fmt: skip
-        return [_check_type(binding, inputs[binding.name]) for binding in self._inputs]
+        return ExecutionError(
+            f"the inputs are {wanted}" + (f"; missing: {missing}" if missing else "")
+            + (f"; unknown: {unknown}" if unknown else "")
+        )  # fmt: skip
 
 
-def _check_type(binding: Binding, value: Any) -> Array:
+def _check_type(binding: Binding, dtype: np.dtype[Any], value: Any) -> Array:
     """The value as an array of exactly the binding's element type."""
     array = np.asarray(value)
+    if array.dtype is dtype and not dtype.hasobject:  # NumPy has one object for each type in native byte order
+        return array
     if dtype_name(array.dtype) != binding.type.dtype:
         raise ExecutionError(
             f"input {binding.name!r} is {dtype_name(array.dtype)}; it must be {binding.type.dtype}: convert it with "
             f".astype({binding.type.dtype!r})"
         )
-    return array.astype(numpy_dtype(binding.type.dtype), copy=False)
+    return array.astype(dtype, copy=False)

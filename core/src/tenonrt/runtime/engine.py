@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,10 @@ from typing import Any, Literal
 import msgspec
 
 from tenonrt.errors import PlanDeviceError, PlanPluginError, PluginError
+from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plan.loading import load_plan
 from tenonrt.plan.plan import Plan
-from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader, Program
+from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader, kernel_steps
 from tenonrt.plan.workspace import workspace_bytes
 from tenonrt.plugins.registry import Registry, current_registry, using
 from tenonrt.problem import Code
@@ -37,19 +38,14 @@ class Engine:
     ) -> Engine:
         """Read a plan. A plan with code is a program: ``code="ignore"`` compiles it anew instead of trusting it.
 
-        verify: check the hashes of the weights too. On another machine of the same kind of device the code is compiled
-        anew. Errors: `NotAPlanError`, `PlanVersionError`, `PlanDeviceError`, `PlanPluginError`, `PlanCorruptError`.
+        verify: check the hashes of the weights too. On another machine of the same kind of device, native code runs as
+        it is where the processor has what it needs; other code is compiled anew. Errors: `NotAPlanError`,
+        `PlanVersionError`, `PlanDeviceError`, `PlanPluginError`, `PlanCorruptError`.
         """
         registry = registry or current_registry()
         plan = load_plan(Path(path), registry, verify)
-        fingerprint = registry.device(plan.header.device).fingerprint()
-        moved = fingerprint != plan.header.fingerprint
-        if moved:
-            warnings.warn(
-                f"{path} was tuned on another machine; its code is compiled anew, its choices kept", stacklevel=2
-            )
         with using(registry):
-            return cls(_prepare_again(plan, registry) if moved or code == "ignore" else plan, registry)
+            return cls(_prepare(path, plan, registry, code == "ignore"), registry)
 
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
@@ -93,38 +89,44 @@ class Engine:
         }
 
 
-def _prepare_again(plan: Plan, registry: Registry) -> Plan:
-    """Every code compiled on this machine from its problem and tactic; the plan is then of this machine.
-
-    Where sizes must be fixed a code only says what to compile, and each run compiles it where it runs.
-    """
-    codes = list(plan.codes)
-    for step in _kernel_steps(plan.program):
-        code = plan.codes[step.code]
-        if not step.specialise and codes[step.code] is code:
-            codes[step.code] = _compile_again(step, code, registry)
+def _prepare(path: object, plan: Plan, registry: Registry, ignore: bool) -> Plan:
+    """The plan as this machine can run it: code that does not carry over, or is not trusted, is compiled anew."""
     fingerprint = registry.device(plan.header.device).fingerprint()
+    moved = fingerprint != plan.header.fingerprint
+    stale = {
+        step.code: step
+        for step in kernel_steps(plan.program)
+        if not step.specialise and (ignore or _foreign(plan.codes[step.code], fingerprint, moved))
+    }
+    if moved:
+        what = "some of its code is compiled anew, its choices kept" if stale else "its code and choices are used here"
+        warnings.warn(f"{path} was tuned on another machine; {what}", stacklevel=3)
+    if not stale:
+        return plan
+    codes = list(plan.codes)
+    for number, step in stale.items():
+        codes[number] = _compile_again(step, codes[number], fingerprint, registry)
     header = msgspec.structs.replace(plan.header, fingerprint=fingerprint)
     return replace(plan, header=header, codes=codes)
 
 
-def _kernel_steps(program: Program) -> Iterator[KernelStep]:
-    """Those of a program and of its sub-programs."""
-    for step in program.steps:
-        if isinstance(step, KernelStep):
-            yield step
-        else:
-            for graph in step.graphs:
-                yield from _kernel_steps(graph)
+def _foreign(code: Code, fingerprint: Mapping[str, str], moved: bool) -> bool:
+    """Whether a code may not run on a machine: native code says what it needs, other code trusts only its own."""
+    return moved if code.native is None else bool(code.native.lacking(fingerprint))
 
 
-def _compile_again(step: KernelStep, code: Code, registry: Registry) -> Code:
+def _compile_again(step: KernelStep, code: Code, fingerprint: Mapping[str, str], registry: Registry) -> Code:
+    lacking = () if code.native is None else code.native.lacking(fingerprint)
+    needs = f" (its code needs {' and '.join(lacking)}, which this machine lacks)" if lacking else ""
     try:
-        return registry.kernel(step.kernel).compile(code.problem, code.tactic)
+        problem = restore_attrs(code.problem, registry)
+        return registry.kernel(step.kernel).compile(problem, code.tactic)
     except PluginError as error:
-        raise PlanPluginError(f"step {step.name!r} must be compiled anew for this machine: {error}") from error
+        what = f"step {step.name!r} must be compiled anew for this machine{needs}: {error}"
+        remedy = f"; install {step.kernel.partition(':')[0]}, or build the plan again here" if lacking else ""
+        raise (PlanDeviceError if lacking else PlanPluginError)(what + remedy) from error
     except Exception as error:
         raise PlanDeviceError(
-            f"step {step.name!r} cannot be compiled anew for this machine: the kernel {step.kernel} raised {error!r}; "
-            f"build the plan again here"
+            f"step {step.name!r} cannot be compiled anew for this machine{needs}: the kernel {step.kernel} raised "
+            f"{error!r}; build the plan again here"
         ) from error

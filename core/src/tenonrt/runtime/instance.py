@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from tenonrt.binding import aligned, bind_code
 from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.inference import evaluate_values
-from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code, Problem
@@ -43,6 +43,8 @@ class Instance:
                 self.arrays[index] = self._make(index)
         steps = [step for step in program.steps if isinstance(step, KernelStep)]
         self._workspace = resources.device.allocate(max((self._workspace_bytes(s) or 0 for s in steps), default=0))
+        # Then there is no NumPy on the way that could warn.
+        self._native = len(steps) == len(program.steps) and all(self._is_native(step) for step in steps)
         self._actions = self._bind()
 
     # buffers ---------------------------------------------------------------------------------------------------------
@@ -122,13 +124,21 @@ class Instance:
                 actions.append(_Control(step, [self.resources.runner(graph) for graph in step.graphs]))
                 continue
             executable = self.executable(step) if static or not step.specialise else None
-            if static and executable is not None and not isinstance(executable, AllocatesOutputs):
+            if (
+                static
+                and executable is not None
+                and (self._is_native(step) or not isinstance(executable, AllocatesOutputs))
+            ):
                 launches.append(self.launch(step, executable))
             else:
                 self._flush(actions, launches)
                 actions.append(_Dynamic(step, executable))
         self._flush(actions, launches)
         return actions
+
+    def _is_native(self, step: KernelStep) -> bool:
+        """Known without asking a Protocol, which takes about as long as binding the step."""
+        return not step.specialise and self.resources.codes[step.code].native is not None
 
     def _flush(self, actions: list[_Action], launches: list[Launch]) -> None:
         if launches:
@@ -138,14 +148,21 @@ class Instance:
 
     def executable(self, step: KernelStep) -> Executable | NativeCall:
         """The step's kernel bound to its weights; where it takes no symbols, for the sizes known by now."""
-        code = self.resources.codes[step.code]
-        kernel = self.resources.kernel(step.kernel)
+        resources = self.resources
+        code = resources.codes[step.code]
         if step.specialise:
-            code = self.resources.specialised(step, self._static_code(step, code))
-        executable = kernel.bind(code, [self.resources.weights[i] for i in step.packed])
-        if isinstance(executable, NativeCall) and any(a.ctypes.data % ALIGNMENT for a in executable.packed):
-            # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
-            executable = kernel.bind(code, [self.resources.aligned_weight(i) for i in step.packed])
+            code = resources.specialised(step, self._static_code(step, code))
+
+        def bind(packed: Sequence[Array]) -> Executable | NativeCall:
+            return bind_code(code, packed, resources.device, lambda: resources.kernel(step.kernel))
+
+        packed = [resources.weights[i] for i in step.packed]
+        # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
+        if code.native is not None:
+            return bind(packed if aligned(packed) else [resources.aligned_weight(i) for i in step.packed])
+        executable = bind(packed)
+        if isinstance(executable, NativeCall) and not aligned(executable.packed):
+            executable = bind([resources.aligned_weight(i) for i in step.packed])
         return executable
 
     def _static_code(self, step: KernelStep, code: Code) -> Code:
@@ -169,11 +186,17 @@ class Instance:
         device = self.resources.device
         for index, array in zip(self.program.inputs, inputs, strict=True):
             self.write(index, array)
-        with np.errstate(all="ignore"):  # overflow is infinite and 0/0 is NaN, as the standards say: nothing to warn of
-            for action in self._actions:
-                action.run(self, stream, profiler)
+        if self._native:
+            self._act(stream, profiler)
+        else:
+            with np.errstate(all="ignore"):  # overflow is infinite, 0/0 is NaN, as the standards say: no warning
+                self._act(stream, profiler)
         device.synchronize(stream)
         return [self._fetch(index) for _, index in self.program.outputs]
+
+    def _act(self, stream: Any | None, profiler: Profiler | None) -> None:
+        for action in self._actions:
+            action.run(self, stream, profiler)
 
     def _forget(self) -> None:
         """Drop what the last run learnt of data-dependent shapes."""
@@ -205,7 +228,7 @@ class Instance:
 
     def infer_outputs(self, step: KernelStep) -> bool:
         """Learn output shapes that depend on the values of host inputs; False when they depend on more than that."""
-        problem = self.resources.codes[step.code].problem
+        problem = self.resources.problem(step.code)
         infos = self._given(step, problem)
         for layer in problem.layers:
             layer_type = self.resources.registry.layer_type(layer.kind)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from tenonrt.contracts import Device, Kernel
+from tenonrt.errors import ExecutionError
+from tenonrt.graph.attributes import restore_attrs
 from tenonrt.layout import aligned
-from tenonrt.plan.plan import Plan
+from tenonrt.plan.plan import MAX_THREADS, Plan
 from tenonrt.plan.program import KernelStep, Program
 from tenonrt.plugins.registry import Registry
-from tenonrt.problem import Code
+from tenonrt.problem import Code, Problem
 from tenonrt.runtime.instance import Instance, Profiler
 from tenonrt.runtime.shapes import bind_shape
 from tenonrt.types import Array
 
 _MAX_INSTANCES = 8
+THREADS = "TENONRT_NUM_THREADS"
+
+
+def threads_in_force(planned: int) -> int:
+    """The threads of a plan, unless TENONRT_NUM_THREADS says otherwise for this process."""
+    text = os.environ.get(THREADS, "").strip()
+    if not text:
+        return planned
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise ExecutionError(f"{THREADS} is {text!r}; it must be a number of threads from 1 to {MAX_THREADS}")
+    return int(text)
 
 
 class Resources:
@@ -30,11 +45,23 @@ class Resources:
         self.device = device
         self.codes = plan.codes
         self.weights = plan.weights
-        self.threads = plan.header.threads
-        self.generator = np.random.default_rng(seed)
+        self.threads = threads_in_force(plan.header.threads)
+        self._seed = seed
         self._kernels: dict[str, Kernel] = {}
         self._specialised: dict[bytes, Code] = {}
         self._aligned: dict[int, Array] = {}
+        self._problems: dict[int, Problem] = {}
+
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """Made when first drawn from: importing NumPy's costs more than loading many a plan."""
+        return np.random.default_rng(self._seed)
+
+    def problem(self, code: int) -> Problem:
+        """The problem of a code with its layers' attributes, which loading leaves as plain values for native code."""
+        if code not in self._problems:
+            self._problems[code] = restore_attrs(self.codes[code].problem, self.registry)
+        return self._problems[code]
 
     def kernel(self, kernel_id: str) -> Kernel:
         if kernel_id not in self._kernels:
@@ -65,6 +92,7 @@ class ProgramRunner:
         self.program = program
         self.resources = resources
         self._instances: OrderedDict[tuple[tuple[str, int], ...], Instance] = OrderedDict()
+        self._latest: tuple[list[tuple[int, ...]], Instance] | None = None  # binding symbols costs more than small runs
 
     def run(
         self,
@@ -74,7 +102,12 @@ class ProgramRunner:
         profiler: Profiler | None = None,
     ) -> list[Array]:
         """Outputs in order. outer: values of symbols that the surrounding program knows."""
-        return self.instance([a.shape for a in inputs], outer).run(inputs, stream, profiler)
+        shapes = [a.shape for a in inputs]
+        if outer:  # the same shapes may come with other values
+            return self.instance(shapes, outer).run(inputs, stream, profiler)
+        if self._latest is None or shapes != self._latest[0]:
+            self._latest = (shapes, self.instance(shapes))
+        return self._latest[1].run(inputs, stream, profiler)
 
     def instance(self, shapes: Sequence[Sequence[int]], outer: Mapping[str, int] | None = None) -> Instance:
         values = dict(outer or {})

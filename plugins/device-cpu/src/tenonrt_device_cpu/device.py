@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import Array, Device, ExecutionError, Launch, Runnable
+from tenonrt.contracts import Array, Code, Device, ExecutionError, Launch, NativeCall, Runnable
 
 from tenonrt_device_cpu.fingerprint import fingerprint
 from tenonrt_device_cpu.line import StraightLine
+from tenonrt_device_cpu.loading import load
 
 ALIGNMENT = 64  # a cache line, and the width of an AVX-512 register
 
@@ -37,6 +38,10 @@ class CpuDevice(Device):
     def bind(self, launches: Sequence[Launch], threads: int) -> Runnable:
         """`ExecutionError` names a step with a misaligned buffer, an undeclared stride or nothing to call."""
         return StraightLine(launches, threads)
+
+    def load(self, code: Code, packed: Sequence[Array]) -> NativeCall:
+        """`ExecutionError` names the features that this processor lacks."""
+        return load(code, packed)
 
 
 def _typed(buffer: Array, like: Array) -> Array:

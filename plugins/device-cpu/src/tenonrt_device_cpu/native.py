@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -29,32 +30,35 @@ SIGNATURE = ctypes.CFUNCTYPE(
 
 
 class BoundCall:
-    """A function and, per range of its work, the arguments to call it with. Keeps alive all that they point to."""
+    """The address of a function, its arguments, and the ranges of its phases. Keeps alive all that they point to."""
 
-    def __init__(self, launch: Launch, threads: int) -> None:
+    def __init__(self, launch: Launch) -> None:
         call: Any = launch.executable
         self.name = launch.name
-        self.function = SIGNATURE(call.address)
+        self.address = int(call.address)
+        self.scratch = int(call.scratch)
         strided = tuple(getattr(call, "strided_operands", ()))
-        operands = [*launch.outputs, *launch.inputs]
-        self._check(operands, list(call.packed), strided)
+        operands, packed = [*launch.outputs, *launch.inputs], list(call.packed)
+        addresses = [address(array) for array in (*operands, *packed)]
+        self._check([*operands, *packed], addresses, len(operands), strided)
         strides = [stride for index in strided for stride in operands[index].strides]
-        self._buffers = _pointers([*operands, *call.packed])
+        workspace = launch.workspace
+        self._buffers = (ctypes.c_void_p * (len(addresses) + 1))(
+            *addresses, address(workspace) if isinstance(workspace, np.ndarray) and workspace.size else None
+        )
         self._symbols = (ctypes.c_int64 * (len(launch.symbols) + len(strides)))(*launch.symbols, *strides)
-        spans = split(call.units(launch.symbols), threads)
-        self._scratch = [_scratch(call.scratch) for _ in spans]
-        self._kept = (launch, list(call.packed))
-        self.ranges = [
-            (ctypes.addressof(self._buffers), ctypes.addressof(self._symbols), _address(scratch), *span)
-            for span, scratch in zip(spans, self._scratch, strict=True)
-        ]
+        self._kept = (launch, packed)
+        self.buffers, self.symbols = ctypes.addressof(self._buffers), ctypes.addressof(self._symbols)
+        units = call.units(launch.symbols)
+        ends = list(accumulate([units] if isinstance(units, int) else units, initial=0))
+        self.phases = list(pairwise(ends))  # (begin, end): units are counted on from phase to phase
 
-    def _check(self, operands: list[Array], packed: list[Array], strided: Sequence[int]) -> None:
-        for index, array in enumerate([*operands, *packed]):
+    def _check(self, arrays: list[Array], addresses: list[int], operands: int, strided: Sequence[int]) -> None:
+        for index, (array, start) in enumerate(zip(arrays, addresses, strict=True)):
             alignment = array.dtype.alignment if index in strided else ALIGNMENT
-            if array.size and array.ctypes.data % alignment:
-                hint = "" if index in strided or index >= len(operands) else f"; {UNDECLARED}"
-                self._refuse(index, f"starts at {array.ctypes.data:#x}, which is no multiple of {alignment}{hint}")
+            if start % alignment and array.size:
+                hint = "" if index in strided or index >= operands else f"; {UNDECLARED}"
+                self._refuse(index, f"starts at {start:#x}, which is no multiple of {alignment}{hint}")
             if index not in strided and not array.flags.c_contiguous:
                 self._refuse(index, f"is not contiguous; {UNDECLARED}")
 
@@ -62,25 +66,21 @@ class BoundCall:
         raise ExecutionError(f"step {self.name!r}: buffer {index} (outputs, inputs, packed weights) {why}")
 
 
-def split(units: int, threads: int) -> list[tuple[int, int]]:
-    """Contiguous ranges of 0..units: one per thread when there is a unit for each, otherwise one (none without work).
+def split(begin: int, end: int, parts: int) -> list[int]:
+    """Where the parts of a range begin, and its end. Depends on the counts alone, so that results do not on timing."""
+    return [begin + (end - begin) * i // parts for i in range(parts + 1)]
 
-    They depend on the counts alone, so that results do not depend on timing.
+
+def address(array: Array) -> int:
+    """Where an array begins."""
+    return int(array.ctypes.data)
+
+
+def scratch_for(nbytes: int, threads: int) -> tuple[Array, int, int]:
+    """Room for each thread, where it begins, and the bytes from one thread's to the next. Not touched before use.
+
+    Two cache lines apart from the next thread's, for processors fetch lines in pairs.
     """
-    parts = threads if units >= threads else min(units, 1)
-    return [(units * i // parts, units * (i + 1) // parts) for i in range(parts)]
-
-
-def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-
-
-def _scratch(nbytes: int) -> Array | None:
-    if not nbytes:
-        return None
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    return raw[-raw.ctypes.data % ALIGNMENT :][:nbytes]
-
-
-def _address(scratch: Array | None) -> int | None:
-    return None if scratch is None else int(scratch.ctypes.data)
+    stride = -(-nbytes // (2 * ALIGNMENT)) * 2 * ALIGNMENT
+    raw = np.empty(stride * threads + ALIGNMENT, np.uint8)
+    return raw, address(raw) + -address(raw) % ALIGNMENT, stride

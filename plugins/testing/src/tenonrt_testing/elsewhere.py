@@ -83,8 +83,9 @@ def answer(question: Question, registry: Registry) -> Answer:
         code = msgspec.structs.replace(question.code, problem=restore_attrs(question.code.problem, registry))
         sample = Sample.draw(problem, registry.layer_type, 2, question.seed)
         packed = PackedKernel(kernel, [saved.array() for saved in question.packed])
-        bound = bind_sample(packed, code, sample)
-        return Answer(why=wrong(run(bound, registry.device(problem.device)), sample, code, bound, registry))
+        device = registry.device(problem.device)
+        bound = bind_sample(packed, code, sample, device)
+        return Answer(why=wrong(run(bound, device), sample, code, bound, registry))
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the answer carries it
         last = traceback.extract_tb(error.__traceback__)[-1]
         return Answer(why=f"it raised {error!r} in {last.name}, line {last.lineno}")

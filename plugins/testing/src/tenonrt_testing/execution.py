@@ -102,9 +102,11 @@ def sliced(array: Array, axis: int) -> tuple[Array, Array]:
     return part, whole
 
 
-def strided(kernel: Kernel, code: Code, sample: Sample, axis: int) -> tuple[Bound, list[tuple[Array, Array]]]:
+def strided(
+    kernel: Kernel, code: Code, sample: Sample, axis: int, device: Device
+) -> tuple[Bound, list[tuple[Array, Array]]]:
     """A bound tactic whose strided operands are slices along an axis; and its output slices with their wholes."""
-    bound = bind_sample(kernel, code, sample)
+    bound = bind_sample(kernel, code, sample, device)
     inputs, outputs = list(bound.launch.inputs), list(bound.launch.outputs)
     for index in code.tactic.reads_strided:
         if axis < inputs[index].ndim:

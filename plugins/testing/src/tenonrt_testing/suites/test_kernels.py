@@ -263,7 +263,7 @@ def test_repeats_bit_for_bit(sound: Subject) -> None:
     """
     bad = []
     for candidate, code, sample in sound.compiled():
-        bound = bind_sample(sound.kernel, code, sample)
+        bound = bind_sample(sound.kernel, code, sample, sound.device)
         if sound.impure(candidate.case):
             continue
         results = []
@@ -287,7 +287,7 @@ def test_two_executables_live_together(sound: Subject) -> None:
         if sound.impure(candidate.case):
             continue
         other = replace(type(sample).draw(sample.problem, sound.registry.layer_type, 2, 1), values=sample.values)
-        pair = [bind_sample(sound.kernel, code, s) for s in (sample, other)]
+        pair = [bind_sample(sound.kernel, code, s, sound.device) for s in (sample, other)]
         for bound, s in zip(pair, (sample, other), strict=True):
             if why := wrong(run(bound, sound.device), s, code, bound, sound.registry):
                 bad.append(f"{candidate.name}: beside another executable, {why}")
@@ -304,7 +304,7 @@ def test_native_ranges_are_independent(sound: Subject) -> None:
     """
     bad, tried = [], 0
     for candidate, code, sample in sound.compiled():
-        bound = bind_sample(sound.kernel, code, sample)
+        bound = bind_sample(sound.kernel, code, sample, sound.device)
         if isinstance(bound.launch.executable, NativeCall):
             tried += 1
             whole = [np.array(a) for a in run(bound, sound.device, 1)]
@@ -330,7 +330,7 @@ def test_declared_strides_work(subject: Subject, request: pytest.FixtureRequest)
         if not (tactic.reads_strided or tactic.writes_strided) or sound.impure(candidate.case):
             continue
         tried += 1
-        if allocates(bind_sample(sound.kernel, code, sample)):
+        if allocates(bind_sample(sound.kernel, code, sample, sound.device)):
             continue
         bad += [
             f"{candidate.name}, slices along axis {axis}: {why}"
@@ -347,7 +347,7 @@ def _rank(candidate: Candidate) -> int:
 
 
 def _strided_fault(sound: Subject, code: object, sample: object, axis: int) -> str:
-    bound, wholes = strided(sound.kernel, code, sample, axis)  # type: ignore[arg-type]
+    bound, wholes = strided(sound.kernel, code, sample, axis, sound.device)  # type: ignore[arg-type]
     fill(bound)
     before = [surroundings(part, whole) for part, whole in wholes]
     try:
@@ -370,7 +370,7 @@ def test_in_place_pairs_work(subject: Subject, request: pytest.FixtureRequest) -
     for candidate, code, sample in sound.compiled():
         for output, activation in candidate.tactic.inplace:
             tried += 1
-            bound = bind_sample(sound.kernel, code, sample)
+            bound = bind_sample(sound.kernel, code, sample, sound.device)
             outputs = list(bound.launch.outputs)
             shared = bound.launch.inputs[activation].reshape(-1).view(np.uint8)
             like = outputs[output]
@@ -397,7 +397,7 @@ def test_code_works_in_another_process(sound: Subject) -> None:
         if sound.impure(candidate.case):
             continue
         constants = tuple(sample.inputs[i] for i in sample.problem.constants)
-        bound = bind_sample(sound.kernel, code, sample)
+        bound = bind_sample(sound.kernel, code, sample, sound.device)
         if any(scale is not None for *_, scale in bound.outputs) or any(f.quant for f in candidate.tactic.inputs):
             continue  # the scales of quantized formats are chosen by the builder
         packed = tuple(SavedArray.of(a) for a in sound.kernel.pack(code, Weights(constants)))
