@@ -36,7 +36,9 @@ def module_text(target: Target, functions: Sequence[Function]) -> str:
     declarations = sorted({line for function in functions for line in function.declarations})
     width = f'"prefer-vector-width"="{target.lanes * 32}"'
     texts = [function.text() for function in functions]
-    return "\n".join([f'target triple = "{target.triple}"', *declarations, *texts, f"attributes #0 = {{ nounwind {width} }}"])
+    return "\n".join(
+        [f'target triple = "{target.triple}"', *declarations, *texts, f"attributes #0 = {{ nounwind {width} }}"]
+    )
 
 
 def object_file(target: Target, text: str) -> bytes:
@@ -97,9 +99,7 @@ def _sections(elf: bytes) -> list[_Section]:
     size, count, names = struct.unpack_from("<HHH", elf, 58)
     raw = [struct.unpack_from("<IIQQQQIIQQ", elf, table + i * size) for i in range(count)]
     strings = raw[names][4]
-    return [
-        _Section(_string(elf, strings + r[0]), r[1], r[2], r[4], r[5], r[6], r[7], r[8]) for r in raw
-    ]
+    return [_Section(_string(elf, strings + r[0]), r[1], r[2], r[4], r[5], r[6], r[7], r[8]) for r in raw]
 
 
 def _string(elf: bytes, start: int) -> str:

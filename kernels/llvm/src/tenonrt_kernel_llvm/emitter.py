@@ -26,7 +26,7 @@ def element_of(type: str) -> str:
 
 
 def lanes_of(type: str) -> int:
-    return int(type[1:].split(" x ")[0]) if type.startswith("<") else 1
+    return int(type[1:].split(" x ", maxsplit=1)[0]) if type.startswith("<") else 1
 
 
 def is_float(type: str) -> bool:
@@ -190,9 +190,7 @@ class Function:
         """Lane by lane when the condition is a vector."""
         type = a.type if isinstance(a, Value) else b.type if isinstance(b, Value) else I64
         first, second = self.as_value(a, type), self.as_value(b, type)
-        return self.emit(
-            type, f"select {condition.type} {condition.text}, {type} {first.text}, {type} {second.text}"
-        )
+        return self.emit(type, f"select {condition.type} {condition.text}, {type} {first.text}, {type} {second.text}")
 
     def minimum(self, a: Index, b: Index) -> Index:
         """The lesser of two integers."""
@@ -275,9 +273,7 @@ class Function:
         at, mask = self.offset(pointer, nbytes), self._mask(lanes_of(value.type), count)
         symbol = f"@llvm.masked.store.v{lanes_of(value.type)}{_SUFFIX[element_of(value.type)]}.p0"
         self.declarations.add(f"declare void {symbol}({value.type}, ptr, i32, {mask.type})")
-        self.line(
-            f"call void {symbol}({value.type} {value.text}, ptr {at.text}, i32 {align}, {mask.type} {mask.text})"
-        )
+        self.line(f"call void {symbol}({value.type} {value.text}, ptr {at.text}, i32 {align}, {mask.type} {mask.text})")
 
     def _mask(self, lanes: int, count: int) -> Value:
         return self.lane_constants(I1, [int(lane < count) for lane in range(lanes)])
@@ -361,6 +357,14 @@ class Function:
             for a, b in zip(first, second, strict=True)
         ]
 
+    def ensure(self, condition: Value, status: int) -> None:
+        """Return ``status`` from a function of integers unless the condition holds."""
+        good, bad = self._fresh_label("good"), self._fresh_label("bad")
+        self.line(f"br i1 {condition.text}, label %{good}, label %{bad}")
+        self.start_block(bad)
+        self.line(f"ret {self.returns} {status}")
+        self.start_block(good)
+
     def call(self, callee: Function, arguments: Sequence[Value]) -> None:
         """Call a function without a result that is written into the same module."""
         inside = ", ".join(f"{a.type} {a.text}" for a in arguments)
@@ -372,6 +376,8 @@ class Function:
 
 def _copy(value: Value) -> str:
     """An instruction that only renames: phis need names before their values exist."""
-    return f"bitcast {value.type} {value.text} to {value.type}" if value.type != PTR else (
-        f"getelementptr i8, ptr {value.text}, i64 0"
+    return (
+        f"bitcast {value.type} {value.text} to {value.type}"
+        if value.type != PTR
+        else (f"getelementptr i8, ptr {value.text}, i64 0")
     )

@@ -1,0 +1,136 @@
+"""Elementary functions on vectors of floats, as polynomials and exponent arithmetic. NaN and infinities propagate.
+
+Errors are stated in units in the last place (ulp) of float32, against double precision, over the whole range.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tenonrt_kernel_llvm.emitter import I32, Function, Value, lanes_of, vector
+
+_LOG2E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # their sum is ln 2; products with small integers are exact
+_TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
+
+
+def polynomial(fn: Function, x: Value, coefficients: list[float]) -> Value:
+    """Horner's rule, the highest coefficient first."""
+    result = fn.constant(x.type, coefficients[0])
+    for coefficient in coefficients[1:]:
+        result = fn.fma(result, x, fn.constant(x.type, coefficient))
+    return result
+
+
+def maximum(fn: Function, a: Value, b: Value) -> Value:
+    """The greater; NaN when ``a`` is NaN."""
+    return fn.select(fn.compare("olt", a, b), b, a)
+
+
+def minimum(fn: Function, a: Value, b: Value) -> Value:
+    """The lesser; NaN when ``a`` is NaN."""
+    return fn.select(fn.compare("ogt", a, b), b, a)
+
+
+def absolute(fn: Function, x: Value) -> Value:
+    return fn.intrinsic("fabs", x.type, [x])
+
+
+def copy_sign(fn: Function, magnitude: Value, sign: Value) -> Value:
+    return fn.intrinsic("copysign", magnitude.type, [magnitude, sign])
+
+
+def is_nan(fn: Function, x: Value) -> Value:
+    return fn.compare("uno", x, x)
+
+
+def square_root(fn: Function, x: Value) -> Value:
+    return fn.intrinsic("sqrt", x.type, [x])
+
+
+def _round_to_integer(fn: Function, x: Value) -> tuple[Value, Value]:
+    """The nearest integer as float and as int32, for |x| < 2**22: adding 1.5 * 2**23 leaves it in the low bits."""
+    magic = fn.constant(x.type, 12582912.0)
+    shifted = x + magic
+    bits = fn.convert("bitcast", shifted, I32)
+    return shifted - magic, bits - 0x4B400000
+
+
+def _power_of_two(fn: Function, n: Value, type: str) -> Value:
+    """2**n for integers from -126 to 127."""
+    bits = fn.binary("shl", n + 127, fn.constant(n.type, 23))
+    return fn.emit(type, f"bitcast {bits.type} {bits.text} to {type}")
+
+
+def exp(fn: Function, x: Value) -> Value:
+    """Within 2 ulp; subnormal results are 0, and exp(-inf) = 0, exp(inf) = inf (Cephes' polynomial)."""
+    low, high = fn.constant(x.type, -87.33654), fn.constant(x.type, 88.72283)
+    inside = minimum(fn, maximum(fn, x, low), high)
+    n, integer = _round_to_integer(fn, inside * _LOG2E)
+    r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
+    r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
+    p = polynomial(fn, r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5])
+    result = fn.fma(p, r * r, r) + 1.0
+    half = fn.binary("ashr", integer, fn.constant(integer.type, 1))  # 2**128 takes two factors
+    result = result * _power_of_two(fn, half, x.type) * _power_of_two(fn, integer - half, x.type)
+    result = fn.select(fn.compare("ogt", x, high), fn.constant(x.type, math.inf), result)
+    return fn.select(fn.compare("olt", x, low), fn.zero(x.type), result)
+
+
+def sigmoid(fn: Function, x: Value) -> Value:
+    """1 / (1 + exp(-x)), within 3 ulp."""
+    one = fn.constant(x.type, 1.0)
+    return one / (one + exp(fn, -x))
+
+
+def tanh(fn: Function, x: Value) -> Value:
+    """Within 4 ulp: an odd polynomial below 0.625, else 1 - 2 / (exp(2|x|) + 1) (Cephes)."""
+    size = absolute(fn, x)
+    s = x * x
+    p = polynomial(fn, s, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
+    small = copy_sign(fn, fn.fma(p * s, x, x), x)
+    one = fn.constant(x.type, 1.0)
+    large = one - fn.constant(x.type, 2.0) / (exp(fn, size + size) + one)
+    return fn.select(fn.compare("olt", size, 0.625), small, copy_sign(fn, large, x))
+
+
+def erf(fn: Function, x: Value) -> Value:
+    """Within 3e-7 absolute (Abramowitz and Stegun 7.1.26; below 0.5 a Taylor polynomial within 2 ulp)."""
+    size = absolute(fn, x)
+    s = x * x
+    taylor = [(-1.0) ** k * _TWO_OVER_SQRT_PI / (math.factorial(k) * (2 * k + 1)) for k in range(7)]
+    small = x * polynomial(fn, s, taylor[::-1])
+    t = fn.constant(x.type, 1.0) / fn.fma(size, fn.constant(x.type, 0.3275911), fn.constant(x.type, 1.0))
+    p = polynomial(fn, t, [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]) * t
+    large = copy_sign(fn, fn.fma(-p, exp(fn, -s), fn.constant(x.type, 1.0)), x)
+    large = fn.select(is_nan(fn, x), x, large)
+    return fn.select(fn.compare("olt", size, 0.5), small, large)
+
+
+def log(fn: Function, x: Value) -> Value:
+    """Within 3 ulp; log(0) = -inf, NaN below 0 (Cephes' polynomial)."""
+    type, ints = x.type, vector(lanes_of(x.type), I32)
+    subnormal = fn.compare("olt", x, 1.17549435e-38)
+    scaled = fn.select(subnormal, x * 8388608.0, x)
+    bits = fn.convert("bitcast", scaled, I32)
+    exponent = fn.binary("ashr", bits, fn.constant(ints, 23)) - 126
+    mantissa_bits = fn.binary(
+        "or", fn.binary("and", bits, fn.constant(ints, 0x007FFFFF)), fn.constant(ints, 0x3F000000)
+    )
+    m = fn.emit(type, f"bitcast {ints} {mantissa_bits.text} to {type}")
+    small = fn.compare("olt", m, math.sqrt(0.5))
+    e = fn.convert("sitofp", exponent, "float") - fn.select(subnormal, fn.constant(type, 23.0), fn.zero(type))
+    e = e - fn.select(small, fn.constant(type, 1.0), fn.zero(type))
+    r = m + fn.select(small, m, fn.zero(type)) - 1.0
+    p = polynomial(fn, r, [
+        7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+        2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+    ])  # fmt: skip
+    z = r * r
+    y = p * r * z
+    y = fn.fma(e, fn.constant(type, _LN2_LOW), y)
+    y = fn.fma(z, fn.constant(type, -0.5), y)
+    result = fn.fma(e, fn.constant(type, _LN2_HIGH), r + y)
+    result = fn.select(fn.compare("oeq", x, math.inf), x, result)
+    result = fn.select(fn.compare("oeq", x, 0.0), fn.constant(type, -math.inf), result)
+    return fn.select(fn.compare("ult", x, 0.0), fn.constant(type, math.nan), result)

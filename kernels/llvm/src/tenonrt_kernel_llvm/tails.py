@@ -1,0 +1,149 @@
+"""Pointwise tails: the layers that follow an anchor and are computed on its result while that is in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, TensorType
+
+from tenonrt_kernel_llvm.operations import refusal
+
+MAX_TAIL = 24
+_KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast", "Scale"})
+
+Reach = Literal["scalar", "channel", "full"]
+
+
+def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer]]:
+    """The anchor with its longest tail; before it, where the tail reads another large tensor, the part up to there.
+
+    A sum of two convolutions can be taken along by either, and the other one must do without it.
+    """
+    region = [anchor]
+    cuts = [tuple(region)]
+    while (grown := _grow(view, region)) is not None:
+        if any(_foreign(layer, region) for layer in grown):
+            cuts.append(tuple(region))
+        region += grown
+    cuts.append(tuple(region))
+    yield from dict.fromkeys(cuts[1:] if len(cuts) > 1 else cuts)
+
+
+def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
+    """The next layers of the tail: one, or a few that all start from the result and meet again in one tensor."""
+    result = region[-1].outputs[0]
+    if view.is_output(result) or len(region) >= MAX_TAIL:
+        return None
+    added: list[Layer] = []
+    made = {result}
+    while True:
+        readers = {id(r): r for t in made for r in view.consumers(t) if r not in added}
+        ready = next((r for r in readers.values() if _fits(view, r, result, made, added)), None)
+        if ready is None:
+            return None
+        added.append(ready)
+        made.add(ready.outputs[0])
+        inner = made - {ready.outputs[0]}
+        closed = all(r in added for t in inner for r in view.consumers(t))
+        if closed and not any(view.is_output(t) for t in inner):
+            return added
+        if len(added) >= 6:
+            return None
+
+
+def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], added: Sequence[Layer]) -> bool:
+    if layer.kind not in _KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
+        return False
+    if layer.outputs[0].type.shape != result.type.shape:
+        return False
+    outside = [t for t in layer.inputs if t is not None and t not in made]
+    return all(reach(t.type, result.type) is not None and not _follows(view, t, made) for t in outside)
+
+
+def _follows(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
+    """Whether a tensor is computed from what the region makes (looked for not far back)."""
+    stack, seen = [tensor], set[int]()
+    while stack and len(seen) < 64:
+        found = stack.pop()
+        if found in made:
+            return True
+        producer = view.producer(found)
+        if producer is not None and id(producer) not in seen:
+            seen.add(id(producer))
+            stack += [t for t in producer.inputs if t is not None]
+    return len(seen) >= 64 and _reaches_far(view, tensor, made)
+
+
+def _reaches_far(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
+    """The same question, answered from the other side: what the region's results lead to."""
+    stack, seen = list(made), set[int]()
+    while stack:
+        for reader in view.consumers(stack.pop()):
+            if id(reader) in seen:
+                continue
+            seen.add(id(reader))
+            if tensor in reader.outputs:
+                return True
+            stack += reader.outputs
+    return False
+
+
+def _foreign(layer: Layer, region: Sequence[Layer]) -> bool:
+    """Whether a layer reads a computed tensor that is as large as the result."""
+    result = region[-1].outputs[0]
+    return any(
+        t is not None and t.constant is None and t.producer not in region and t.type.shape == result.type.shape
+        for t in layer.inputs
+        if t is not result and not any(t is o for r in region for o in r.outputs)
+    )
+
+
+def reach(type: TensorType, result: TensorType, channel_axis: int = 1) -> Reach | None:
+    """How an operand spreads over the result: one element, one for each channel (and image), or all; None: otherwise.
+
+    For results of 4 axes the channels are axis 1, for others the last axis.
+    """
+    if type.shape == result.shape:
+        return "full"
+    padded = (1,) * (result.rank - type.rank) + tuple(type.shape)
+    if all(d == 1 for d in padded):
+        return "scalar"
+    axis = channel_axis if result.rank == 4 else result.rank - 1
+    others = [d for i, d in enumerate(padded) if i not in (0, axis)]
+    batch = padded[0] if axis != 0 else 1
+    same_batch = batch in (1, result.shape[0]) and (result.rank == 4 or batch == 1 or result.shape[0] == 1)
+    fits = padded[axis] == result.shape[axis] and all(d == 1 for d in others) and same_batch
+    return "channel" if fits and type.rank <= result.rank else None
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The layers after the anchor, with what they read from outside: tensor number -> how it spreads."""
+
+    layers: tuple[ProblemLayer, ...]
+    operands: dict[int, Reach]
+    result: int  # the tensor that the anchor writes
+
+
+def read_tail(problem: Problem) -> Tail | str:
+    """The tail of a problem whose first layer is the anchor, or why it is none."""
+    result = problem.layers[0].outputs[0]
+    layers = problem.layers[1:]
+    if len(problem.outputs) != 1 or problem.outputs[0] != (layers[-1] if layers else problem.layers[0]).outputs[0]:
+        return "an interior result is wanted outside of the region"
+    made, operands = {result}, dict[int, Reach]()
+    for layer in layers:
+        why = refusal(problem, layer)
+        if why:
+            return f"its tail has {why}"
+        for number in layer.inputs:
+            if number in made or number < 0:
+                continue
+            spread = reach(problem.types[number], problem.types[result])
+            if spread is None:
+                return f"its tail reads {problem.types[number]} beside {problem.types[result]}"
+            operands[number] = spread
+        made.update(layer.outputs)
+    return Tail(layers, operands, result)
