@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from tenonrt.contracts import NCHW16C, Dim, Dimension, Format, TensorType
 
 from tenonrt_kernel_llvm.emitter import FLOAT, I32, I64, Function, Index, Value, vector
-from tenonrt_kernel_llvm.routine import Operand
+from tenonrt_kernel_llvm.routine import Operand, Routine
 from tenonrt_kernel_llvm.target import BLOCK
+
+
+def known(size: Dimension | Index) -> int:
+    """A size that must be a number here, because the kernel's `supports` said so."""
+    assert isinstance(size, int), f"{size} is no number"
+    return size
 
 
 def unravel(unit: Value, sizes: Sequence[Index]) -> list[Index]:
@@ -25,7 +32,7 @@ def unravel(unit: Value, sizes: Sequence[Index]) -> list[Index]:
     return [rest, *reversed(coordinates)]
 
 
-def distance(fn: Function, coordinates: Sequence[Index], strides: Sequence[Index]) -> Index:
+def distance(coordinates: Sequence[Index], strides: Sequence[Index]) -> Index:
     """The sum of the products of coordinates and strides."""
     total: Index = 0
     for coordinate, stride in zip(coordinates, strides, strict=True):
@@ -35,14 +42,16 @@ def distance(fn: Function, coordinates: Sequence[Index], strides: Sequence[Index
 
 def address(fn: Function, operand: Operand, coordinates: Sequence[Index]) -> Value:
     """Where the element with these first coordinates lies."""
-    return fn.offset(operand.pointer, distance(fn, coordinates, operand.strides[: len(coordinates)]))
+    return fn.offset(operand.pointer, distance(coordinates, operand.strides[: len(coordinates)]))
 
 
 def plus(a: Index, b: Index) -> Index:
+    """a + b of numbers and values."""
     return b + a if isinstance(a, int) else a + b
 
 
 def times(a: Index, b: Index) -> Index:
+    """a * b of numbers and values."""
     return b * a if isinstance(a, int) else a * b
 
 
@@ -94,3 +103,31 @@ class ChannelLanes:
             return value
         bits = self._fn.binary("and", self._fn.convert("bitcast", value, I32), self._mask)
         return self._fn.emit(vector(BLOCK), f"bitcast {bits.type} {bits.text} to {vector(BLOCK, FLOAT)}")
+
+
+def items_phase(
+    routine: Routine, sizes: Sequence[Dimension], work: int, body: Callable[[list[Index]], None], aim: int = 16384
+) -> None:
+    """A phase that runs ``body(coordinates)`` on a grid of these sizes; work: elements that one of them touches.
+
+    Neighbouring items share a unit where they are small. Only the first size may be symbolic, and then each of its
+    values has units of its own, so that their number stays a product.
+    """
+    lead = sizes[0] if isinstance(sizes[0], Dim) else 1
+    inner = [known(s) for s in (sizes[1:] if isinstance(sizes[0], Dim) else sizes)]
+    total = math.prod(inner)
+    chunk = min(chunk_for(work, total if lead == 1 else 8 * total, aim), total)
+    chunks = -(-total // chunk)
+
+    def unit(number: Value) -> None:
+        outer, part = unravel(number, [0, chunks])
+
+        def one(item: Value, _: list[Value]) -> Sequence[Value]:
+            coordinates = unravel(item, inner or [1])
+            body([outer, *coordinates] if isinstance(sizes[0], Dim) else coordinates)
+            return ()
+
+        first = times(part, chunk)
+        routine.function.loop(first, routine.function.minimum(plus(first, chunk), total), one)
+
+    routine.phase(lead * chunks, unit)

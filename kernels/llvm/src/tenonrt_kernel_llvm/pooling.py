@@ -33,8 +33,8 @@ from tenonrt_kernel_llvm.indexing import (
     distance,
     empty,
     is_blocked,
+    known,
     plus,
-    static_from,
     times,
     unravel,
 )
@@ -82,8 +82,6 @@ def _refusal(problem: Problem) -> str:
         return "the places of the maxima"
     if empty(source, result):
         return "an empty tensor"
-    if problem.symbols and not (runtime_symbols(problem) == "all" and static_from(source, 1)):
-        return ""  # made for each size
     tail = scalar_tail(problem)
     return tail if isinstance(tail, str) else ""
 
@@ -169,9 +167,15 @@ def slides(problem: Problem, merge: bool) -> list[Slide]:
     """Three axes, outer ones made up. merge: trailing axes that no window slides along become one, the last."""
     attrs = problem.layer.attrs
     axes = window_axes(
-        attrs.window, attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding, attrs.padding_mode, attrs.ceil
+        attrs.window,
+        attrs.stride,
+        attrs.dilation,
+        attrs.pre_padding,
+        attrs.post_padding,
+        attrs.padding_mode,
+        attrs.ceil,
     )
-    sizes = [int(d) for d in problem.types[0].shape[2:]]  # type: ignore[call-overload]
+    sizes = [known(d) for d in problem.types[0].shape[2:]]
     found = [Slide(axis, size) for axis, size in zip(axes, sizes, strict=True)]
     trailing = 0
     while merge and trailing < len(found) and found[-1 - trailing].trivial:
@@ -196,7 +200,7 @@ class _Pooling:
         assert isinstance(tail, ScalarTail)
         self.tail = tail
         self.z, self.y, self.x = slides(problem, merge=not blocked)
-        self.channels = int(problem.types[0].shape[1])  # type: ignore[call-overload]
+        self.channels = known(problem.types[0].shape[1])
         self.source, self.result = routine.inputs[0], routine.outputs[0]
         self.in_strides = self._spatial(self.source.strides, [s.size for s in (self.z, self.y, self.x)])
         self.out_strides = self._spatial(self.result.strides, [s.count for s in (self.z, self.y, self.x)])
@@ -220,7 +224,7 @@ class _Pooling:
         chunks = -(-self.y.count // rows)
         images = self.routine.problem.types[self.tail.result].stored_as(NCHW16C if self.blocked else LINEAR)
         outer = images.physical_shape[:2]
-        sizes: list[Index] = [0, int(outer[1]), self.z.count, chunks]  # type: ignore[call-overload]
+        sizes: list[Index] = [0, known(outer[1]), self.z.count, chunks]
 
         def unit(number: Value) -> None:
             image, block, depth, chunk = unravel(number, sizes)
@@ -240,9 +244,9 @@ class _Pooling:
         self.lanes = ChannelLanes(fn, self.channels, block) if self.blocked else None
         outer = [depth, row]
         corner = [plus(times(p, s.axis.stride), -s.before) for p, s in zip(outer, (self.z, self.y), strict=True)]
-        start = plus(distance(fn, corner, self.in_strides[:2]), times(-self.x.before, self.in_strides[2]))
+        start = plus(distance(corner, self.in_strides[:2]), times(-self.x.before, self.in_strides[2]))
         self.from_row = fn.offset(address(fn, self.source, [image, block]), start)
-        to_row = fn.offset(address(fn, self.result, [image, block]), distance(fn, outer, self.out_strides[:2]))
+        to_row = fn.offset(address(fn, self.result, [image, block]), distance(outer, self.out_strides[:2]))
         self.outer_taps = [s.emit_taps(fn, p) for p, s in zip(outer, (self.z, self.y), strict=True)]
         self.outer_count = self._outer_count(outer)
         unrolled = self.x.axis.window <= _MAX_UNROLLED and len(self.segments) <= _MAX_SEGMENTS
@@ -250,7 +254,9 @@ class _Pooling:
             self._any_row(to_row)
             return
         for segment in self.segments:
-            scale = self._scale(times(segment.counted if self._counts_padding else _span(segment.taps), self.outer_count))
+            scale = self._scale(
+                times(segment.counted if self._counts_padding else _span(segment.taps), self.outer_count)
+            )
             for first, cells, lanes, repeat in pieces(segment.count, self.together, self.blocked):
                 self._piece(segment, segment.first + first, cells, lanes, repeat, to_row, scale)
 
