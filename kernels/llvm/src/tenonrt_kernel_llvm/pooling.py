@@ -14,12 +14,14 @@ from typing import Any
 from tenonrt.contracts import (
     LINEAR,
     NCHW16C,
+    Array,
     Code,
     GraphView,
     Layer,
     Problem,
     Support,
     Tactic,
+    Weights,
     WindowAxis,
     window_axes,
 )
@@ -70,6 +72,10 @@ class PoolingKernel(LlvmKernel):
         pooling = _Pooling(routine, is_blocked(tactic.input_format(0)))
         pooling.emit()
         return routine.code()
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """The numbers that tails read are part of the code."""
+        return ()
 
 
 def _refusal(problem: Problem) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tenonrt.contracts import (
     LINEAR,
     NCHW16C,
+    Array,
     Code,
     Dim,
     Dimension,
@@ -22,6 +23,7 @@ from tenonrt.contracts import (
     Problem,
     Support,
     Tactic,
+    Weights,
 )
 
 from tenonrt_kernel_llvm.accumulation import (
@@ -73,6 +75,10 @@ class ReduceKernel(LlvmKernel):
         routine = Routine(problem, tactic, target)
         _Reduction(routine).emit()
         return routine.code()
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """The numbers that tails read are part of the code."""
+        return ()
 
 
 def _refusal(problem: Problem) -> str:
