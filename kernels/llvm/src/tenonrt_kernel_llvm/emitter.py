@@ -302,6 +302,8 @@ class Function:
         known = isinstance(start, int) and isinstance(stop, int)
         if known and start >= stop:  # type: ignore[operator]
             return list(carried)
+        if known and start + step >= stop:  # type: ignore[operator]
+            return list(body(self.constant(I64, start), list(carried)) or ())  # type: ignore[arg-type]
         first, last = self.as_value(start, I64), self.as_value(stop, I64)
         head, after = self._fresh_label("loop"), self._fresh_label("after")
         before = self._label
