@@ -34,7 +34,7 @@ def choose_reformat(
     for offer in sorted(offers.alone(posed), key=lambda o: rank(o, registry.plugins)):
         why = _strides(offer, source, target) or tuner.check(offer)
         if not why:
-            code = tuner.code(offer, posed.problem)
+            code = tuner.code(offer)
             return ReformatChoice(tensor, source, target, posed, offer.entry.id, offer.kernel, code)
         refused.append(f"{offer.id}: {why}")
     refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]

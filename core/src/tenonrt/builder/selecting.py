@@ -105,11 +105,14 @@ class _Selection:
         if config.replay is None and config.optimization_level == 0:
             with clock.phase("select"):
                 return ranked_cover(selector, found, tuner, self.tools.registry.plugins, refusals)
+        if config.replay is not None:
+            with clock.phase("select"):
+                return selector.solve(recorded_columns(selector, found, config.replay))
+        tell = self.tools.teller.tell
+        with clock.phase("check"):  # all first runs come before any timing: both at once would spoil the times
+            tuner.check_all((offer for group in found.values() for offer in group), partial(tell, "check"))
         with clock.phase("tune"):
-            if config.replay is not None:
-                columns = recorded_columns(selector, found, config.replay)
-            else:
-                columns = timed_columns(selector, found, tuner, partial(self.tools.teller.tell, "tune"), refusals)
+            columns = timed_columns(selector, found, tuner, partial(tell, "tune"), refusals)
         with clock.phase("select"):
             return selector.solve(columns)
 
@@ -135,9 +138,8 @@ class _Selection:
         return Lowering(selector.graph, self.result.constants, selector.layers).lower(choices, reformats)
 
     def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...]) -> KernelChoice:
-        problem, runtime = offer.posed.problem, offer.support.runtime_symbols
-        general = runtime == "all" or {s.name for s in problem.symbols} <= set(runtime)
+        general = offer.general
         # Where sizes must be fixed the code only says what to compile once they are known.
-        code = self.tools.tuner.code(offer, problem) if general else Code(problem, offer.tactic)
+        code = self.tools.tuner.code(offer) if general else Code(offer.posed.problem, offer.tactic)
         reads = tuple(selector.accepts(offer))
         return KernelChoice(offer.posed, offer.entry.id, offer.kernel, offer.tactic, not general, code, reads, writes)

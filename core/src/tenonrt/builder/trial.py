@@ -51,13 +51,17 @@ class Sample:
     inputs: list[Array]
     expected: list[Array]
     values: Mapping[str, int] = field(default_factory=dict)  # what the problem's symbols were
+    _stored: dict[tuple[Format, ...], Sample] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int) -> Sample:
-        """``size``: the value wanted for every symbol."""
+    def draw(
+        cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int, *, weights_of: Sample | None = None
+    ) -> Sample:
+        """``size``: the value wanted for every symbol. ``weights_of``: a sample whose constants this one shares."""
         values = trial_values(problem, size)
         static = concretize(problem, values)
-        inputs = draw_inputs(static, layer_types, seed)
+        known = {} if weights_of is None else {i: weights_of.inputs[i] for i in problem.constants}
+        inputs = draw_inputs(static, layer_types, seed, known)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs), values)
 
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
@@ -65,9 +69,14 @@ class Sample:
 
         A kernel that reads int8 is judged by what it makes of int8 values, not by the rounding that came before it.
         """
+        formats = tuple(tactic.input_format(k) for k in range(len(self.problem.activations)))
+        if formats not in self._stored:
+            self._stored[formats] = self._rounded(formats, layer_types)
+        return self._stored[formats]
+
+    def _rounded(self, formats: Sequence[Format], layer_types: LayerTypes) -> Sample:
         problem, inputs = self.problem, list(self.inputs)
-        for k, i in enumerate(problem.activations):
-            format = tactic.input_format(k)
+        for format, i in zip(formats, problem.activations, strict=True):
             if format.quant is not None or format.dtype is not None:
                 type, scale = problem.types[i].stored_as(format), quant_scale(format, inputs[i])
                 inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
@@ -121,14 +130,37 @@ class Bound:
         return [from_storage(array, type, scale) for type, array, scale in self.outputs]
 
 
+@dataclass
+class Packs:
+    """Packed weights of one kernel: arranging them can take longer than a run, and trials run with the same again."""
+
+    _made: list[tuple[Code, Weights, list[Array]]] = field(default_factory=list)
+
+    def of(self, kernel: Kernel, code: Code, weights: Weights) -> list[Array]:
+        """``Kernel.pack``, aligned; not called again for the same code and arrays where there are no scales."""
+        scaled = any(scale is not None for scale in (*weights.input_scales, *weights.output_scales))
+        for known, given, packed in self._made:
+            if known is code and not scaled and _same(given.constants, weights.constants):
+                return packed
+        packed = [aligned(array) for array in kernel.pack(code, weights)]
+        self._made.append((code, weights, packed))
+        return packed
+
+
+def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return all(a is b for a, b in zip(some, others, strict=True))
+
+
 def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Support, sample: Sample) -> Code:
     """Code for the symbolic problem where the kernel takes every symbol at run time, else for the sample's sizes."""
     general = support.runtime_symbols == "all" or {s.name for s in problem.symbols} <= set(support.runtime_symbols)
     return kernel.compile(problem if general else sample.problem, tactic)
 
 
-def bind_sample(kernel: Kernel, code: Code, sample: Sample, arrangement: Arrangement = "apart") -> Bound:
-    """Pack the sample's constants, bind, and lay its arrays out in guarded buffers."""
+def bind_sample(
+    kernel: Kernel, code: Code, sample: Sample, arrangement: Arrangement = "apart", packs: Packs | None = None
+) -> Bound:
+    """Pack the sample's constants, bind, and lay its arrays out in guarded buffers. ``packs``: those made before."""
     problem, tactic = sample.problem, code.tactic
     formats = [tactic.input_format(k) for k in range(len(problem.activations))]
     scales = [quant_scale(f, sample.inputs[i]) for f, i in zip(formats, problem.activations, strict=True)]
@@ -136,8 +168,9 @@ def bind_sample(kernel: Kernel, code: Code, sample: Sample, arrangement: Arrange
     answers = sample.expected or [np.ones((), np.float64)] * len(out_formats)
     out_scales = [quant_scale(f, e) for f, e in zip(out_formats, answers, strict=True)]
     constants = tuple(sample.inputs[i] for i in problem.constants)
-    packed = kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales)))
-    executable = kernel.bind(code, [aligned(array) for array in packed])
+    weights = Weights(constants, tuple(scales), tuple(out_scales))
+    packed = (Packs() if packs is None else packs).of(kernel, code, weights)
+    executable = kernel.bind(code, packed)
     buffers = _Buffers(tactic, arrangement)
     for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
         buffers.add_input(k, to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale))
@@ -194,15 +227,17 @@ def try_tactic(
     """Run a tactic on every sample; the first thing wrong is the verdict."""
     support = kernel.supports(problem)
     code = compile_for(kernel, problem, tactic, support, samples[0])
-    worst = Judgement(True, 0.0)
+    worst, packs = Judgement(True, 0.0), Packs()
     for sample in samples:
         specific = code if code.problem is problem else compile_for(kernel, problem, tactic, support, sample)
-        verdict = _try_sample(kernel, specific, sample.as_stored(tactic, layer_types), layer_types, device)
+        stored = sample.as_stored(tactic, layer_types)
+        verdict = _try_sample(kernel, specific, stored, layer_types, device, packs)
         if not verdict.ok:
             return verdict, code
         worst = max(worst, verdict, key=lambda v: v.error)
     for arrangement in _arrangements(tactic):
-        verdict = _try_sample(kernel, code, samples[0].as_stored(tactic, layer_types), layer_types, device, arrangement)
+        stored = samples[0].as_stored(tactic, layer_types)
+        verdict = _try_sample(kernel, code, stored, layer_types, device, packs, arrangement)
         if not verdict.ok:
             where = "in place" if arrangement == "inplace" else "on slices of larger buffers"
             return replace(verdict, why=f"{where}, as its tactic allows: {verdict.why}"), code
@@ -222,9 +257,10 @@ def _try_sample(
     sample: Sample,
     layer_types: LayerTypes,
     device: Device,
+    packs: Packs,
     arrangement: Arrangement = "apart",
 ) -> Judgement:
-    bound = bind_sample(kernel, code, sample, arrangement)
+    bound = bind_sample(kernel, code, sample, arrangement, packs)
     before = [array.copy() for array in bound.launch.inputs]
     if isinstance(bound.launch.executable, AllocatesOutputs):
         outputs = _launch_allocating(bound)
