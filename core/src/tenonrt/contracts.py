@@ -21,7 +21,7 @@ import numpy as np
 
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
-from tenonrt.layout import from_storage, load, logical_shape, store, to_storage
+from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.shapes import (
     FLOATS,
@@ -185,9 +185,6 @@ class Tolerance(msgspec.Struct, frozen=True):
 
     relative: float
     absolute: float
-
-
-Part = tuple[tuple[int, int, int], ...]  # (start, stop, step) per axis
 
 
 class View(msgspec.Struct, frozen=True):

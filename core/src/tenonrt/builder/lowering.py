@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice
+from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice, format_of
 from tenonrt.builder.constants import Constants
-from tenonrt.contracts import Kernel, Part
+from tenonrt.contracts import Kernel
 from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.layout import Part, physical_part
 from tenonrt.plan.placement import place
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor, Step
 from tenonrt.problem import Code, Problem, Weights
@@ -83,7 +84,7 @@ class Lowering:
         key = (tensor, storage)
         if key in self.stored:
             return self.stored[key]
-        format = storage if isinstance(storage, Format) else LINEAR
+        format = format_of(storage)
         self.stored[key] = len(self.tensors)
         self.tensors.append(ProgramTensor(tensor.name, tensor.type.stored_as(format), tensor.info.place, base, part))
         return self.stored[key]
@@ -112,7 +113,11 @@ class Lowering:
             return self._constant(tensor)
         if (tensor, LINEAR) in self.stored:
             return self.stored[tensor, LINEAR]
-        return next(index for (t, s), index in self.stored.items() if t is tensor and isinstance(s, SliceOf))
+        return next(
+            index
+            for (t, s), index in self.stored.items()
+            if t is tensor and isinstance(s, SliceOf) and s.format == LINEAR
+        )
 
     def _place_views(self, views: Sequence[ViewChoice]) -> None:
         """Wholes that are written part by part must exist before their parts; outermost first."""
@@ -122,18 +127,21 @@ class Lowering:
                 base = self.stored.get((whole, view.writes[0]))
                 if base is None:
                     base = self._new(whole, view.writes[0])
+                format = format_of(view.writes[0])
                 for index, (tensor, part) in enumerate(zip(view.layer.inputs, view.parts, strict=True)):
                     assert tensor is not None
-                    self._new(tensor, SliceOf(self.positions[view.layer], index), base, part)
+                    shown = physical_part(part, format, whole.type.shape)
+                    self._new(tensor, SliceOf(self.positions[view.layer], index, format), base, shown)
 
     def _view(self, choice: ViewChoice) -> None:
         if choice.whole == "output" and choice.parts is not None:
             return
         source = choice.layer.inputs[0]
         assert source is not None
-        base = self._find(source, LINEAR)
+        format = format_of(choice.writes[0])
+        base = self._find(source, format)
         for index, tensor in enumerate(choice.layer.outputs):
-            part = choice.parts[index] if choice.parts is not None else None
+            part = None if choice.parts is None else physical_part(choice.parts[index], format, source.type.shape)
             self._new(tensor, choice.writes[index], base, part)
 
     # steps -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tenonrt.builder.choices import ReformatChoice, SliceOf
+from tenonrt.builder.choices import ReformatChoice, SliceOf, format_of
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.regions import PosedProblem, Region, pose
@@ -16,7 +16,6 @@ from tenonrt.errors import BuildError
 from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.graph import Layer, Tensor
 from tenonrt.plugins.registry import Registry
-from tenonrt.types import LINEAR, Format
 
 
 def choose_reformat(
@@ -54,9 +53,9 @@ def _strides(offer: Offer, source: object, target: object) -> str:
 def pose_reformat(
     registry: Registry, config: BuilderConfig, tensor: Tensor, source: object, target: object
 ) -> PosedProblem:
-    """The problem of storing a tensor in another format; a slice of a larger tensor is linear."""
+    """The problem of storing a tensor in another format."""
     layer_type = registry.layer_type("Reformat")
-    plain = {"source": _format(source), "target": _format(target)}
+    plain = {"source": msgspec.to_builtins(format_of(source)), "target": msgspec.to_builtins(format_of(target))}
     layer = Layer(
         "Reformat", tensor.name, layer_type, make_attrs(layer_type, "Reformat", tensor.name, plain), (tensor,)
     )
@@ -64,7 +63,3 @@ def pose_reformat(
     output.producer = layer
     layer.outputs = (output,)
     return pose(Region((layer,), (tensor,), (output,)), config.device, config.threads)
-
-
-def _format(storage: object) -> object:
-    return msgspec.to_builtins(storage if isinstance(storage, Format) else LINEAR)

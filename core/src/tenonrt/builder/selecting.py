@@ -15,7 +15,7 @@ from tenonrt.builder.offers import Offer, Offers, Refusal
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
-from tenonrt.builder.selection import VIEW, Selector
+from tenonrt.builder.selection import VIEW, Selector, storage_formats
 from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.graph import Graph, Layer
@@ -75,9 +75,10 @@ class _Selection:
         tools, result = self.tools, self.result
         # Pins say what the application runs; the engine that only judges it is free of them.
         offers = Offers(graph, tools.registry, tools.config, tools.hooks, pins=not self.terms.exact)
-        selector = Selector(graph)
         with tools.clock.phase("offers"):
-            found = self._collect(selector, offers)
+            offered = self._collect(graph, offers)
+            selector = Selector(graph, storage_formats(offered))
+            found = selector.by_anchor(offered)
         cover = self._cover(selector, found, offers.refusals)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
@@ -86,19 +87,20 @@ class _Selection:
             result.choices.update(choice.regions)
             return self._lower(selector, offers, cover, inner)
 
-    def _collect(self, selector: Selector, offers: Offers) -> Found:
+    def _collect(self, graph: Graph, offers: Offers) -> list[Offer]:
+        """Every offer that hooks, an earlier selection and these terms allow."""
         offered: list[Offer] = []
-        for done, layer in enumerate(selector.layers):
-            self.tools.teller.tell("offers", done, len(selector.layers), layer.name)
+        for done, layer in enumerate(graph.layers):
+            self.tools.teller.tell("offers", done, len(graph.layers), layer.name)
             if not layer.graphs:
                 offered += offers.at(layer)
-        found: dict[int, list[Offer]] = {}
+        allowed = []
         for offer in offers.admitted(offered):
             if offer.id in self.terms.dropped:
                 offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
             elif offer.tactic.exact or not self.terms.exact:
-                found.setdefault(min(selector.positions(offer)), []).append(offer)
-        return found
+                allowed.append(offer)
+        return allowed
 
     def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock

@@ -173,7 +173,8 @@ def bind_sample(
     executable = kernel.bind(code, packed)
     buffers = _Buffers(tactic, arrangement)
     for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
-        buffers.add_input(k, to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale))
+        type = problem.types[i].stored_as(format)
+        buffers.add_input(k, type, to_storage(sample.inputs[i], type, scale))
     outputs = []
     for k, (number, format, scale) in enumerate(zip(problem.outputs, out_formats, out_scales, strict=True)):
         type = problem.types[number].stored_as(format)
@@ -196,8 +197,8 @@ class _Buffers:
         strided = arrangement == "strided"
         self._reads, self._writes = (tactic.reads_strided, tactic.writes_strided) if strided else ((), ())
 
-    def add_input(self, index: int, stored: Array) -> None:
-        self.inputs.append(self._array(stored.shape, stored.dtype, index in self._reads))
+    def add_input(self, index: int, type: TensorType, stored: Array) -> None:
+        self.inputs.append(self._array(type, stored.shape, index in self._reads))
         self.inputs[-1][...] = stored
 
     def add_output(self, index: int, type: TensorType) -> Array:
@@ -205,20 +206,29 @@ class _Buffers:
         source = self.inputs[self._inplace[index]] if index in self._inplace else None
         if source is not None and source.nbytes == evaluate(type.nbytes, {}):
             return source.reshape(-1).view(type.numpy).reshape(shape)
-        return self._array(shape, type.numpy, index in self._writes)
+        return self._array(type, shape, index in self._writes)
 
     def guarded(self, nbytes: int) -> Guarded:
         self.guards.append(Guarded(nbytes))
         return self.guards[-1]
 
-    def _array(self, shape: Sequence[int], dtype: np.dtype[Any], slice_of_larger: bool) -> Array:
-        count = prod(shape)
+    def _array(self, type: TensorType, shape: Sequence[int], slice_of_larger: bool) -> Array:
         if not slice_of_larger or not shape:
-            return self.guarded(count * dtype.itemsize).array(shape, dtype)
-        wide = (*shape[:-1], shape[-1] + 2)
-        whole = self.guarded(prod(wide) * dtype.itemsize).array(wide, dtype)
-        self.margins += [whole[..., :1], whole[..., -1:]]
-        return whole[..., 1:-1]
+            return self.guarded(prod(shape) * type.numpy.itemsize).array(shape, type.numpy)
+        axis = sliceable(type.format, type.rank)[-1]  # the innermost of them leaves no two rows side by side
+        wide = tuple(size + 2 if i == axis else size for i, size in enumerate(shape))
+        whole = self.guarded(prod(wide) * type.numpy.itemsize).array(wide, type.numpy)
+        before = (slice(None),) * axis
+        self.margins += [whole[(*before, slice(None, 1))], whole[(*before, slice(-1, None))]]
+        return whole[(*before, slice(1, -1))]
+
+
+def sliceable(format: Format, rank: int) -> tuple[int, ...]:
+    """The axes of a physical array along which a program may show a slice of a larger one, outermost first."""
+    if not format.blocks:
+        return tuple(range(rank))
+    order = format.order or tuple(range(rank))
+    return tuple(sorted({order.index(axis) for axis, _ in format.blocks}))
 
 
 def try_tactic(
