@@ -27,10 +27,10 @@ def choose_reformat(
     source: object,
     target: object,
 ) -> ReformatChoice:
-    """The best-ranked kernel that passes its first run; `BuildError` lists why each other one does not do it."""
+    """The fastest kernel that passes its first run, of untimed ones the best ranked; `BuildError` lists why none does."""
     posed = pose_reformat(registry, config, tensor, source, target)
     refused = []
-    for offer in sorted(offers.alone(posed), key=lambda o: rank(o, registry.plugins)):
+    for offer in sorted(offers.alone(posed), key=lambda o: (_seconds(o, tuner), *rank(o, registry.plugins))):
         why = _strides(offer, source, target) or tuner.check(offer)
         if not why:
             code = tuner.code(offer)
@@ -39,6 +39,11 @@ def choose_reformat(
     refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
     reasons = "; ".join(refused) or "none is installed for the Reformat layer"
     raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
+
+
+def _seconds(offer: Offer, tuner: Tuner) -> float:
+    known = tuner.known(offer)
+    return known.seconds if known is not None and known.seconds is not None else float("inf")
 
 
 def _strides(offer: Offer, source: object, target: object) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Cover
 from tenonrt.builder.lowering import Lowering
-from tenonrt.builder.offers import Offer, Offers, Refusal
+from tenonrt.builder.offers import Offer, Offers
+from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
 from tenonrt.builder.selection import VIEW, Selector, storage_formats
 from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
 from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.tuning import tune
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plan.program import Program
 from tenonrt.plugins.hooks import Hooks
@@ -79,7 +79,7 @@ class _Selection:
             offered = self._collect(graph, offers)
             selector = Selector(graph, storage_formats(offered))
             found = selector.by_anchor(offered)
-        cover = self._cover(selector, found, offers.refusals)
+        cover = self._cover(selector, found, offers)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
             choice = selector.record(cover)
@@ -102,19 +102,19 @@ class _Selection:
                 allowed.append(offer)
         return allowed
 
-    def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
+    def _cover(self, selector: Selector, found: Found, offers: Offers) -> Cover:
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
-        if config.replay is None and config.optimization_level == 0:
-            with clock.phase("select"):
-                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, refusals)
         if config.replay is not None:
             with clock.phase("select"):
                 return selector.solve(recorded_columns(selector, found, config.replay))
-        tell = self.tools.teller.tell
-        with clock.phase("check"):  # all first runs come before any timing: both at once would spoil the times
-            tuner.check_all((offer for group in found.values() for offer in group), partial(tell, "check"))
-        with clock.phase("tune"):
-            columns = timed_columns(selector, found, tuner, partial(tell, "tune"), refusals)
+        if config.optimization_level == 0:
+            with clock.phase("select"):
+                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+        offered = [offer for group in found.values() for offer in group]
+        sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
+        columns = timed_columns(selector, found, sound, tuner, offers.refusals)
+        with clock.phase("reformats"):
+            price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
             return selector.solve(columns)
 

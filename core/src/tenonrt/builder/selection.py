@@ -34,6 +34,8 @@ class Selector:
     slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
     # By column id: where it comes from, and how its outputs are stored.
     sources: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)
+    # Nanoseconds of reformats that were timed, by (tensor, storage).
+    prices: dict[tuple[int, object], int] = field(default_factory=dict)
     _numbers: dict[Tensor, int] = field(default_factory=dict)
     _tensors: list[Tensor] = field(default_factory=list)
 
@@ -175,11 +177,14 @@ class Selector:
         return CoverProblem(len(self.layers), columns, self.reformat_price, given, demands)
 
     def reformat_price(self, number: int, storage: object) -> int | None:
+        """Nanoseconds, timed or estimated; None: it cannot be."""
         tensor = self.tensor(number)
         if isinstance(storage, SliceOf) and not self._is_destination(storage):
             return None
         if isinstance(storage, Format) and storage.quant is not None and tensor.range is None:
             return None
+        if (number, storage) in self.prices:
+            return self.prices[number, storage]
         nbytes = tensor.type.nbytes
         upper = bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
         return _STEP_NANOSECONDS + int(2 * (upper or 0) / _BYTES_PER_NANOSECOND)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.tuning import by_problem, price
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Layer
 from tenonrt.plan.program import Choice
@@ -15,7 +16,6 @@ from tenonrt.plugins.selection import PluginSet
 from tenonrt.types import LINEAR
 
 Found = Mapping[int, Sequence[Offer]]  # offers by the position of their region's first layer
-Tell = Callable[[int, int, str], None]
 
 
 def special_columns(selector: Selector) -> Iterator[Column]:
@@ -84,79 +84,19 @@ def _first_column(
 # level 1 and up ------------------------------------------------------------------------------------------------------
 
 
-# A kernel that runs the reference is worth its while only where nothing else computes the layer: it is priced at this
-# many times the slowest of its rivals, and as much again for one step, so that formats do not decide for it.
-_REFERENCE_FACTOR, _REFERENCE_NANOSECONDS = 10, 100_000
-# Problems that make up less than this share of the network's estimated time are not timed.
-_NEGLIGIBLE = 0.002
-
-
 def timed_columns(
-    selector: Selector, found: Found, tuner: Tuner, tell: Tell, refusals: Sequence[Refusal] = ()
+    selector: Selector, found: Found, sound: Sequence[Offer], tuner: Tuner, refusals: Sequence[Refusal] = ()
 ) -> list[Column]:
-    """Columns with measured costs of the offers that are sound. What has nothing to choose is not timed."""
-    offers = [offer for group in found.values() for offer in group if not tuner.check(offer)]
-    contested = _contested(selector, offers)
-    negligible = _negligible(selector, offers)
-    problems: dict[str, dict[str, Offer]] = {}
-    for offer in offers:
-        problems.setdefault(offer.posed.key, {})[offer.id] = offer
-    tuner.counts["problems left to estimates"] += len(contested & negligible)
-    for done, (key, rivals) in enumerate(problems.items()):
-        tell(done, len(problems), next(iter(rivals.values())).posed.region.name)
-        if key in contested and key not in negligible:
-            tuner.time(_worth_timing(rivals.values()))
+    """Columns with measured costs of the offers that are sound."""
+    problems = by_problem(sound)
     columns: list[Column] = []
-    for offer in offers:
-        columns += selector.columns_of(offer, _price(offer, problems[offer.posed.key].values(), tuner))
+    for offer in sound:
+        columns += selector.columns_of(offer, price(offer, problems[offer.posed.key], tuner))
     columns += special_columns(selector)
     missing = selector.uncovered(columns)
     if missing:
         raise BuildError(_nothing_computes(missing, found, tuner, refusals))
     return columns
-
-
-def _worth_timing(rivals: Iterable[Offer]) -> list[Offer]:
-    """All offers for a problem but the reference, which is timed when it is alone."""
-    rivals = list(rivals)
-    return [offer for offer in rivals if not offer.kernel.runs_reference] or rivals
-
-
-def _price(offer: Offer, rivals: Iterable[Offer], tuner: Tuner) -> int:
-    rivals = [rival for rival in rivals if not rival.kernel.runs_reference]
-    if not offer.kernel.runs_reference or not rivals:
-        return tuner.nanoseconds(offer)
-    return _REFERENCE_NANOSECONDS + _REFERENCE_FACTOR * max(tuner.nanoseconds(rival) for rival in rivals)
-
-
-def _negligible(selector: Selector, offers: Sequence[Offer]) -> set[str]:
-    """Keys of the problems whose kernels all estimate them at next to nothing of the network."""
-    shares: dict[Layer, float] = {}  # the least estimate of each layer's part of a region
-    estimates: dict[str, list[float | None]] = {}
-    regions: dict[str, set[str]] = {}
-    for offer in (offer for offer in offers if not offer.kernel.runs_reference):
-        estimates.setdefault(offer.posed.key, []).append(offer.estimate)
-        regions.setdefault(offer.posed.key, set()).add(offer.posed.region.name)
-        if offer.estimate is not None:
-            share = offer.estimate / len(offer.posed.region.layers)
-            for layer in offer.posed.region.layers:
-                shares[layer] = min(share, shares.get(layer, share))
-    limit = _NEGLIGIBLE * sum(shares.values())
-    found = set()
-    for key, given in estimates.items():
-        known = [estimate for estimate in given if estimate is not None]
-        if len(known) == len(given) and min(known) * len(regions[key]) < limit:
-            found.add(key)
-    return found
-
-
-def _contested(selector: Selector, offers: Sequence[Offer]) -> set[str]:
-    """Keys of the problems whose regions have a rival somewhere."""
-    counts: dict[Layer, int] = dict.fromkeys(selector.views, 1)
-    for offer in offers:
-        for layer in offer.posed.region.layers:
-            counts[layer] = counts.get(layer, 0) + 1
-    return {o.posed.key for o in offers if any(counts[layer] > 1 for layer in o.posed.region.layers)}
 
 
 # replay --------------------------------------------------------------------------------------------------------------

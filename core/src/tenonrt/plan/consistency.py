@@ -13,7 +13,7 @@ from tenonrt.errors import PlanCorruptError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code
-from tenonrt.types import Array, Format, TensorType, dtype_name, numpy_dtype
+from tenonrt.types import Array, TensorType, dtype_name, numpy_dtype
 
 # No machine that runs these plans has as much memory; a larger number is not a workspace.
 _MAX_WORKSPACE = 1 << 38
