@@ -59,7 +59,7 @@ def test_blocks_of_channels_are_concatenated_and_split_without_a_copy(registry: 
     whole = network.add_unary(network.add_concatenation(*parts, axis=1, name="join"), operation="abs", name="whole")
     last = network.add_slice(whole, (0, 32, 0, 0), (2, 56, 3, 5), name="cut")
     network.mark_output(network.add_unary(last, operation="abs", name="last"), "y")
-    chosen = {name: BLOCKED for name in ("part x", "part z", "whole", "last")}
+    chosen = dict.fromkeys(("part x", "part z", "whole", "last"), BLOCKED)
     engine = build(network, replay=Choice({**chosen, "join": ("view", ""), "cut": ("view", "")}))
     # The two inputs and the output change their format; nothing else is copied.
     assert len(engine.plan.program.steps) == 4 + 3
