@@ -456,11 +456,11 @@ class NativeCall(Protocol):
 
     ``int32_t f(void *const *buffers, const int64_t *symbols, void *scratch, int64_t begin, int64_t end)``
 
-    buffers: outputs, inputs, packed weights, then the workspace, 64-byte aligned. symbols: the values of `Problem.symbols`, then the byte
-    strides of each operand that the executable lists in an attribute ``strided_operands``, positions in (outputs +
-    inputs), which must be those its tactic declares strided. Called concurrently on disjoint ranges of
-    0..units(symbols), each thread with its own scratch. Allocates nothing, takes no lock, does not unwind; a non-zero
-    status raises `ExecutionError`.
+    buffers: outputs, inputs, packed weights, then the workspace, 64-byte aligned (null where it has no bytes). symbols:
+    the values of `Problem.symbols`, then the byte strides of each operand that the executable lists in an attribute
+    ``strided_operands``, positions in (outputs + inputs), which must be those its tactic declares strided. Called
+    concurrently on disjoint ranges of 0..units(symbols), each thread with its own scratch. Allocates nothing, takes no
+    lock, does not unwind; a non-zero status raises `ExecutionError`.
     """
 
     @property
@@ -472,7 +472,10 @@ class NativeCall(Protocol):
         """Bytes each thread needs."""
 
     def units(self, symbols: Sequence[int]) -> int | Sequence[int]:
-        """Units of work; several counts are phases: each begins when the one before is done on every thread."""
+        """Units of work; several counts are phases: each begins when the one before is done on every thread.
+
+        Units are counted on from phase to phase: of (3, 2) the second phase has units 3 and 4.
+        """
 
 
 NATIVE_ABI_VERSION = 1
@@ -563,13 +566,13 @@ class Progress(Protocol):
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
-    "Layer", "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser", "Part",
-    "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range",
-    "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError",
-    "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
+    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer",
+    "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
+    "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant",
+    "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
+    "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
     "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "erf", "from_storage",
     "hookimpl", "is_float", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
-    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding",
-    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding", "store",
+    "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

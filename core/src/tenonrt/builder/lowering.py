@@ -26,11 +26,17 @@ def quant_scale_of(tensor: Tensor, format: Format) -> Array | None:
     return np.array(tensor.range.scale, np.float32)
 
 
+# Packed weights by (name of the step, kernel, tactic).
+Packs = dict[tuple[str, str, str], list[Array]]
+
+
 class Lowering:
     """Builds one program. Tensors are made on first use; steps are ordered by what they need."""
 
-    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer]) -> None:
+    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer], packs: Packs) -> None:
+        """``packs``: weights that an earlier lowering packed; what this one packs is added."""
         self.graph = graph
+        self.packs = packs
         self.constants = constants
         self.positions = {layer: i for i, layer in enumerate(layers)}
         self.tensors: list[ProgramTensor] = []
@@ -152,7 +158,8 @@ class Lowering:
         activations = [region.inputs[i] for i in problem.activations]
         inputs = tuple(self._find(t, accepts) for t, accepts in zip(activations, choice.reads, strict=True))
         outputs = tuple(self._new(t, s) for t, s in zip(region.outputs, choice.writes, strict=True))
-        packed = self._pack(choice.kernel, choice.code, problem, region.inputs, activations, region.outputs)
+        key = (region.name, choice.kernel_id, tactic.key)
+        packed = self._pack(key, choice.kernel, choice.code, problem, region.inputs, activations, region.outputs)
         sources = tuple(dict.fromkeys(s for layer in region.layers for s in layer.sources))
         patches = tuple(dict.fromkeys(p for layer in region.layers for p in layer.patches))
         self._append(
@@ -165,6 +172,7 @@ class Lowering:
 
     def _pack(
         self,
+        key: tuple[str, str, str],
         kernel: Kernel,
         code: Code,
         problem: Problem,
@@ -172,21 +180,23 @@ class Lowering:
         activations: Sequence[Tensor],
         outputs: Sequence[Tensor],
     ) -> tuple[int, ...]:
+        if key in self.packs:
+            return tuple(self.constants.add_weight(array) for array in self.packs[key])
         values = [inputs[i].constant for i in problem.constants]
         weights = Weights(
             tuple(v for v in values if v is not None),
             tuple(quant_scale_of(t, code.tactic.input_format(i)) for i, t in enumerate(activations)),
             tuple(quant_scale_of(t, code.tactic.output_format(i)) for i, t in enumerate(outputs)),
         )
-        return tuple(self.constants.add_weight(array) for array in kernel.pack(code, weights))
+        self.packs[key] = list(kernel.pack(code, weights))
+        return tuple(self.constants.add_weight(array) for array in self.packs[key])
 
     def _reformat_step(self, choice: ReformatChoice) -> None:
         source = self._find(choice.tensor, choice.source)
         target = self._new(choice.tensor, choice.target)
-        packed = self._pack(
-            choice.kernel, choice.code, choice.posed.problem, [choice.tensor], [choice.tensor], [choice.tensor]
-        )
         name = f"{choice.tensor.name} to {self.tensors[target].type.format}"
+        key, own = (name, choice.kernel_id, choice.code.tactic.key), [choice.tensor]
+        packed = self._pack(key, choice.kernel, choice.code, choice.posed.problem, own, own, own)
         code = self.constants.add_code(choice.code)
         step = KernelStep(name, (), (), choice.kernel_id, code, packed, (source,), (target,), choice.posed.symbols)
         self._append(step, [])

@@ -9,7 +9,9 @@ from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.reformats import pose_reformat
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
-from tenonrt.types import LINEAR, Format
+from tenonrt.types import LINEAR, Format, TensorType
+
+_Stored = tuple[TensorType, Format, Format]  # what, from, to
 
 # A tensor whose reformat is estimated at less than this share of the network keeps the estimate.
 _NEGLIGIBLE = 0.002
@@ -18,7 +20,7 @@ _NEGLIGIBLE = 0.002
 def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offers, tuner: Tuner) -> None:
     """Time the reformats that a cover may want, once for each distinct problem, and tell the selector."""
     wanted = list(_wanted(selector, columns))
-    problems: dict[tuple[object, ...], list[Offer]] = {}
+    problems: dict[_Stored, list[Offer]] = {}
     for number, source, target in wanted:
         tensor = selector.tensor(number)
         key = (tensor.type, source, target)
@@ -26,7 +28,7 @@ def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offer
             posed = pose_reformat(offers.registry, offers.config, tensor, source, target)
             problems[key] = list(offers.alone(posed))
     tuner.check_all(offer for rivals in problems.values() for offer in rivals)
-    prices: dict[tuple[object, ...], int] = {}
+    prices: dict[_Stored, int] = {}
     for key, rivals in problems.items():
         sound = [offer for offer in rivals if not tuner.check(offer)]
         tuner.time(sound)

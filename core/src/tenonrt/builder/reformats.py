@@ -27,7 +27,7 @@ def choose_reformat(
     source: object,
     target: object,
 ) -> ReformatChoice:
-    """The fastest kernel that passes its first run, of untimed ones the best ranked; `BuildError` lists why none does."""
+    """The fastest sound kernel, of untimed ones the best ranked; `BuildError` lists why there is none."""
     posed = pose_reformat(registry, config, tensor, source, target)
     refused = []
     for offer in sorted(offers.alone(posed), key=lambda o: (_seconds(o, tuner), *rank(o, registry.plugins))):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Cover
-from tenonrt.builder.lowering import Lowering
+from tenonrt.builder.finalists import decide_in_place
+from tenonrt.builder.lowering import Lowering, Packs
 from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
@@ -23,6 +25,9 @@ from tenonrt.plan.program import Program
 from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code
+
+# From this level on close candidates are timed in place.
+_IN_PLACE = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class _Selection:
         self.tools = tools
         self.terms = terms
         self.result = Selected()
+        self.packs: Packs = {}
 
     def program(self, graph: Graph) -> Program:
         """Graphs that layers own come first."""
@@ -79,13 +85,17 @@ class _Selection:
             offered = self._collect(graph, offers)
             selector = Selector(graph, storage_formats(offered))
             found = selector.by_anchor(offered)
-        cover = self._cover(selector, found, offers)
+        cover = self._cover(selector, found, offers, inner)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
             choice = selector.record(cover)
             result.log.add_regions(found, offers.refusals, tools.tuner, choice)
             result.choices.update(choice.regions)
-            return self._lower(selector, offers, cover, inner)
+            for source, _ in (selector.sources[column.id] for column in cover.columns):
+                if isinstance(source, Offer):
+                    result.log.add_step(source, tools.tuner)
+                    result.offers.append(source)
+            return self._lower(selector, offers, cover, inner, result.constants)
 
     def _collect(self, graph: Graph, offers: Offers) -> list[Offer]:
         """Every offer that hooks, an earlier selection and these terms allow."""
@@ -102,7 +112,9 @@ class _Selection:
                 allowed.append(offer)
         return allowed
 
-    def _cover(self, selector: Selector, found: Found, offers: Offers) -> Cover:
+    def _cover(
+        self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
+    ) -> Cover:
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
         if config.replay is not None:
             with clock.phase("select"):
@@ -116,18 +128,32 @@ class _Selection:
         with clock.phase("reformats"):
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
-            return selector.solve(columns)
+            cover = selector.solve(columns)
+        if config.optimization_level < _IN_PLACE or self.terms.exact:
+            return cover
+
+        def lower(changed: Cover) -> tuple[Program, Constants]:
+            constants = Constants()
+            return self._lower(selector, offers, changed, inner, constants, final=False), constants
+
+        with clock.phase("finals"):
+            return decide_in_place(selector, columns, cover, tuner, lower)
 
     def _lower(
-        self, selector: Selector, offers: Offers, cover: Cover, inner: dict[Layer, tuple[Program, ...]]
+        self,
+        selector: Selector,
+        offers: Offers,
+        cover: Cover,
+        inner: Mapping[Layer, tuple[Program, ...]],
+        constants: Constants,
+        *,
+        final: bool = True,
     ) -> Program:
         tools, choices = self.tools, list[Chosen]()
         for column in cover.columns:
             source, writes = selector.sources[column.id]
             if isinstance(source, Offer):
-                choices.append(self._kernel_choice(selector, source, writes))
-                self.result.log.add_step(source, tools.tuner)
-                self.result.offers.append(source)
+                choices.append(self._kernel_choice(selector, source, writes, final))
             elif column.id.startswith(f"{VIEW}@"):
                 view = selector.views[source]
                 choices.append(ViewChoice(source, view.whole, view.parts, writes))
@@ -137,11 +163,11 @@ class _Selection:
             choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)
             for number, source, target in selector.sourced_reformats(cover)
         ]
-        return Lowering(selector.graph, self.result.constants, selector.layers).lower(choices, reformats)
+        return Lowering(selector.graph, constants, selector.layers, self.packs).lower(choices, reformats)
 
-    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...]) -> KernelChoice:
+    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...], final: bool) -> KernelChoice:
         general = offer.general
         # Where sizes must be fixed the code only says what to compile once they are known.
-        code = self.tools.tuner.code(offer) if general else Code(offer.posed.problem, offer.tactic)
+        code = self.tools.tuner.code(offer, keep=final) if general else Code(offer.posed.problem, offer.tactic)
         reads = tuple(selector.accepts(offer))
         return KernelChoice(offer.posed, offer.entry.id, offer.kernel, offer.tactic, not general, code, reads, writes)
