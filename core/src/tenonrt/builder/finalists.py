@@ -33,7 +33,7 @@ from tenonrt.types import Array, is_float
 _RIVALS, _FACTOR = 3, 1.25
 # Times that differ by less are equal, and the lower id decides, so that two builds agree.
 _TIE = 0.01
-_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 5, 15, 3.0
+_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 2, 15, 3.0
 
 Lower = Callable[[Cover], tuple[Program, Constants]]
 
