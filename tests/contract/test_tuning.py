@@ -68,40 +68,53 @@ def test_an_error_while_groups_are_answered_ends_them_all() -> None:
 
 
 class Clockwork:
-    """A runnable whose times are given, the last one repeated."""
+    """A device whose steps take given times, the last one repeated; it notes what ran before what."""
 
-    def __init__(self, *times: float) -> None:
+    def __init__(self, **times: Sequence[float]) -> None:
         self.times = times
-        self.runs = 0
+        self.runs: dict[str, int] = dict.fromkeys(times, 0)
+        self.lines: list[str] = []
 
-    def run(self, stream: object) -> None:
-        raise AssertionError("only timed")
+    def allocate(self, nbytes: int) -> np.ndarray[Any, Any]:
+        return np.zeros(nbytes, np.uint8)
 
-    def time(self, stream: object) -> list[float]:
-        self.runs += 1
-        return [self.times[min(self.runs, len(self.times)) - 1]]
+    def bind(self, launches: Sequence[Launch], threads: int) -> Any:
+        return SimpleNamespace(time=lambda stream: self.time([launch.name for launch in launches]))
 
+    def time(self, names: list[str]) -> list[float]:
+        self.lines.append(" ".join(names))
+        given = self.times[names[-1]]
+        self.runs[names[-1]] += 1
+        return [0.0] * (len(names) - 1) + [given[min(self.runs[names[-1]], len(given)) - 1]]
 
-def raced(*runnables: Clockwork) -> list[float]:
-    launch = Launch("step", None, (np.ones(4),), (), None, ())  # type: ignore[arg-type]
-    device: Any = SimpleNamespace(allocate=lambda nbytes: np.zeros(nbytes, np.uint8))
-    return race([Entrant(launch, runnable) for runnable in runnables], Surroundings(device, 2, 0), 0)
+    def race(self) -> list[float]:
+        launches = [Launch(name, None, (np.ones(4),), (), None, ()) for name in self.times]  # type: ignore[arg-type]
+        device: Any = self
+        entrants = [Entrant(launch, self.bind([launch], 2)) for launch in launches]
+        return race(entrants, Surroundings(device, 2, 0), 0)
 
 
 def test_a_candidate_that_is_clearly_slower_runs_once() -> None:
-    fast, near, slow = Clockwork(1.0), Clockwork(1.2), Clockwork(3.0)
-    assert raced(fast, near, slow) == [1.0, 1.2, 3.0]
-    assert slow.runs == 1
-    assert fast.runs == near.runs > 1
+    device = Clockwork(near=[1.2], fast=[1.0], slow=[3.0])
+    assert device.race() == [1.2, 1.0, 3.0]
+    assert device.runs["slow"] == 1
+    assert device.runs["fast"] == device.runs["near"] > 1
+
+
+def test_rivals_run_after_each_other_as_steps_of_a_network_do() -> None:
+    device = Clockwork(near=[1.2], fast=[1.0], slow=[3.0])
+    device.race()
+    assert device.lines[:3] == ["near", "fast", "slow"], "the first times only say who goes on"
+    assert set(device.lines[3:]) == {"near fast", "fast near"}
 
 
 def test_rounds_go_on_while_times_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "_LEAST_SECONDS", 60.0)
     monkeypatch.setattr(timing, "_MOST_SECONDS", 60.0)
-    noisy, steady = Clockwork(1.0, 1.5, 1.1, 1.6, 1.2, 1.7, 1.0), Clockwork(1.0)
-    raced(noisy)
-    raced(steady)
-    assert noisy.runs > steady.runs == timing._LEAST_ROUNDS
+    noisy, steady = Clockwork(noisy=[1.0, 1.0, 1.5, 1.1, 1.6, 1.2, 1.7, 1.0]), Clockwork(steady=[1.0])
+    noisy.race()
+    steady.race()
+    assert noisy.runs["noisy"] > steady.runs["steady"] == timing._LEAST_ROUNDS + 1
 
 
 def test_the_reference_is_not_timed_beside_another_kernel(registry: Registry) -> None:

@@ -7,9 +7,10 @@ by Winograd took 503 µs so, 919 in the network, against 1084 of a direct kernel
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,19 @@ class Surroundings:
         self._near = [device.allocate(_NEAR_BYTES) for _ in range(threads)]
         self._far = device.allocate(max(_NEAR_BYTES, min(touched, _FAR_BYTES)))
         self._others = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._bind = partial(device.bind, threads=threads)
+        self._last: Launch | None = None  # the best of the race before, to run before one that has no rival
+
+    def primed(self, launches: Sequence[Launch]) -> list[Runnable]:
+        """Each launch after another: the first of them, which is the best, and that after the second.
+
+        In a network the threads of the pool come from the step before and are awake; after a sweep they would not be,
+        and to wake them takes as long as a small kernel.
+        """
+        before = launches[1] if len(launches) > 1 else self._last
+        self._last = launches[0]
+        primers = [before, *(launches[0] for _ in launches[1:])]
+        return [self._bind([p, own] if p else [own]) for p, own in zip(primers, launches, strict=True)]
 
     def restore(self, launch: Launch, weight_bytes: int) -> None:
         """Before a timed run: sweep the caches of every thread, then write the inputs as their producer would."""
@@ -71,25 +85,37 @@ class Entrant:
 
 def race(entrants: Sequence[Entrant], surroundings: Surroundings, weight_bytes: int) -> list[float]:
     """Seconds of each, run in turn; those that are clearly slower stop early, so their times are of fewer runs."""
-    times: list[list[float]] = [[] for _ in entrants]
-    alive = list(range(len(entrants)))
+
+    def once(index: int, runnable: Runnable) -> float:
+        surroundings.restore(entrants[index].launch, weight_bytes)
+        with np.errstate(all="ignore"):  # as when an engine runs
+            return runnable.time(None)[-1]
+
     start = time.monotonic()
-    budget = _MOST_SECONDS
-    for number in range(_MOST_ROUNDS):
+    first = [once(index, entrant.runnable) for index, entrant in enumerate(entrants)]
+    elapsed = time.monotonic() - start
+    budget = min(_MOST_SECONDS, max(_LEAST_SECONDS, _LEAST_ROUNDS * elapsed))
+    alive = sorted(_close(range(len(entrants)), first, _CLOSE[0]), key=lambda index: first[index])
+    if elapsed > budget:
+        return first
+    primed = dict(zip(alive, surroundings.primed([entrants[index].launch for index in alive]), strict=True))
+    times: dict[int, list[float]] = {index: [] for index in alive}
+    for number in range(1, _MOST_ROUNDS):
         for index in alive:
-            surroundings.restore(entrants[index].launch, weight_bytes)
-            with np.errstate(all="ignore"):  # as when an engine runs
-                times[index].append(sum(entrants[index].runnable.time(None)))
-        elapsed = time.monotonic() - start
-        if number == 0:
-            budget = min(_MOST_SECONDS, max(_LEAST_SECONDS, _LEAST_ROUNDS * elapsed))
-        best = min(typical(times[index]) for index in alive)
-        limit = best * _CLOSE[min(number, len(_CLOSE) - 1)]
-        alive = [index for index in alive if typical(times[index]) <= limit]
-        settled = number + 1 >= _LEAST_ROUNDS and all(_spread(times[index]) < _NOISE for index in alive)
-        if settled or elapsed > budget:
+            times[index].append(once(index, primed[index]))
+        if number >= _LEAST_ROUNDS and all(_spread(times[index]) < _NOISE for index in alive):
             break
-    return [typical(found) for found in times]
+        if time.monotonic() - start > budget:
+            break
+        known = {index: typical(times[index]) for index in alive}
+        alive = _close(alive, known, _CLOSE[min(number, len(_CLOSE) - 1)])
+    return [typical(times[index]) if index in times else seconds for index, seconds in enumerate(first)]
+
+
+def _close(alive: Iterable[int], seconds: Mapping[int, float] | Sequence[float], factor: float) -> list[int]:
+    alive = list(alive)
+    limit = factor * min(seconds[index] for index in alive)
+    return [index for index in alive if seconds[index] <= limit]
 
 
 def typical(times: Sequence[float]) -> float:
