@@ -235,3 +235,20 @@ def test_code_comes_back_from_the_cache(tmp_path: Path) -> None:
     assert again.code("key", problem(), Tactic("t")) == code
     assert again.code("other", problem(), Tactic("t")) is None
     again.close()
+
+
+def test_code_is_kept_once_and_never_compiled_again(tmp_path: Path) -> None:
+    compiled: list[Tactic] = []
+
+    def compile_one(posed: Problem, tactic: Tactic) -> Code:
+        compiled.append(tactic)
+        return Code(posed, tactic, b"code")
+
+    asked: Any = offer("key", "k", "t", None, ["Unary"])
+    asked.entry.version, asked.kernel.compile = "1", compile_one
+    for _ in range(2):
+        cache = TimingCache(tmp_path / "timings", {"kind": "cpu"})
+        tuner = Tuner(BuilderConfig(), None, None, cache, None)  # type: ignore[arg-type]
+        assert tuner.code(asked).blob == tuner.code(asked).blob == b"code"
+        cache.close()
+    assert len(compiled) == 1

@@ -52,6 +52,7 @@ class Tuner:
     counts: Counter[str] = field(default_factory=Counter)
     _known: dict[Key, CacheEntry] = field(default_factory=dict)
     _codes: dict[Key, Code] = field(default_factory=dict)
+    _kept: set[Key] = field(default_factory=set)  # whose code is in the cache
     _surroundings: Surroundings | None = None
     _deadline: float | None = None
 
@@ -133,11 +134,11 @@ class Tuner:
         if key not in self._codes:
             found = self.cache.code(self._cache_key(offer), offer.posed.problem, offer.tactic)
             if found is not None:
-                self._codes[key] = found
-                return found
-            self._codes[key] = offer.kernel.compile(offer.posed.problem, offer.tactic)
+                self._kept.add(key)
+            self._codes[key] = found or offer.kernel.compile(offer.posed.problem, offer.tactic)
         code = self._codes[key]
-        if keep and (code.blob or code.native is not None):
+        if keep and key not in self._kept and (code.blob or code.native is not None):
+            self._kept.add(key)
             self.cache.keep_code(self._cache_key(offer), code)
         return code
 
