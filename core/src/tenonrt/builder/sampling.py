@@ -28,10 +28,12 @@ def trial_values(problem: Problem, wanted: int) -> dict[str, int]:
     return {s.name: max(s.lower, min(wanted, s.upper if s.upper is not None else wanted)) for s in problem.symbols}
 
 
-def draw_inputs(problem: Problem, layer_types: LayerTypes, seed: int) -> list[Array]:
-    """One array per problem input (constants too), drawn by the layer that reads it first."""
+def draw_inputs(
+    problem: Problem, layer_types: LayerTypes, seed: int, known: Mapping[int, Array] | None = None
+) -> list[Array]:
+    """One array per problem input (constants too), drawn by the layer that reads it first, where it is not known."""
     rng = np.random.default_rng(seed)
-    arrays: dict[int, Array] = {}
+    arrays = dict(known or {})
     for number, given in enumerate(problem.inputs):
         if given.value is not None:
             arrays[number] = _known(problem.types[number], given.value)

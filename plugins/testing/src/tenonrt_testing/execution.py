@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from tenonrt.builder.sampling import judge, problem_tolerance
-from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample
+from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample, sliceable
 from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, NativeCall, Weights
 from tenonrt.plugins.registry import Registry
 
@@ -108,12 +108,13 @@ def strided(
     """A bound tactic whose strided operands are slices along an axis; and its output slices with their wholes."""
     bound = bind_sample(kernel, code, sample, device)
     inputs, outputs = list(bound.launch.inputs), list(bound.launch.outputs)
-    for index in code.tactic.reads_strided:
-        if axis < inputs[index].ndim:
+    tactic, problem = code.tactic, code.problem
+    for index in tactic.reads_strided:
+        if axis in sliceable(tactic.input_format(index), problem.types[problem.activations[index]].rank):
             inputs[index], _ = sliced(inputs[index], axis)
     wholes = []
-    for index in code.tactic.writes_strided:
-        if axis < outputs[index].ndim:
+    for index in tactic.writes_strided:
+        if axis in sliceable(tactic.output_format(index), problem.types[problem.outputs[index]].rank):
             outputs[index], whole = sliced(outputs[index], axis)
             wholes.append((outputs[index], whole))
     return with_operands(bound, inputs, outputs), wholes
