@@ -48,7 +48,9 @@ class Epilogue:
         base = fn.offset(out.pointer, place.image * out.strides[0] + place.offset if isinstance(place.image, Value)
                          else place.offset)  # fmt: skip
         channel = {b: self._channel_values(place, b) for b in range(blocks)}
-        full = {number: self._full_base(number, place) for number, reach in self.tail.operands.items() if reach == "full"}
+        full = {
+            number: self._full_base(number, place) for number, reach in self.tail.operands.items() if reach == "full"
+        }
         for index, total in enumerate(sums):
             p, b = divmod(index, blocks)
             values = dict(channel[b])
@@ -87,7 +89,9 @@ class Epilogue:
     def _full_base(self, number: int, place: Place) -> Value:
         fn, operand = self.routine.function, self.routine.inputs[self.routine.problem.activations.index(number)]
         image = place.image * operand.strides[0] if isinstance(place.image, Value) else 0
-        return fn.offset(operand.pointer, place.offset + image if isinstance(place.offset, Value) else image + place.offset)
+        return fn.offset(
+            operand.pointer, place.offset + image if isinstance(place.offset, Value) else image + place.offset
+        )
 
     def _masked(self, value: Value, place: Place, block: int) -> Value:
         if self._mask is None:
@@ -148,8 +152,10 @@ def tail_refusal(problem: Problem, tail: Tail) -> str:
             return f"its tail reads a computed {type} for the channels of {result}"
         if number == problem.layer.inputs[0] and reach != "full":
             return "its tail reads the anchor's input in another way"
-    return "" if all(problem.types[t].dtype == "float32" for layer in tail.layers for t in layer.outputs) else (
-        "its tail has results that are not float32"
+    return (
+        ""
+        if all(problem.types[t].dtype == "float32" for layer in tail.layers for t in layer.outputs)
+        else ("its tail has results that are not float32")
     )
 
 
