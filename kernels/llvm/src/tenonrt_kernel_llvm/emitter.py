@@ -77,7 +77,7 @@ class Value:
 
 
 Operand = Value | int | float
-Index = Value | int
+Index = Value | int  # known only at run time, or while generating
 
 
 class Function:

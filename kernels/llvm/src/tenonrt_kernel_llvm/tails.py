@@ -40,7 +40,7 @@ def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
     made = {result}
     while True:
         readers = {id(r): r for t in made for r in view.consumers(t) if r not in added}
-        ready = next((r for r in readers.values() if _fits(view, r, result, made, added)), None)
+        ready = next((r for r in readers.values() if _fits(view, region[0].kind, r, result, made)), None)
         if ready is None:
             return None
         added.append(ready)
@@ -53,13 +53,14 @@ def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
             return None
 
 
-def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], added: Sequence[Layer]) -> bool:
+def _fits(view: GraphView, anchor: str, layer: Layer, result: Tensor, made: set[Tensor]) -> bool:
     if layer.kind not in _KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
         return False
     if layer.outputs[0].type.shape != result.type.shape:
         return False
     outside = [t for t in layer.inputs if t is not None and t not in made]
-    return all(reach(t.type, result.type) is not None and not _follows(view, t, made) for t in outside)
+    axis = channel_axis(anchor, result.type)
+    return all(reach(t.type, result.type, axis) is not None and not _follows(view, t, made) for t in outside)
 
 
 def _follows(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
@@ -100,22 +101,32 @@ def _foreign(layer: Layer, region: Sequence[Layer]) -> bool:
     )
 
 
-def reach(type: TensorType, result: TensorType, channel_axis: int = 1) -> Reach | None:
+_IMAGES = frozenset({"Convolution", "Deconvolution", "Pooling", "InstanceNormalization", "GroupNormalization", "Lrn"})
+
+
+def channel_axis(anchor: str, result: TensorType) -> int:
+    """The axis of a result whose elements an anchor computes 16 at a time: images' channels, otherwise the last."""
+    return 1 if anchor in _IMAGES and result.rank > 1 else result.rank - 1
+
+
+def reach(type: TensorType, result: TensorType, axis: int) -> Reach | None:
     """How an operand spreads over the result: one element, one for each channel (and image), or all; None: otherwise.
 
-    For results of 4 axes the channels are axis 1, for others the last axis.
+    axis: that of the channels.
     """
     if type.shape == result.shape:
         return "full"
+    if type.rank > result.rank:
+        return None
     padded = (1,) * (result.rank - type.rank) + tuple(type.shape)
     if all(d == 1 for d in padded):
         return "scalar"
-    axis = channel_axis if result.rank == 4 else result.rank - 1
     others = [d for i, d in enumerate(padded) if i not in (0, axis)]
-    batch = padded[0] if axis != 0 else 1
-    same_batch = batch in (1, result.shape[0]) and (result.rank == 4 or batch == 1 or result.shape[0] == 1)
+    batch = padded[0] if axis else 1
+    # Results that end in channels are computed row by row, whatever image a row is of.
+    same_batch = batch == 1 or (batch == result.shape[0] and axis == 1)
     fits = padded[axis] == result.shape[axis] and all(d == 1 for d in others) and same_batch
-    return "channel" if fits and type.rank <= result.rank else None
+    return "channel" if fits else None
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ def read_tail(problem: Problem) -> Tail | str:
     if len(problem.outputs) != 1 or problem.outputs[0] != (layers[-1] if layers else problem.layers[0]).outputs[0]:
         return "an interior result is wanted outside of the region"
     made, operands = {result}, dict[int, Reach]()
+    axis = channel_axis(problem.layer.kind, problem.types[result])
     for layer in layers:
         why = refusal(problem, layer)
         if why:
@@ -141,7 +153,7 @@ def read_tail(problem: Problem) -> Tail | str:
         for number in layer.inputs:
             if number in made or number < 0:
                 continue
-            spread = reach(problem.types[number], problem.types[result])
+            spread = reach(problem.types[number], problem.types[result], axis)
             if spread is None:
                 return f"its tail reads {problem.types[number]} beside {problem.types[result]}"
             operands[number] = spread

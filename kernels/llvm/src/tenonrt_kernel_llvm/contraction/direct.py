@@ -318,14 +318,14 @@ class _Direct:
         place = Place(image, group * blocks, offset)
         rest = geometry.output_blocks % blocks
         if rest == 0:
-            self.epilogue.store(sums, blocks, place, BLOCK_BYTES, block_bytes)
+            self.epilogue.store(sums, blocks, place, (BLOCK_BYTES, block_bytes))
             return
         last = fn.compare("eq", group, self.groups - 1)
         few = [s for i, s in enumerate(sums) if i % blocks < rest]
         fn.when(
             last,
-            _silent(lambda: self.epilogue.store(few, rest, place, BLOCK_BYTES, block_bytes)),
-            _silent(lambda: self.epilogue.store(sums, blocks, place, BLOCK_BYTES, block_bytes)),
+            lambda: self.epilogue.store(few, rest, place, (BLOCK_BYTES, block_bytes)),
+            lambda: self.epilogue.store(sums, blocks, place, (BLOCK_BYTES, block_bytes)),
         )
 
     def _channels(
@@ -392,13 +392,3 @@ class _Direct:
             where = fn.offset(weights, tap * steps.count * steps.weights)
             sums = accumulate(fn, sums, blocks, at, where, [pixels[p] for p in present], steps)
         return sums
-
-
-def _silent(action: Callable[[], None]) -> Callable[[], Sequence[Value]]:
-    """An action without results, for `Function.when`."""
-
-    def run() -> Sequence[Value]:
-        action()
-        return ()
-
-    return run

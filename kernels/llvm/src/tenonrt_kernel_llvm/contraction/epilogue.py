@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tenonrt.contracts import NCHW16C, Array, Code, Format, Problem, Tactic, Weights
+from tenonrt.contracts import LINEAR, Array, Code, Format, Problem, Weights
 
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
 from tenonrt_kernel_llvm.emitter import I32, Index, Value, vector
@@ -29,69 +29,68 @@ class Place:
 
 
 class Epilogue:
-    """Finishes tiles of one problem. Packed weights from ``first`` on are its own: a row per vector of channels."""
+    """Finishes tiles of one problem. Packed weights from ``first`` on are its own: a row per vector of channels.
 
-    def __init__(self, routine: Routine, bias: int, channels: int, first: int) -> None:
+    padded: the result is stored in whole blocks, whose lanes past the last channel must be zero.
+    """
+
+    def __init__(self, routine: Routine, bias: int, channels: int, first: int, padded: bool = True) -> None:
         tail = read_tail(routine.problem)
         assert not isinstance(tail, str), tail
         self.routine, self.tail, self.channels = routine, tail, channels
-        self.ragged = channels % BLOCK != 0 and bool(tail.layers)
+        masked = padded and channels % BLOCK != 0 and bool(tail.layers)
         constants = channel_constants(routine.problem, tail, bias)
         self._rows = {number: routine.packed[first + row] for row, number in enumerate(constants)}
         self._bias = bias
-        self._mask = routine.packed[first + len(constants)] if self.ragged else None
+        self._mask = routine.packed[first + len(constants)] if masked else None
         self._scalars = scalar_values(routine.problem)
 
-    def store(self, sums: Sequence[Value], blocks: int, place: Place, pixel: int, block: int) -> None:
-        """Finish and store a tile; pixel and block: bytes from one to the next in the output."""
+    def store(self, sums: Sequence[Value], blocks: int, place: Place, steps: tuple[int, int], lanes: int = BLOCK) -> None:
+        """Finish and store a tile. steps: bytes from pixel to pixel and from block to block in the output.
+
+        lanes: how many channels of the last block there are.
+        """
         fn, out = self.routine.function, self.routine.outputs[0]
-        base = fn.offset(out.pointer, place.image * out.strides[0] + place.offset if isinstance(place.image, Value)
-                         else place.offset)  # fmt: skip
-        channel = {b: self._channel_values(place, b) for b in range(blocks)}
-        full = {
-            number: self._full_base(number, place) for number, reach in self.tail.operands.items() if reach == "full"
-        }
+        base = fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
+        channel = [self._channel_values(place, b, lanes if b == blocks - 1 else BLOCK) for b in range(blocks)]
+        reaches = self.tail.operands.items()
+        full = {number: self._full_base(number, place) for number, spread in reaches if spread == "full"}
         for index, total in enumerate(sums):
             p, b = divmod(index, blocks)
+            count, at = lanes if b == blocks - 1 else BLOCK, p * steps[0] + b * steps[1]
             values = dict(channel[b])
             bias = values.pop(self._bias, None)
             values[self.tail.result] = total if bias is None else total + bias
             for number, pointer in full.items():
-                values[number] = fn.load(VECTOR, pointer, p * pixel + b * block)
+                values[number] = fn.load_lanes(VECTOR, pointer, count, at)
             compute(fn, self.routine.problem, self.tail.layers, values)
-            result = values[self.routine.problem.outputs[0]]
-            fn.store(self._masked(result, place, b), base, p * pixel + b * block)
+            fn.store_lanes(self._masked(values[self.routine.problem.outputs[0]], place, b), base, count, at)
 
-    def _channel_values(self, place: Place, block: int) -> dict[int, Value]:
+    def _channel_values(self, place: Place, block: int, lanes: int) -> dict[int, Value]:
         """Operands that have one value for each channel, or one in all."""
-        fn, problem = self.routine.function, self.routine.problem
-        found = {}
-        for number, row in self._rows.items():
-            at = (place.block + block) * BLOCK_BYTES
-            found[number] = fn.load(VECTOR, row, at)
-        for number, reach in self.tail.operands.items():
+        fn, problem, at = self.routine.function, self.routine.problem, (place.block + block) * BLOCK_BYTES
+        found = {number: fn.load(VECTOR, row, at) for number, row in self._rows.items()}
+        for number, spread in self.tail.operands.items():
             if number in self._scalars:
                 found[number] = fn.constant(VECTOR, self._scalars[number])
-            elif reach != "full" and number in problem.activations:
-                found[number] = self._activation(number, reach, place, block)
+            elif spread != "full" and number in problem.activations:
+                pointer = self._image(number, place)
+                found[number] = (
+                    fn.splat(fn.load("float", pointer), BLOCK)
+                    if spread == "scalar"
+                    else fn.load_lanes(VECTOR, pointer, lanes, at)
+                )
         return found
 
-    def _activation(self, number: int, reach: str, place: Place, block: int) -> Value:
-        fn, operand = self.routine.function, self.routine.inputs[self.routine.problem.activations.index(number)]
-        image: Index = 0
-        if operand.type.rank == self.routine.outputs[0].type.rank and operand.type.shape[0] != 1:
-            image = place.image * operand.strides[0] if isinstance(place.image, Value) else 0
-        pointer = fn.offset(operand.pointer, image)
-        if reach == "scalar":
-            return fn.splat(fn.load("float", pointer), BLOCK)
-        return fn.load(VECTOR, pointer, (place.block + block) * BLOCK_BYTES)
+    def _image(self, number: int, place: Place) -> Value:
+        """Where an operand's values for an image begin."""
+        fn, problem = self.routine.function, self.routine.problem
+        operand = self.routine.inputs[problem.activations.index(number)]
+        each = operand.type.rank == problem.types[self.tail.result].rank and operand.type.shape[0] != 1
+        return fn.offset(operand.pointer, place.image * operand.strides[0]) if each else operand.pointer
 
     def _full_base(self, number: int, place: Place) -> Value:
-        fn, operand = self.routine.function, self.routine.inputs[self.routine.problem.activations.index(number)]
-        image = place.image * operand.strides[0] if isinstance(place.image, Value) else 0
-        return fn.offset(
-            operand.pointer, place.offset + image if isinstance(place.offset, Value) else image + place.offset
-        )
+        return self.routine.function.offset(self._image(number, place), place.offset)
 
     def _masked(self, value: Value, place: Place, block: int) -> Value:
         if self._mask is None:
@@ -109,16 +108,18 @@ def channel_constants(problem: Problem, tail: Tail, bias: int) -> list[int]:
     return own + [n for n, reach in tail.operands.items() if n in problem.constants and n not in scalars]
 
 
-def pack_epilogue(problem: Problem, tail: Tail, bias: int, channels: int, arrays: dict[int, Array]) -> list[Array]:
+def pack_epilogue(
+    problem: Problem, tail: Tail, bias: int, channels: int, arrays: dict[int, Array], padded: bool = True
+) -> list[Array]:
     """What `Epilogue` reads: rows of channels padded with zeros, then the mask of channels that exist."""
-    padded = -(-channels // BLOCK) * BLOCK
+    length = -(-channels // BLOCK) * BLOCK
     rows = []
     for number in channel_constants(problem, tail, bias):
-        row = np.zeros(padded, np.float32)
+        row = np.zeros(length, np.float32)
         row[:channels] = np.broadcast_to(arrays[number].reshape(-1), (channels,))
         rows.append(row)
-    if channels % BLOCK and tail.layers:
-        mask = np.zeros(padded, np.int32)
+    if padded and channels % BLOCK and tail.layers:
+        mask = np.zeros(length, np.int32)
         mask[:channels] = -1
         rows.append(mask)
     return rows
@@ -131,10 +132,8 @@ def operand_formats(problem: Problem, tail: Tail, source: Format, result: Format
         type = problem.types[number]
         if number == problem.layer.inputs[0] and number not in tail.operands:
             formats.append(source)
-        elif result == NCHW16C and type.rank < 2:
-            formats.append(Format())
         else:
-            formats.append(result)
+            formats.append(result if result.fits(type.rank) else LINEAR)
     return tuple(formats)
 
 
@@ -162,14 +161,3 @@ def tail_refusal(problem: Problem, tail: Tail) -> str:
 def named(code: Code, weights: Weights) -> dict[int, Array]:
     """The real constants by their numbers in the problem."""
     return dict(zip(code.problem.constants, weights.constants, strict=True))
-
-
-def strided(problem: Problem, tactic_inputs: int) -> tuple[int, ...]:
-    """Every activation may be a slice along the batch: kernels take images' strides from the operands."""
-    return tuple(range(tactic_inputs))
-
-
-__all__ = [
-    "Epilogue", "Place", "Tactic", "channel_constants", "named", "operand_formats", "pack_epilogue", "strided",
-    "tail_refusal",
-]  # fmt: skip
