@@ -32,7 +32,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     pack_epilogue,
     tail_refusal,
 )
-from tenonrt_kernel_llvm.contraction.geometry import Geometry, read_geometry
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows, read_geometry
 from tenonrt_kernel_llvm.contraction.grouping import Grouping, read_grouping
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, divide, padded_runs, runs_of, tiles_for
@@ -280,14 +280,7 @@ class _Direct:
         source = fn.offset(source, begin * self.row if isinstance(begin, Value) else begin)
         rows: tuple[Index, Index] = (0, axis.window)
         if axis.padded and isinstance(begin, Value):
-            low = (
-                (fn.maximum(0, axis.dilation - 1 - begin)) // axis.dilation
-                if axis.dilation > 1
-                else fn.maximum(0, -begin)
-            )
-            room = fn.maximum(0, axis.size + axis.dilation - 1 - begin)
-            high = fn.minimum(axis.window, room // axis.dilation if isinstance(room, Value) else room)
-            rows = (low, high)
+            rows = inside_rows(fn, begin, axis)
         for run in self.runs:
             first, last = (0, run.count)  # type: tuple[Index, Index]
             if tiles is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tenonrt.contracts import LINEAR, Array, Code, Format, Problem, Weights
 
-from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
 from tenonrt_kernel_llvm.emitter import I32, Index, Value, vector
 from tenonrt_kernel_llvm.operations import compute, scalar_values
 from tenonrt_kernel_llvm.routine import Routine
@@ -20,24 +20,29 @@ from tenonrt_kernel_llvm.target import BLOCK
 class Place:
     """Where a tile is: its image, its first block of channels, and the bytes from an image's start to its first pixel.
 
-    The last holds for the output and for every operand as large as the output, since they are stored alike.
+    The last holds for the output and for every operand as large as the output, since they are stored alike. part: the
+    byte of the block at which a vector narrower than a block begins.
     """
 
     image: Index
     block: Index
     offset: Index
+    part: int = 0
 
 
 class Epilogue:
     """Finishes tiles of one problem. Packed weights from ``first`` on are its own: a row per vector of channels.
 
-    padded: the result is stored in whole blocks, whose lanes past the last channel must be zero.
+    padded: the result is stored in whole blocks, whose lanes past the last channel must be zero. lanes: of its vectors.
     """
 
-    def __init__(self, routine: Routine, bias: int, channels: int, first: int, padded: bool = True) -> None:
+    def __init__(
+        self, routine: Routine, bias: int, channels: int, first: int, padded: bool = True, lanes: int = BLOCK
+    ) -> None:
         tail = read_tail(routine.problem)
         assert not isinstance(tail, str), tail
         self.routine, self.tail, self.channels = routine, tail, channels
+        self.lanes, self.vector = lanes, vector(lanes)
         masked = padded and channels % BLOCK != 0 and bool(tail.layers)
         constants = channel_constants(routine.problem, tail, bias)
         self._rows = {number: routine.packed[first + row] for row, number in enumerate(constants)}
@@ -45,42 +50,48 @@ class Epilogue:
         self._mask = routine.packed[first + len(constants)] if masked else None
         self._scalars = scalar_values(routine.problem)
 
-    def store(self, sums: Sequence[Value], blocks: int, place: Place, steps: tuple[int, int], lanes: int = BLOCK) -> None:
+    def store(
+        self, sums: Sequence[Value], blocks: int, place: Place, steps: tuple[int, int], lanes: int | None = None
+    ) -> None:
         """Finish and store a tile. steps: bytes from pixel to pixel and from block to block in the output.
 
         lanes: how many channels of the last block there are.
         """
+        lanes = self.lanes if lanes is None else lanes
         fn, out = self.routine.function, self.routine.outputs[0]
         base = fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
-        channel = [self._channel_values(place, b, lanes if b == blocks - 1 else BLOCK) for b in range(blocks)]
+        channel = [self._channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
         reaches = self.tail.operands.items()
         full = {number: self._full_base(number, place) for number, spread in reaches if spread == "full"}
         for index, total in enumerate(sums):
             p, b = divmod(index, blocks)
-            count, at = lanes if b == blocks - 1 else BLOCK, p * steps[0] + b * steps[1]
+            count, at = lanes if b == blocks - 1 else self.lanes, p * steps[0] + b * steps[1]
             values = dict(channel[b])
             bias = values.pop(self._bias, None)
             values[self.tail.result] = total if bias is None else total + bias
             for number, pointer in full.items():
-                values[number] = fn.load_lanes(VECTOR, pointer, count, at)
+                values[number] = fn.load_lanes(self.vector, pointer, count, at)
             compute(fn, self.routine.problem, self.tail.layers, values)
             fn.store_lanes(self._masked(values[self.routine.problem.outputs[0]], place, b), base, count, at)
 
     def _channel_values(self, place: Place, block: int, lanes: int) -> dict[int, Value]:
         """Operands that have one value for each channel, or one in all."""
-        fn, problem, at = self.routine.function, self.routine.problem, (place.block + block) * BLOCK_BYTES
-        found = {number: fn.load(VECTOR, row, at) for number, row in self._rows.items()}
+        fn, problem, at = self.routine.function, self.routine.problem, self._at(place, block)
+        found = {number: fn.load(self.vector, row, at) for number, row in self._rows.items()}
         for number, spread in self.tail.operands.items():
             if number in self._scalars:
-                found[number] = fn.constant(VECTOR, self._scalars[number])
+                found[number] = fn.constant(self.vector, self._scalars[number])
             elif spread != "full" and number in problem.activations:
                 pointer = self._image(number, place)
                 found[number] = (
-                    fn.splat(fn.load("float", pointer), BLOCK)
+                    fn.splat(fn.load("float", pointer), self.lanes)
                     if spread == "scalar"
-                    else fn.load_lanes(VECTOR, pointer, lanes, at)
+                    else fn.load_lanes(self.vector, pointer, lanes, at)
                 )
         return found
+
+    def _at(self, place: Place, block: int) -> Index:
+        return (place.block + block) * BLOCK_BYTES + place.part
 
     def _image(self, number: int, place: Place) -> Value:
         """Where an operand's values for an image begin."""
@@ -95,8 +106,8 @@ class Epilogue:
     def _masked(self, value: Value, place: Place, block: int) -> Value:
         if self._mask is None:
             return value
-        fn, integers = self.routine.function, vector(BLOCK, I32)
-        mask = fn.load(integers, self._mask, (place.block + block) * BLOCK_BYTES)
+        fn, integers = self.routine.function, vector(self.lanes, I32)
+        mask = fn.load(integers, self._mask, self._at(place, block))
         bits = fn.binary("and", fn.convert("bitcast", value, I32), mask)
         return fn.convert("bitcast", bits, "float")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tenonrt.contracts import Dimension, Problem, WindowAxis, window_axes
 
+from tenonrt_kernel_llvm.emitter import Function, Index, Value
 from tenonrt_kernel_llvm.target import BLOCK
 
 
@@ -93,3 +94,10 @@ def read_geometry(problem: Problem) -> Geometry | str:
 
 def _axis(window: WindowAxis, size: int, output: int) -> Axis:
     return Axis(size, output, window.window, window.stride, window.dilation, window.padding(size)[0])
+
+
+def inside_rows(fn: Function, begin: Value, axis: Axis) -> tuple[Index, Index]:
+    """The rows [a, b) of a window that begins at input row ``begin`` (negative in padding) which are in the image."""
+    low = (fn.maximum(0, -begin) + (axis.dilation - 1)) // axis.dilation
+    room = fn.maximum(0, axis.size + (axis.dilation - 1) - begin)
+    return fn.minimum(axis.window, low), fn.minimum(axis.window, room // axis.dilation)
