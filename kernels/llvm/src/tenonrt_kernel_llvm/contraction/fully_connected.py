@@ -1,6 +1,7 @@
 """Fully connected layers: rows of activations times constant weights, packed in blocks of 16 outputs.
 
-Tactics differ in the tile and in the order of units: all rows for a block of outputs, or all outputs for some rows.
+Tactics differ in the tile and in the order of units: "c" all rows for a block of outputs, "p" all outputs for some
+rows, "k" as "c" with the depth cut into pieces whose weights stay in the first-level cache.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 UNROLLED = BLOCK  # inputs between two turns of the loop
 ROW_BYTES = 1 << 17  # of activations that stay in the second-level cache while all outputs of some rows are computed
+
+
+PIECE_BYTES = 24 << 10  # of weights that stay in the first-level cache
+PIECE_ROWS = 240  # whose partial sums wait in scratch
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,14 @@ def _recipes(given: Product, target: Target) -> Iterator[tuple[Tile, str]]:
                 yield Tile(1, blocks), "c"
         return
     for tile in tiles_for(target, given.blocks):
-        for order in ("c", "p"):
+        orders = ("c", "p", "k") if given.depth >= 2 * _piece(tile) else ("c", "p")
+        for order in orders:
             yield tile, order
+
+
+def _piece(tile: Tile) -> int:
+    """Inputs of a piece of the depth."""
+    return PIECE_BYTES // (tile.blocks * BLOCK_BYTES) // UNROLLED * UNROLLED
 
 
 def _parse(key: str) -> tuple[str, Tile]:
@@ -135,11 +146,18 @@ class _Rows:
         self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
         self.epilogue = Epilogue(routine, _bias(problem), given.outputs, 1, padded=False)
         self.groups = -(-given.blocks // tile.blocks)
-        each = max(tile.width, ROW_BYTES // (4 * given.depth) // tile.width * tile.width)
-        self.strip = each if order == "p" else 4 * tile.width  # rows of a unit
-        if isinstance(given.rows, int):
-            self.strip = min(self.strip, -(-given.rows // 4)) if order == "p" else self.strip
-            self.strip = max(self.strip, min(tile.width, given.rows))
+        self.strip = self._strip()
+
+    def _strip(self) -> int:
+        """Rows of a unit."""
+        width, rows = self.tile.width, self.given.rows
+        if self.order == "k":
+            return min(PIECE_ROWS, rows) if isinstance(rows, int) else 1
+        strip = 4 * width
+        if self.order == "p":
+            strip = max(width, ROW_BYTES // (4 * self.given.depth) // width * width)
+            strip = min(strip, -(-rows // 4)) if isinstance(rows, int) else strip
+        return max(strip, min(width, rows)) if isinstance(rows, int) else strip
 
     def code(self) -> Code:
         rows = self.given.rows
@@ -151,14 +169,15 @@ class _Rows:
         count = self.routine.dimension(strips)
 
         def unit(number: Value) -> None:
-            if self.order == "c":
+            if self.order != "p":
                 group, strip = number // count, number % count
             else:
                 strip, group = number // self.groups, number % self.groups
             self._unit(group, strip, here)
 
         self.routine.phase(strips * self.groups, unit)
-        return self.routine.code()
+        partial = self.strip * self.tile.blocks * BLOCK_BYTES
+        return self.routine.code(scratch=partial if self.order == "k" else 0)
 
     def _unit(self, group: Value, strip: Value, rows: Index) -> None:
         fn = self.fn
@@ -178,30 +197,69 @@ class _Rows:
         )
 
     def _tiles(self, group: Value, first: Value, weights: Value, runs: Sequence[Run]) -> None:
-        for run in runs:
+        """The tiles of a unit's rows, piece by piece of the depth."""
+        depth, piece = self.given.depth, _piece(self.tile) if self.order == "k" else self.given.depth
+        pieces = -(-depth // piece)
 
-            def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
-                self._tile(group, first + number * run.width + run.start, weights, run.width)
-                return ()
+        def rows(start: Index, length: int, first_piece: bool, last_piece: bool) -> None:
+            for run in runs:
 
-            self.fn.loop(0, run.count, tile)
+                def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
+                    row = number * run.width + run.start
+                    sums = self._partial(row, run.width, first_piece)
+                    sums = self._tile(first + row, weights, run.width, start, length, sums)
+                    if last_piece:
+                        self._store(group, first + row, sums)
+                    else:
+                        self._keep(row, sums)
+                    return ()
 
-    def _tile(self, group: Value, row: Value, weights: Value, width: int) -> None:
+                self.fn.loop(0, run.count, tile)
+
+        def middle(number: Value, _: list[Value]) -> Sequence[Value]:
+            rows(number * piece, piece, False, False)
+            return ()
+
+        if pieces == 1:
+            rows(0, depth, True, True)
+            return
+        rows(0, piece, True, False)
+        self.fn.loop(1, pieces - 1, middle)
+        rows((pieces - 1) * piece, depth - (pieces - 1) * piece, False, True)
+
+    def _partial(self, row: Value, width: int, first_piece: bool) -> list[Value]:
+        """The sums of a tile so far."""
+        fn, count = self.fn, width * self.tile.blocks
+        if first_piece:
+            return [fn.zero(VECTOR)] * count
+        kept = fn.offset(self.routine.scratch, row * (self.tile.blocks * BLOCK_BYTES))
+        return [fn.load(VECTOR, kept, index * BLOCK_BYTES) for index in range(count)]
+
+    def _keep(self, row: Value, sums: Sequence[Value]) -> None:
+        kept = self.fn.offset(self.routine.scratch, row * (self.tile.blocks * BLOCK_BYTES))
+        for index, value in enumerate(sums):
+            self.fn.store(value, kept, index * BLOCK_BYTES)
+
+    def _tile(
+        self, row: Value, weights: Value, width: int, start: Index, length: int, sums: Sequence[Value]
+    ) -> list[Value]:
+        """The sums of a tile after ``length`` more inputs."""
         fn, blocks, given = self.fn, self.tile.blocks, self.given
-        inputs = fn.offset(self.source.pointer, row * (4 * given.depth))
+        inputs = fn.offset(fn.offset(self.source.pointer, row * (4 * given.depth)), start * 4)
         pixels = [(p, p * 4 * given.depth) for p in range(width)]
         step = blocks * BLOCK_BYTES
+        weights = fn.offset(weights, start * step)
 
-        def turn(number: Value, sums: list[Value]) -> Sequence[Value]:
+        def turn(number: Value, carried: list[Value]) -> Sequence[Value]:
             at, where = fn.offset(inputs, number * (4 * UNROLLED)), fn.offset(weights, number * (UNROLLED * step))
-            return accumulate(fn, sums, blocks, at, where, pixels, Steps(UNROLLED, 4, step))
+            return accumulate(fn, carried, blocks, at, where, pixels, Steps(UNROLLED, 4, step))
 
-        whole, rest = divmod(given.depth, UNROLLED)
-        sums = fn.loop(0, whole, turn, [fn.zero(VECTOR)] * (width * blocks))
+        whole, rest = divmod(length, UNROLLED)
+        sums = fn.loop(0, whole, turn, sums)
         if rest:
             at, where = fn.offset(inputs, whole * 4 * UNROLLED), fn.offset(weights, whole * UNROLLED * step)
             sums = accumulate(fn, sums, blocks, at, where, pixels, Steps(rest, 4, step))
-        self._store(group, row, sums)
+        return list(sums)
 
     def _store(self, group: Value, row: Value, sums: Sequence[Value]) -> None:
         """The last group may have fewer blocks, and its last block fewer outputs."""
