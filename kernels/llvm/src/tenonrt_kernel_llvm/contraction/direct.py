@@ -117,7 +117,7 @@ class DirectConvolution(LlvmKernel):
         assert not isinstance(tail, str)
         rows = len(pack_rows(problem))
         routine = Routine(problem, tactic, target, packed=1 + rows)
-        return _Direct(routine, geometry, Recipe.parse(tactic.key)).code()
+        return DirectWriter(routine, geometry, Recipe.parse(tactic.key), problem.layer.inputs[0]).code()
 
 
 def bias_of(problem: Problem) -> int:
@@ -153,11 +153,17 @@ def recipes(geometry: Geometry, target: Target) -> list[Recipe]:
     for planes in (False, True):
         if planes and (geometry.channels > MAX_PLANES or geometry.groups > 1):
             continue
-        for tile in tiles_for(target, read_blocks(geometry)):
+        for tile in (*tiles_for(target, read_blocks(geometry)), *_single_pixel_tiles(geometry)):
             if len([r for r in row_runs(geometry, tile) if r.taps is not None]) > MAX_EDGES:
                 continue
             found += [Recipe(order, tile, planes) for order in ("c", "p")]
     return sorted(found, key=lambda recipe: cycles(geometry, recipe, target))
+
+
+def _single_pixel_tiles(geometry: Geometry) -> list[Tile]:
+    """For one pixel, as squeeze-and-excite has, sums of several blocks keep the multipliers busy."""
+    single = geometry.flat and geometry.y.size * geometry.x.size == 1 and geometry.groups == 1
+    return [Tile(1, blocks) for blocks in (4, 6) if single and blocks <= geometry.output_blocks]
 
 
 def read_blocks(geometry: Geometry) -> int:
@@ -209,16 +215,16 @@ def pack_weights(dense: Array, geometry: Geometry, blocks: int, planes: bool) ->
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
-class _Direct:
-    """Writes the code of one recipe."""
+class DirectWriter:
+    """Writes the code of one recipe. source: the number of the activation that is convolved."""
 
-    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe) -> None:
+    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe, source: int) -> None:
         self.routine, self.fn, self.geometry, self.recipe = routine, routine.function, geometry, recipe
         grouping = read_grouping(geometry)
         assert not isinstance(grouping, str)
         self.grouping = grouping
         problem = routine.problem
-        self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
+        self.source = routine.inputs[problem.activations.index(source)]
         self.weights = routine.packed[0]
         self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1)
         self.pixel = 4 if recipe.planes else BLOCK_BYTES
@@ -258,19 +264,19 @@ class _Direct:
         fn, geometry = self.fn, self.geometry
         source = fn.offset(self.source.pointer, image * self.source.strides[0])
         source = fn.offset(source, self.grouping.first_block(group, self.recipe.tile.blocks) * self.plane)
-        weights = fn.offset(self.weights, group * self._weights_bytes())
+        weights = fn.offset(self.weights, group * self.weights_bytes())
         if geometry.flat:
             tiles = sum(run.count for run in self.runs)
             first = strip * part
-            self._row(image, group, source, weights, 0, (first, fn.minimum(first + part, tiles)))
+            self.row_of_tiles(image, group, source, weights, 0, (first, fn.minimum(first + part, tiles)))
         else:
-            self._row(image, group, source, weights, strip, None)
+            self.row_of_tiles(image, group, source, weights, strip, None)
 
-    def _weights_bytes(self) -> int:
+    def weights_bytes(self) -> int:
         geometry = self.geometry
         return self.grouping.depth * geometry.y.window * geometry.x.window * self.recipe.tile.blocks * BLOCK_BYTES
 
-    def _row(
+    def row_of_tiles(
         self, image: Value, group: Value, source: Value, weights: Value, y: Index, tiles: tuple[Value, Index] | None
     ) -> None:
         """The tiles of one output row, or those numbered [a, b) of a flat image."""

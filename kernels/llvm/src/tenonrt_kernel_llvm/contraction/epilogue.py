@@ -34,13 +34,22 @@ class Epilogue:
     """Finishes tiles of one problem. Packed weights from ``first`` on are its own: a row per vector of channels.
 
     padded: the result is stored in whole blocks, whose lanes past the last channel must be zero. lanes: of its vectors.
+    tail: the problem's own unless given.
     """
 
     def __init__(
-        self, routine: Routine, bias: int, channels: int, first: int, padded: bool = True, lanes: int = BLOCK
+        self,
+        routine: Routine,
+        bias: int,
+        channels: int,
+        first: int,
+        padded: bool = True,
+        lanes: int = BLOCK,
+        tail: Tail | None = None,
     ) -> None:
-        tail = read_tail(routine.problem)
-        assert not isinstance(tail, str), tail
+        found = tail or read_tail(routine.problem)
+        assert not isinstance(found, str), found
+        tail = found
         self.routine, self.tail, self.channels = routine, tail, channels
         self.lanes, self.vector = lanes, vector(lanes)
         masked = padded and channels % BLOCK != 0 and bool(tail.layers)
@@ -60,21 +69,26 @@ class Epilogue:
         lanes = self.lanes if lanes is None else lanes
         fn, out = self.routine.function, self.routine.outputs[0]
         base = fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
-        channel = [self._channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
-        reaches = self.tail.operands.items()
-        full = {number: self._full_base(number, place) for number, spread in reaches if spread == "full"}
+        channel = [self.channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
+        full = self.full_bases(place)
         for index, total in enumerate(sums):
             p, b = divmod(index, blocks)
             count, at = lanes if b == blocks - 1 else self.lanes, p * steps[0] + b * steps[1]
             values = dict(channel[b])
             bias = values.pop(self._bias, None)
             values[self.tail.result] = total if bias is None else total + bias
-            for number, pointer in full.items():
-                values[number] = fn.load_lanes(self.vector, pointer, count, at)
-            compute(fn, self.routine.problem, self.tail.layers, values)
-            fn.store_lanes(self._masked(values[self.routine.problem.outputs[0]], place, b), base, count, at)
+            result = self.finish(values, full, count, at)
+            fn.store_lanes(self._masked(result, place, b), base, count, at)
 
-    def _channel_values(self, place: Place, block: int, lanes: int) -> dict[int, Value]:
+    def finish(self, values: dict[int, Value], full: dict[int, Value], count: int, at: Index) -> Value:
+        """The tail's result for one vector. full: where operands as large as the result begin; at: bytes from there."""
+        fn, problem = self.routine.function, self.routine.problem
+        for number, pointer in full.items():
+            values[number] = fn.load_lanes(self.vector, pointer, count, at)
+        compute(fn, problem, self.tail.layers, values)
+        return values[self.tail.layers[-1].outputs[0] if self.tail.layers else self.tail.result]
+
+    def channel_values(self, place: Place, block: int, lanes: int) -> dict[int, Value]:
         """Operands that have one value for each channel, or one in all."""
         fn, problem, at = self.routine.function, self.routine.problem, self._at(place, block)
         found = {number: fn.load(self.vector, row, at) for number, row in self._rows.items()}
@@ -100,8 +114,10 @@ class Epilogue:
         each = operand.type.rank == problem.types[self.tail.result].rank and operand.type.shape[0] != 1
         return fn.offset(operand.pointer, place.image * operand.strides[0]) if each else operand.pointer
 
-    def _full_base(self, number: int, place: Place) -> Value:
-        return self.routine.function.offset(self._image(number, place), place.offset)
+    def full_bases(self, place: Place) -> dict[int, Value]:
+        """Where the operands that are as large as the result have the place's first vector."""
+        fn, operands = self.routine.function, self.tail.operands.items()
+        return {n: fn.offset(self._image(n, place), place.offset) for n, spread in operands if spread == "full"}
 
     def _masked(self, value: Value, place: Place, block: int) -> Value:
         if self._mask is None:

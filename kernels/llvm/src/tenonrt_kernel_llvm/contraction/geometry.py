@@ -74,7 +74,7 @@ def read_geometry(problem: Problem) -> Geometry | str:
         return f"computes in float32, not {source.dtype}"
     if source.rank not in (3, 4):
         return f"images of 1 or 2 spatial axes, not {source.rank - 2}"
-    if layer.inputs[0] not in problem.activations or any(t not in (-1, *problem.constants) for t in layer.inputs[1:]):
+    if layer.inputs[0] in problem.constants or any(t not in (-1, *problem.constants) for t in layer.inputs[1:]):
         return "the input must be computed, weights and bias constant"
     if not weights.static or not source.reshape(source.shape[1:]).static:
         return "all sizes but the batch must be known"
