@@ -63,7 +63,8 @@ def _softplus(fn: Function, x: Value, alpha: Any, beta: Any) -> Value:
     """alpha * (max(bx, 0) + log(1 + exp(-|bx|)))."""
     scaled = x * beta
     decay = m.exp(fn, -m.absolute(fn, scaled))
-    return (_relu(fn, scaled) + _log1p(fn, decay)) * alpha
+    total: Value = (_relu(fn, scaled) + _log1p(fn, decay)) * alpha
+    return total
 
 
 def _log1p(fn: Function, x: Value) -> Value:

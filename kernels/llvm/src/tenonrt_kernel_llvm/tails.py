@@ -24,7 +24,7 @@ def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer
     region = [anchor]
     cuts = [tuple(region)]
     while (grown := _grow(view, region)) is not None:
-        if any(_foreign(layer, region) for layer in grown):
+        if any(_foreign(view, layer, [*region, *grown]) for layer in grown):
             cuts.append(tuple(region))
         region += grown
     cuts.append(tuple(region))
@@ -91,14 +91,11 @@ def _reaches_far(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
     return False
 
 
-def _foreign(layer: Layer, region: Sequence[Layer]) -> bool:
-    """Whether a layer reads a computed tensor that is as large as the result."""
+def _foreign(view: GraphView, layer: Layer, region: Sequence[Layer]) -> bool:
+    """Whether a layer reads a computed tensor from outside the region that is as large as the result."""
     result = region[-1].outputs[0]
-    return any(
-        t is not None and t.constant is None and t.producer not in region and t.type.shape == result.type.shape
-        for t in layer.inputs
-        if t is not result and not any(t is o for r in region for o in r.outputs)
-    )
+    outside = [t for t in layer.inputs if t is not None and t.constant is None and view.producer(t) not in region]
+    return any(t.type.shape == result.type.shape for t in outside)
 
 
 _IMAGES = frozenset({"Convolution", "Deconvolution", "Pooling", "InstanceNormalization", "GroupNormalization", "Lrn"})

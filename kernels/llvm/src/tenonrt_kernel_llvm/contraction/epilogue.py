@@ -140,7 +140,7 @@ def pack_epilogue(
 ) -> list[Array]:
     """What `Epilogue` reads: rows of channels padded with zeros, then the mask of channels that exist."""
     length = -(-channels // BLOCK) * BLOCK
-    rows = []
+    rows: list[Array] = []
     for number in channel_constants(problem, tail, bias):
         row = np.zeros(length, np.float32)
         row[:channels] = np.broadcast_to(arrays[number].reshape(-1), (channels,))

@@ -89,7 +89,8 @@ def read_geometry(problem: Problem) -> Geometry | str:
     y = axes[0] if len(axes) == 2 else Axis(1, 1, 1, 1, 1, 0)
     if 0 in (*sizes, *outputs, *weights.shape):
         return "a size is 0"
-    return Geometry(source.shape[0], int(source.shape[1]), int(weights.shape[0]), attrs.groups, y, axes[-1])  # type: ignore[arg-type]
+    channels, kernels = (int(d) for d in (source.shape[1], weights.shape[0]))  # type: ignore[arg-type]
+    return Geometry(source.shape[0], channels, kernels, attrs.groups, y, axes[-1])
 
 
 def _axis(window: WindowAxis, size: int, output: int) -> Axis:
