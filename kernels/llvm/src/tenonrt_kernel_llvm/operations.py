@@ -116,7 +116,7 @@ ACTIVATIONS: dict[str, tuple[Activation, float | None, float | None]] = {
     "gelu": (_gelu, None, None),
     "gelu_tanh": (_gelu_tanh, None, None),
     "swish": (_swish, 1.0, None),
-    "hard_swish": (lambda fn, x, a, b: x * _hard_sigmoid(fn, x, 1 / 6, 0.5), None, None),
+    "hard_swish": (lambda fn, x, a, b: x * _hard_sigmoid(fn, x, a, b), 1 / 6, 0.5),
     "mish": (lambda fn, x, a, b: x * m.tanh(fn, _softplus(fn, x, 1.0, 1.0)), None, None),
     "shrink": (_shrink, 0.5, 0.0),
 }

@@ -144,9 +144,7 @@ class _Transpose:
                 self._store_rows(linear, stride, vectors, part, present)
                 continue
             zero = fn.zero(vector(pixels))
-            rows = [
-                fn.load(vector(pixels), linear, stride * (part + c)) if c < present else zero for c in range(lanes)
-            ]
+            rows = [fn.load(vector(pixels), linear, stride * (part + c)) if c < present else zero for c in range(lanes)]
             columns = transpose(fn, rows) if pixels > 1 else [self._gather(rows)]
             for p, column in enumerate(columns):
                 fn.store(column, blocked, p * 4 * BLOCK + part * 4)
@@ -250,5 +248,3 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         total *= size
     return total
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,11 @@ from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, T
 from tenonrt_kernel_llvm.operations import refusal
 
 MAX_TAIL = 24
-_KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast", "Scale"})
+_DETOUR = 6  # layers between a tensor and where the paths from it meet again
+KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
 
 Reach = Literal["scalar", "channel", "full"]
+Spreads = Callable[[Tensor, Tensor], bool]
 
 
 def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer]]:
@@ -23,7 +25,12 @@ def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer
     """
     region = [anchor]
     cuts = [tuple(region)]
-    while (grown := _grow(view, region)) is not None:
+    axis = channel_axis(anchor.kind, anchor.outputs[0].type)
+
+    def spreads(tensor: Tensor, result: Tensor) -> bool:
+        return reach(tensor.type, result.type, axis) is not None
+
+    while (grown := grow(view, region, spreads, MAX_TAIL)) is not None:
         if any(_foreign(view, layer, [*region, *grown]) for layer in grown):
             cuts.append(tuple(region))
         region += grown
@@ -31,16 +38,19 @@ def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer
     yield from dict.fromkeys(cuts[1:] if len(cuts) > 1 else cuts)
 
 
-def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
-    """The next layers of the tail: one, or a few that all start from the result and meet again in one tensor."""
+def grow(view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int) -> list[Layer] | None:
+    """The next pointwise layers of a region: one, or a few that start from its result and meet again in one tensor.
+
+    spreads: whether a tensor from outside may be an operand beside the result.
+    """
     result = region[-1].outputs[0]
-    if view.is_output(result) or len(region) >= MAX_TAIL:
+    if view.is_output(result) or len(region) >= limit:
         return None
     added: list[Layer] = []
     made = {result}
-    while True:
+    while len(added) < _DETOUR:
         readers = {id(r): r for t in made for r in view.consumers(t) if r not in added}
-        ready = next((r for r in readers.values() if _fits(view, region[0].kind, r, result, made)), None)
+        ready = next((r for r in readers.values() if _fits(view, r, result, made, spreads)), None)
         if ready is None:
             return None
         added.append(ready)
@@ -49,18 +59,16 @@ def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
         closed = all(r in added for t in inner for r in view.consumers(t))
         if closed and not any(view.is_output(t) for t in inner):
             return added
-        if len(added) >= 6:
-            return None
+    return None
 
 
-def _fits(view: GraphView, anchor: str, layer: Layer, result: Tensor, made: set[Tensor]) -> bool:
-    if layer.kind not in _KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
+def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], spreads: Spreads) -> bool:
+    if layer.kind not in KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
         return False
     if layer.outputs[0].type.shape != result.type.shape:
         return False
     outside = [t for t in layer.inputs if t is not None and t not in made]
-    axis = channel_axis(anchor, result.type)
-    return all(reach(t.type, result.type, axis) is not None and not _follows(view, t, made) for t in outside)
+    return all(spreads(t, result) and not _follows(view, t, made) for t in outside)
 
 
 def _follows(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:

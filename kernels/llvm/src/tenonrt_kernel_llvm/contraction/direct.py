@@ -6,7 +6,7 @@ pixels) and in the input's format: blocks of 16 channels, or planes for the few 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, ProblemLayer, Support, Tactic, Weights
 
 from tenonrt_kernel_llvm.contraction.direct import (
