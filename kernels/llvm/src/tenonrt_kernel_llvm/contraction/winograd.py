@@ -243,16 +243,24 @@ class _Winograd:
 
     def _multiply(self, inputs: Value, weights: Value, outputs: Value) -> None:
         """The products of one point for one group of output blocks and all tiles."""
-        for run in self.plan.runs:
+        plan, fn = self.plan, self.fn
+        share = plan.prefetched
 
-            def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
-                shift = (number * run.width + run.start) * BLOCK_BYTES
-                self._register_tile(self.fn.offset(inputs, shift), weights, self.fn.offset(outputs, shift), run.width)
-                return ()
+        def tile(number: Value, _: list[Value], run: Run) -> Sequence[Value]:
+            shift = (number * run.width + run.start) * BLOCK_BYTES
+            ahead = fn.offset(weights, (number + run.first) * (share * BLOCK_BYTES) + plan.matrix_bytes)
+            self._register_tile(
+                fn.offset(inputs, shift), weights, fn.offset(outputs, shift), run.width, ahead if share else None
+            )
+            return ()
 
-            self.fn.loop(0, run.count, tile)
+        for run in plan.runs:
 
-    def _register_tile(self, inputs: Value, weights: Value, outputs: Value, width: int) -> None:
+            fn.loop(0, run.count, lambda number, carried, run=run: tile(number, carried, run))  # type: ignore[misc]
+
+    def _register_tile(
+        self, inputs: Value, weights: Value, outputs: Value, width: int, ahead: Value | None
+    ) -> None:
         fn, plan, blocks = self.fn, self.plan, self.plan.recipe.tile.blocks
         pixels = [(p, p * BLOCK_BYTES) for p in range(width)]
         step = blocks * BLOCK_BYTES
@@ -260,6 +268,9 @@ class _Winograd:
 
         def block(number: Value, sums: list[Value]) -> Sequence[Value]:
             at, where = fn.offset(inputs, number * plan.inputs.block), fn.offset(weights, number * (BLOCK * step))
+            for line in range(plan.prefetched):
+                assert ahead is not None
+                fn.prefetch(ahead, number * (BLOCK * step) + line * BLOCK_BYTES)
             return accumulate(fn, sums, blocks, at, where, pixels, Steps(BLOCK, 4, step))
 
         sums = fn.loop(0, whole, block, [fn.zero(VECTOR)] * (width * blocks))

@@ -91,6 +91,16 @@ class Plan:
         return self.geometry.channels * self.recipe.tile.blocks * BLOCK * 4
 
     @property
+    def prefetched(self) -> int:
+        """Lines of the next matrix of weights that each register tile asks for per block of input channels.
+
+        Weights come from far away and are used for a few register tiles only, when tiles are few. Processors do not
+        look ahead from one page of memory to the next by themselves.
+        """
+        tiles, lines = sum(run.count for run in self.runs), BLOCK * self.recipe.tile.blocks
+        return -(-lines // tiles) if tiles <= lines else 0
+
+    @property
     def weight_bytes(self) -> int:
         return self.grid.points * self.groups * self.matrix_bytes
 
