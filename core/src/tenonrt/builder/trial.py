@@ -289,7 +289,7 @@ def _try_sample(
     for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True)):
         if index not in written and old.tobytes() != new.tobytes():
             return Judgement(False, np.inf, f"it changed its input {index}")
-    tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision)
+    tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision, code.tactic.exact)
     worst = Judgement(True, 0.0)
     for output, expected, (_, _, scale) in zip(outputs, sample.expected, bound.outputs, strict=True):
         verdict = judge(output, expected, tolerance, 0.0 if scale is None else float(np.max(scale)))

@@ -278,6 +278,12 @@ class Function:
     def _mask(self, lanes: int, count: int) -> Value:
         return self.lane_constants(I1, [int(lane < count) for lane in range(lanes)])
 
+    def prefetch(self, pointer: Value, nbytes: Index = 0, level: int = 2) -> None:
+        """Ask for a cache line, into the cache of this level. Any address will do, also one of no memory."""
+        at = self.offset(pointer, nbytes)
+        self.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.line(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 {4 - level}, i32 1)")
+
     def stack(self, nbytes: int) -> Value:
         """Memory that lasts as long as the call, 64-byte aligned."""
         self._count += 1

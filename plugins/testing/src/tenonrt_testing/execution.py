@@ -75,7 +75,7 @@ def allocates(bound: Bound) -> bool:
 
 def wrong(outputs: Sequence[Array], sample: Sample, code: Code, bound: Bound, registry: Registry) -> str:
     """How outputs differ from the reference; empty when they are within tolerance."""
-    tolerance = problem_tolerance(sample.problem, registry.layer_type, code.tactic.precision)
+    tolerance = problem_tolerance(sample.problem, registry.layer_type, code.tactic.precision, code.tactic.exact)
     for index, (output, expected, (_, _, scale)) in enumerate(
         zip(outputs, sample.expected, bound.outputs, strict=True)
     ):
