@@ -111,7 +111,7 @@ ACTIVATIONS: dict[str, tuple[Activation, float | None, float | None]] = {
     "softplus": (_softplus, 1.0, 1.0),
     "clip": (_clip, None, None),
     "hard_sigmoid": (_hard_sigmoid, 0.2, 0.5),
-    "scaled_tanh": (lambda fn, x, a, b: m.tanh(fn, x * b) * a, None, None),
+    "scaled_tanh": (lambda fn, x, a, b: m.tanh(fn, x * b) * a, 1.0, 1.0),
     "thresholded_relu": (lambda fn, x, a, b: fn.select(fn.compare("ogt", x, a), x, fn.zero(x.type)), 1.0, None),
     "gelu": (_gelu, None, None),
     "gelu_tanh": (_gelu_tanh, None, None),
