@@ -152,12 +152,12 @@ class _Rows:
         """Rows of a unit."""
         width, rows = self.tile.width, self.given.rows
         if self.order == "k":
-            return min(PIECE_ROWS, rows) if isinstance(rows, int) else 1
+            return max(1, min(PIECE_ROWS, rows)) if isinstance(rows, int) else 1
         strip = 4 * width
         if self.order == "p":
             strip = max(width, ROW_BYTES // (4 * self.given.depth) // width * width)
-            strip = min(strip, -(-rows // 4)) if isinstance(rows, int) else strip
-        return max(strip, min(width, rows)) if isinstance(rows, int) else strip
+            strip = min(strip, max(1, -(-rows // 4))) if isinstance(rows, int) else strip
+        return max(1, strip, min(width, rows)) if isinstance(rows, int) else strip
 
     def code(self) -> Code:
         rows = self.given.rows
