@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tenonrt_kernel_llvm.emitter import FLOAT, Function, Index, Value, vector
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
-_UNROLLED = 16  # products of one element each in a turn of the inner loop
+_UNROLLED = 4  # products of one element each in a turn of the inner loop; more only take longer to compile
 _SQUARE = 8  # columns and rows that are transposed in registers
 
 

@@ -86,6 +86,26 @@ class Routine:
         ))  # fmt: skip
         fn.when(inside, run)
 
+    def repeat(self, count: int, units: int, body: Callable[[Value, Value], None]) -> None:
+        """``body(turn, unit)`` for each of these units, as a phase for each of ``count`` turns: code for one serves all.
+
+        At least two phases in all must be described, as there is no shortcut for a single unit here.
+        """
+        fn, first = self.function, self.dimension(sum(self._phases, start=0))
+        self._phases += [units] * count
+
+        def run() -> None:
+            turn = (self._begin - first) // units
+            start = turn * units + first
+
+            def one(unit: Value, _: list[Value]) -> Sequence[Value]:
+                body(turn, unit - start)
+                return ()
+
+            fn.loop(self._begin, self._end, one)
+
+        fn.when(fn.compare("sge", self._begin, first), run)
+
     def check(self, condition: Value, status: int = 1) -> None:
         """Return with this status, which makes the step fail, unless the condition holds."""
         self.function.ensure(condition, status)
