@@ -16,6 +16,8 @@ WORTH = 1.3  # times the direct method's estimate: worse ones are not offered
 PRIVATE_BYTES = 3 << 17  # of a second-level cache of 512 KB, what one thread's panels may take
 SHARED_RATE, MEMORY_RATE = 32.0, 6.5  # bytes a cycle from the last-level cache and from memory, for one thread
 BARRIER = 2000.0  # cycles for threads to meet after a phase
+LAST_BYTES = 1 << 24  # of a last-level cache, what all panels of a phased program may take
+MOST_REGISTER_TILES = 40  # in a fused unit
 WORKSPACE_BYTES = 1 << 26  # largest for one image
 
 
@@ -123,13 +125,18 @@ def _candidates(geometry: Geometry, target: Target, threads: int) -> Iterator[Re
     for size in (4, 2):
         grid = Grid(geometry, size)
         for tile in tiles_for(target, min(geometry.output_blocks, 2)):
-            counts = {-(-grid.tiles // units) for units in range(1, grid.tiles + 1)}
-            fused = [Recipe(size, tile, count) for count in sorted(counts) if count >= min(tile.width, grid.tiles)]
+            fused = [Recipe(size, tile, count) for count in _unit_sizes(grid.tiles, tile.width)]
             yield min(fused, key=lambda recipe: cycles(geometry, recipe, target, threads))
             phased = Recipe(size, tile)
             plan = Plan(geometry, phased)
             if plan.inputs.nbytes + plan.outputs.nbytes <= WORKSPACE_BYTES:
                 yield phased
+
+
+def _unit_sizes(tiles: int, width: int) -> list[int]:
+    """Tiles of a fused unit: about a multiple of the register tile's width, all units alike."""
+    units = {-(-tiles // (width * times)) for times in range(1, MOST_REGISTER_TILES + 1)}
+    return [-(-tiles // count) for count in sorted(units)]
 
 
 def cycles(geometry: Geometry, recipe: Recipe, target: Target, threads: int) -> float:
@@ -139,7 +146,8 @@ def cycles(geometry: Geometry, recipe: Recipe, target: Target, threads: int) -> 
     into, back = transform_cycles(plan.grid.points, target)
     transforms = plan.input_blocks * into + geometry.output_blocks * back
     panels = plan.inputs.nbytes + plan.outputs.nbytes
-    moved = 2 * panels / SHARED_RATE if panels > PRIVATE_BYTES else 0.0
+    rate = SHARED_RATE if recipe.tiles or batch * panels <= LAST_BYTES else MEMORY_RATE
+    moved = 2 * panels / rate if panels > PRIVATE_BYTES else 0.0
     unit = _product_cycles(plan, target) + transforms * plan.tiles + moved
     fetched = plan.weight_bytes / MEMORY_RATE / threads
     if recipe.tiles:
