@@ -1,8 +1,8 @@
 """Convolution of 3x3 windows by Winograd's minimal filtering: 2.25 or 4 times fewer multiplications than outputs have.
 
-Tiles of the image are transformed to (m + 2)^2 points, each point is a matrix product over channels, and the products are
-transformed back. Fused tactics take a few tiles from input to output within a thread's cache; phased ones transform all
-tiles first, so that each weight is read once. An infinite input makes NaN of its whole tile, as its transform subtracts.
+Tiles of the image are transformed to (m + 2)^2 points, each point is a matrix product over channels, and the products
+are transformed back. Fused tactics take a few tiles from input to output within a thread's cache; phased ones transform
+all tiles first, so that each weight is read once. An infinite input makes NaN of its whole tile: transforms subtract.
 """
 
 from __future__ import annotations
@@ -255,12 +255,9 @@ class _Winograd:
             return ()
 
         for run in plan.runs:
-
             fn.loop(0, run.count, lambda number, carried, run=run: tile(number, carried, run))  # type: ignore[misc]
 
-    def _register_tile(
-        self, inputs: Value, weights: Value, outputs: Value, width: int, ahead: Value | None
-    ) -> None:
+    def _register_tile(self, inputs: Value, weights: Value, outputs: Value, width: int, ahead: Value | None) -> None:
         fn, plan, blocks = self.fn, self.plan, self.plan.recipe.tile.blocks
         pixels = [(p, p * BLOCK_BYTES) for p in range(width)]
         step = blocks * BLOCK_BYTES

@@ -14,8 +14,10 @@ from tenonrt_kernel_llvm.target import BLOCK, Target
 MOST = 6
 WORTH = 1.3  # times the direct method's estimate: worse ones are not offered
 PRIVATE_BYTES = 3 << 17  # of a second-level cache of 512 KB, what one thread's panels may take
-SHARED_RATE, MEMORY_RATE = 16.0, 6.5  # bytes a cycle from the last-level cache and from memory, for one thread
+SHARED_RATE, MEMORY_RATE = 32.0, 6.5  # bytes a cycle from the last-level cache and from memory, for one thread
 BARRIER = 2000.0  # cycles for threads to meet after a phase
+LAST_BYTES = 1 << 24  # of a last-level cache, what all panels of a phased program may take
+MOST_REGISTER_TILES = 40  # in a fused unit
 WORKSPACE_BYTES = 1 << 26  # largest for one image
 
 
@@ -113,20 +115,28 @@ def recipes(geometry: Geometry, target: Target, threads: int) -> list[Recipe]:
 
 
 def direct_cycles(geometry: Geometry, target: Target) -> float:
-    return min(direct.cycles(geometry, recipe, target) for recipe in direct.recipes(geometry, target))
+    """The direct method's, on one thread, its weights read from memory too."""
+    work = min(direct.cycles(geometry, recipe, target) for recipe in direct.recipes(geometry, target))
+    window = geometry.y.window * geometry.x.window
+    return _beside(work, geometry.output_blocks * BLOCK * geometry.channels * window * 4 / MEMORY_RATE)
 
 
 def _candidates(geometry: Geometry, target: Target, threads: int) -> Iterator[Recipe]:
     for size in (4, 2):
         grid = Grid(geometry, size)
         for tile in tiles_for(target, min(geometry.output_blocks, 2)):
-            counts = {-(-grid.tiles // units) for units in range(1, grid.tiles + 1)}
-            fused = [Recipe(size, tile, count) for count in sorted(counts) if count >= min(tile.width, grid.tiles)]
+            fused = [Recipe(size, tile, count) for count in _unit_sizes(grid.tiles, tile.width)]
             yield min(fused, key=lambda recipe: cycles(geometry, recipe, target, threads))
             phased = Recipe(size, tile)
             plan = Plan(geometry, phased)
             if plan.inputs.nbytes + plan.outputs.nbytes <= WORKSPACE_BYTES:
                 yield phased
+
+
+def _unit_sizes(tiles: int, width: int) -> list[int]:
+    """Tiles of a fused unit: about a multiple of the register tile's width, all units alike."""
+    units = {-(-tiles // (width * times)) for times in range(1, MOST_REGISTER_TILES + 1)}
+    return [-(-tiles // count) for count in sorted(units)]
 
 
 def cycles(geometry: Geometry, recipe: Recipe, target: Target, threads: int) -> float:
@@ -136,23 +146,29 @@ def cycles(geometry: Geometry, recipe: Recipe, target: Target, threads: int) -> 
     into, back = transform_cycles(plan.grid.points, target)
     transforms = plan.input_blocks * into + geometry.output_blocks * back
     panels = plan.inputs.nbytes + plan.outputs.nbytes
-    moved = 2 * panels / SHARED_RATE if panels > PRIVATE_BYTES else 0.0
-    product = plan.groups * plan.grid.points * geometry.channels * _step_cycles(plan, target)
-    weights = plan.weight_bytes
+    rate = SHARED_RATE if recipe.tiles or batch * panels <= LAST_BYTES else MEMORY_RATE
+    moved = 2 * panels / rate if panels > PRIVATE_BYTES else 0.0
+    unit = _product_cycles(plan, target) + transforms * plan.tiles + moved
+    fetched = plan.weight_bytes / MEMORY_RATE / threads
     if recipe.tiles:
-        unit = product + transforms * plan.tiles + moved + weights / SHARED_RATE
-        return -(-batch * plan.units // threads) * unit + weights / MEMORY_RATE / threads
-    work = product + transforms * plan.tiles + moved
-    return (batch * work + weights / MEMORY_RATE) / threads + 3 * BARRIER
+        unit = _beside(unit, plan.weight_bytes / SHARED_RATE)
+        return _beside(-(-batch * plan.units // threads) * unit, fetched)
+    return _beside(batch * unit / threads, fetched) + 3 * BARRIER
 
 
-def _step_cycles(plan: Plan, target: Target) -> float:
-    """Of one input channel for one group of outputs: two multiply-adds or two loads a cycle, sums ready after four."""
+def _beside(work: float, fetched: float) -> float:
+    """Cycles of work while data come from far away: the longer of both, and a part of the shorter."""
+    return max(work, fetched) + min(work, fetched) / 4
+
+
+def _product_cycles(plan: Plan, target: Target) -> float:
+    """All groups, points and tiles: two multiply-adds or two loads a cycle, sums ready after four; a store each."""
     each, blocks, total = target.registers_per_block, plan.recipe.tile.blocks, 0.0
     for run in plan.runs:
         sums = run.width * blocks * each
-        total += run.count * max(sums / 2, (blocks * each + run.width) / 2, 4.0)
-    return total
+        step = max(sums / 2, (blocks * each + run.width) / 2, 4.0)
+        total += run.count * (plan.geometry.channels * step + sums + 10)
+    return plan.groups * plan.grid.points * total
 
 
 def transform_cycles(points: int, target: Target) -> tuple[float, float]:
