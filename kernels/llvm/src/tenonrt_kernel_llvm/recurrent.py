@@ -310,9 +310,7 @@ class RecurrentWriter:
             self._directed(0, turn, step, unit)
             return
         first = fn.compare("slt", unit, self.sizes.blocks)
-        fn.when(
-            first, lambda: self._directed(0, turn, step, unit), lambda: self._directed(1, turn, step, unit)
-        )
+        fn.when(first, lambda: self._directed(0, turn, step, unit), lambda: self._directed(1, turn, step, unit))
 
     def _directed(self, direction: int, turn: Value, step: Value, unit: Value) -> None:
         backward = direction == 1 or self.attrs.direction == "reverse"
