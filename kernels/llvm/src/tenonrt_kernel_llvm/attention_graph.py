@@ -29,10 +29,7 @@ def attention_regions(view: GraphView, first: Layer) -> Iterator[Sequence[Layer]
         return
     product = core[-1]
     before = [
-        layer
-        for tensor in (*first.inputs, product.inputs[1])
-        if tensor is not None
-        for layer in _sources(view, tensor)
+        layer for tensor in (*first.inputs, product.inputs[1]) if tensor is not None for layer in _sources(view, tensor)
     ]
     after = _moves_after(view, product.outputs[0])
     wide = tuple(dict.fromkeys((*before, *core)))
