@@ -119,9 +119,7 @@ def _pack_square_columns(fn: Function, packed: Value, source: Columns, depth: in
     origin = fn.offset(source.pointer, first * source.column)
 
     def square(k: Value, _: list[Value]) -> Sequence[Value]:
-        rows = [
-            fn.load(vector(_SQUARE), fn.offset(origin, k * 4), column * source.column) for column in range(_SQUARE)
-        ]
+        rows = [fn.load(vector(_SQUARE), fn.offset(origin, k * 4), column * source.column) for column in range(_SQUARE)]
         at = fn.offset(packed, k * (4 * width))
         for i, turned in enumerate(transposed(fn, rows)):
             fn.store(turned, at, 4 * (i * width + first))
