@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import product
 from math import prod
 from typing import Any
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tenonrt.contracts import (
+    LINEAR,
     NCHW16C,
     NHWC,
     Array,
     Format,
+    Part,
     Quant,
     TensorType,
     from_storage,
@@ -25,6 +28,7 @@ from tenonrt.contracts import (
     symbol,
     to_storage,
 )
+from tenonrt.layout import physical_part
 
 
 @st.composite
@@ -112,3 +116,37 @@ def test_a_scalar_is_stored_as_an_array() -> None:
     assert isinstance(stored, np.ndarray)
     assert stored.shape == ()
     assert from_storage(stored, TensorType(())) == 3
+
+
+ALL = (0, sys.maxsize, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "format", "shape", "expected"),
+    [
+        (((0, 2, 1), (16, 48, 1), (0, 3, 1)), NCHW16C, (2, 64, 3), ((0, 2, 1), (1, 3, 1), (0, 3, 1), (0, 16, 1))),
+        (((0, 2, 1), (16, 40, 1), (0, 3, 1)), NCHW16C, (2, 40, 3), ((0, 2, 1), (1, 3, 1), (0, 3, 1), (0, 16, 1))),
+        (((0, 2, 1), (16, 40, 1), (0, 3, 1)), NCHW16C, (2, 64, 3), None),
+        (((0, 2, 1), (8, 24, 1), (0, 3, 1)), NCHW16C, (2, 64, 3), None),
+        (((0, 2, 1), (0, 32, 2), (0, 3, 1)), NCHW16C, (2, 64, 3), None),
+        (((0, 2, 1), (0, 16, 1), (1, 3, 1)), NCHW16C, (2, 64, 3), None),
+        ((ALL, (16, 32, 1)), NCHW16C, (symbol("n"), 32), (ALL, (1, 2, 1), (0, 16, 1))),
+        (
+            ((0, 1, 1), (2, 5, 1), (0, 3, 1), (1, 4, 2)),
+            NHWC,
+            (1, 8, 3, 4),
+            ((0, 1, 1), (0, 3, 1), (1, 4, 2), (2, 5, 1)),
+        ),
+        (((1, 2, 1), (2, 5, 1)), LINEAR, (4, 8), ((1, 2, 1), (2, 5, 1))),
+    ],
+)
+def test_a_slice_is_one_of_the_stored_array_where_it_cuts_no_block(
+    part: Part, format: Format, shape: Any, expected: Part | None
+) -> None:
+    assert physical_part(part, format, shape) == expected
+    if expected is not None and all(isinstance(size, int) for size in shape):
+        values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        cut = values[tuple(slice(*bounds) for bounds in part)]
+        stored = to_storage(values, TensorType(shape, "float32", format))
+        shown = stored[tuple(slice(*bounds) for bounds in expected)]
+        assert np.array_equal(shown, to_storage(cut, TensorType(cut.shape, "float32", format)))

@@ -48,6 +48,41 @@ def test_concatenation_is_written_in_place(registry: Registry) -> None:
     np.testing.assert_allclose(result, np.concatenate([np.exp(value), np.tanh(value)], 1), rtol=1e-6)
 
 
+BLOCKED = ("hard-cases:cpu/Unary.hard_blocked", "blocked")
+
+
+def test_blocks_of_channels_are_concatenated_and_split_without_a_copy(registry: Registry, tmp_path: Path) -> None:
+    network = Network("blocks", registry)
+    x = network.add_input("x", (2, 16, 3, 5))
+    z = network.add_input("z", (2, 40, 3, 5))
+    parts = [network.add_unary(t, operation="abs", name=f"part {t.name}") for t in (x, z)]
+    whole = network.add_unary(network.add_concatenation(*parts, axis=1, name="join"), operation="abs", name="whole")
+    last = network.add_slice(whole, (0, 32, 0, 0), (2, 56, 3, 5), name="cut")
+    network.mark_output(network.add_unary(last, operation="abs", name="last"), "y")
+    chosen = dict.fromkeys(("part x", "part z", "whole", "last"), BLOCKED)
+    engine = build(network, replay=Choice({**chosen, "join": ("view", ""), "cut": ("view", "")}))
+    # The two inputs and the output change their format; nothing else is copied.
+    assert len(engine.plan.program.steps) == 4 + 3
+    slices = [t for t in engine.plan.program.tensors if t.part is not None]
+    assert [t.part[1] for t in slices if t.part is not None] == [(0, 1, 1), (1, 4, 1), (2, 4, 1)]
+    engine.save(tmp_path / "blocks.plan")
+    values = {"x": draw(2, 16, 3, 5), "z": draw(2, 40, 3, 5)}
+    expected = np.abs(np.concatenate([values["x"], values["z"]], 1)[:, 32:])
+    for each in (engine, Engine.load(tmp_path / "blocks.plan", registry=registry)):
+        np.testing.assert_array_equal(each.create_context().execute(values)["y"], expected)
+
+
+def test_a_part_that_cuts_a_block_is_copied(registry: Registry) -> None:
+    network = Network("blocks", registry)
+    x = network.add_input("x", (2, 40, 3, 5))
+    parts = [network.add_unary(x, operation="abs", name=name) for name in ("first", "second")]
+    network.mark_output(network.add_concatenation(*parts, axis=1, name="join"), "y")
+    engine = build(network, replay=Choice({"first": BLOCKED, "second": BLOCKED, "join": ("view", "")}))
+    value = draw(2, 40, 3, 5)
+    found = engine.create_context().execute({"x": value})["y"]
+    np.testing.assert_array_equal(found, np.abs(np.concatenate([value, value], 1)))
+
+
 def test_a_tensor_in_two_concatenations_is_copied_for_one(registry: Registry) -> None:
     network = Network("concat", registry)
     x = network.add_input("x", (2, 3))

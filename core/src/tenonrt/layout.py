@@ -7,14 +7,17 @@ innermost and holds the lowest digit: oneDNN's ``OIhw4i16o4i`` has four consecut
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from tenonrt.dims import evaluate
-from tenonrt.types import Array, Format, TensorType, numpy_dtype
+from tenonrt.dims import Dimension, evaluate
+from tenonrt.types import Array, Format, Shape, TensorType, numpy_dtype
+
+Part = tuple[tuple[int, int, int], ...]  # (start, stop, step) per axis
 
 
 def store(values: Array, format: Format, out: Array) -> None:
@@ -61,6 +64,31 @@ def logical_shape(physical: Sequence[int], format: Format, known: Sequence[objec
             raise ValueError(f"axis {axis} is stored in blocks, so its size must be known; it is {size}")
         sizes[axis] = size
     return tuple(sizes[axis] for axis in range(len(known)))
+
+
+def physical_part(part: Part, format: Format, shape: Shape) -> Part | None:
+    """A slice of a tensor of this logical shape as a slice of its physical array; None where it would cut a block.
+
+    Of a format with blocks only a slice along the blocked axes is one: what lies inside of them stays dense, as kernels
+    for such formats take for granted.
+    """
+    outer, blocked = list(part), {axis for axis, _ in format.blocks}
+    if blocked and any(not _whole(p, shape[a]) for a, p in enumerate(part) if a not in blocked):
+        return None
+    for axis, size in format.blocks:
+        start, stop, step = outer[axis]
+        if _whole(part[axis], shape[axis]) and not isinstance(shape[axis], int):
+            continue
+        if step != 1 or start % size or (stop % size and stop != shape[axis]):
+            return None
+        outer[axis] = (start // size, -(-stop // size), 1)
+    order = format.order or range(len(part))
+    return (*(outer[axis] for axis in order), *((0, size, 1) for _, size in format.blocks))
+
+
+def _whole(part: tuple[int, int, int], size: Dimension) -> bool:
+    start, stop, step = part
+    return start == 0 and step == 1 and (stop >= size if isinstance(size, int) else stop == sys.maxsize)
 
 
 ALIGNMENT = 64

@@ -89,7 +89,12 @@ class Support(msgspec.Struct, frozen=True):
 
 
 class Tactic(msgspec.Struct, frozen=True):
-    """One way a kernel solves a problem. Keys are unique within (kernel, problem) and stable between versions."""
+    """One way a kernel solves a problem. Keys are unique within (kernel, problem) and stable between versions.
+
+    A strided operand is a slice of a larger buffer. In a format without blocks each axis of the physical array may have
+    any stride. In one with blocks only whole blocks are sliced off along the blocked axis (channels 16 to 48 of
+    NCHW16c): the strides of the axes outside of it vary (the batch's), what lies inside is dense, the blocks too.
+    """
 
     key: str = "default"
     inputs: tuple[Format, ...] = ()  # per Problem.activations; () means all linear
@@ -98,7 +103,7 @@ class Tactic(msgspec.Struct, frozen=True):
     workspace: Dimension = 0  # bytes, 64-byte aligned when handed over
     inplace: tuple[tuple[int, int], ...] = ()  # (output, activation) pairs that may share one buffer
     exact: bool = True  # False: an algorithm of reduced accuracy, which a configuration may forbid
-    reads_strided: tuple[int, ...] = ()  # activations that may be a slice of a larger buffer
+    reads_strided: tuple[int, ...] = ()  # activations that may be a slice of a larger buffer in their format
     writes_strided: tuple[int, ...] = ()  # outputs that may be
 
     def input_format(self, index: int) -> Format:

@@ -79,6 +79,12 @@ class Format(msgspec.Struct, frozen=True):
     dtype: str | None = None
     quant: Quant | None = None
 
+    def fits(self, rank: int) -> bool:
+        """Whether a tensor of this rank can be stored so."""
+        ordered = not self.order or sorted(self.order) == list(range(rank))
+        quant = self.quant is None or self.quant.axis is None or 0 <= self.quant.axis < rank
+        return ordered and quant and all(0 <= axis < rank and size > 0 for axis, size in self.blocks)
+
     def __str__(self) -> str:
         text = "".join("NCHWD"[a] if a < 5 else f"[{a}]" for a in self.order) or "linear"
         text += "".join(f"{size}{'nchwd'[axis] if axis < 5 else f'[{axis}]'}" for axis, size in self.blocks)

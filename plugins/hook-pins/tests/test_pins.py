@@ -138,7 +138,7 @@ def test_every_build_adds_a_line_to_the_log(tmp_path: Path, monkeypatch: pytest.
     assert [line["network"] for line in lines] == ["first", "second"]
     for line, report in zip(lines, reports, strict=True):
         assert line["cost"] == report.cost
-        assert line["steps"] == len(report.steps) == 1
+        assert line["steps"] == len(report.steps)  # one, or two where the fused kernel was not the faster
         assert f" {line['misses']} misses" in report.notes[-1]
         assert line["problems"] == len(report.regions) == 3
         assert line["candidates"] == sum(not c.why for r in report.regions for c in r.candidates)

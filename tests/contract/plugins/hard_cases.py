@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from tenonrt.contracts import (
+    NCHW16C,
     Array,
     Attributes,
     Code,
@@ -132,6 +133,26 @@ class ReluFromInt8(Kernel):
             outputs[0][...] = np.maximum(inputs[0], 0) * packed[0]
 
         return Function(relu)
+
+
+class BlockedAbs(Kernel):
+    """|x| of images stored as NCHW16c, whole or as a slice of whole channel blocks."""
+
+    def supports(self, problem: Problem) -> Support:
+        ok = is_plain(problem, "Unary", operation="abs") and problem.types[0].rank == 4
+        return Support(ok, "only |x| of float32 images", "all")
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        return (Tactic("blocked", (NCHW16C,), (NCHW16C,), reads_strided=(0,), writes_strided=(0,)),)
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Function:
+        def absolute(inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+            for image, result in zip(inputs[0], outputs[0], strict=True):
+                assert image.flags.c_contiguous, "within an image all is dense"
+                assert result.flags.c_contiguous, "within an image all is dense"
+                np.abs(image, out=result)
+
+        return Function(absolute)
 
 
 class DoubledLayer(LayerType):

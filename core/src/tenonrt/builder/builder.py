@@ -10,7 +10,8 @@ from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.selecting import Terms, Tools, select_program
-from tenonrt.builder.trials import TrialProcess
+from tenonrt.builder.timing import constant_bytes
+from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph
@@ -60,8 +61,8 @@ class _Build:
         passes = self._optimize()
         cache = TimingCache(self.config.timing_cache, self.fingerprint)
         try:
-            with TrialProcess(self.config.trial_seconds) as trials:
-                tuner = Tuner(self.config, self.registry, self.device, cache, trials)
+            with TrialPool(self.config.trial_seconds) as trials:
+                tuner = Tuner(self.config, self.registry, self.device, cache, trials, constant_bytes(self.graph))
                 tools = Tools(self.config, self.registry, self.hooks, tuner, self.clock, self.teller)
                 plan = self._accurate_plan(tools, passes)
         finally:
@@ -97,8 +98,7 @@ class _Build:
     def _plan(self, tools: Tools, passes: PassLog, notes: Sequence[str], terms: Terms) -> tuple[Plan, list[Offer]]:
         """The plan of one selection, and the inexact offers it chose."""
         selected = select_program(self.graph, tools, terms)
-        cache = tools.tuner.cache
-        notes = (*tools.tuner.notes, *notes, f"timing cache: {cache.hits} hits, {cache.misses} misses")
+        notes = (*tools.tuner.notes, *notes, tools.tuner.summary())
         plan = make_plan(
             self.graph, selected.program, selected.constants.codes, selected.constants.weights,
             selected.log.report(passes, selected.program, notes, self.clock.seconds), Choice(selected.choices),

@@ -7,21 +7,35 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tenonrt.errors import BuildError
+from tenonrt.problem import Code, NativeCode, Problem, Tactic
 
-TUNER_VERSION = 1
+TUNER_VERSION = 2
 _LOCK_SECONDS = 60.0  # builds that share a file take turns; none holds it for longer than one entry
 
 
 class CacheEntry(msgspec.Struct, frozen=True):
-    """What is known of a tactic at a problem on a device: refused with a reason, or its error and maybe its time."""
+    """What is known of a tactic at a problem on a device: refused with a reason, or its error and maybe its time.
+
+    timeless: it cannot be timed, as it makes its own outputs.
+    """
 
     why: str = ""
     error: float | None = None
     seconds: float | None = None
+    timeless: bool = False
+
+
+class _Compiled(msgspec.Struct, frozen=True):
+    """The parts of a `Code` that the problem and the tactic do not tell."""
+
+    blob: bytes
+    info: dict[str, Any]
+    native: NativeCode | None
 
 
 class TimingCache:
@@ -40,6 +54,7 @@ class TimingCache:
         with self._guarded():
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS timings (key TEXT PRIMARY KEY, entry BLOB NOT NULL)")
+            self._database.execute("CREATE TABLE IF NOT EXISTS codes (key TEXT PRIMARY KEY, code BLOB NOT NULL)")
             self._database.commit()
 
     @contextmanager
@@ -70,6 +85,19 @@ class TimingCache:
     def put(self, key: str, entry: CacheEntry) -> None:
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO timings VALUES (?, ?)", (key, msgspec.msgpack.encode(entry)))
+
+    def code(self, key: str, problem: Problem, tactic: Tactic) -> Code | None:
+        """The compiled form of a tactic that some build chose."""
+        with self._guarded():
+            row = self._database.execute("SELECT code FROM codes WHERE key = ?", (key,)).fetchone()
+            kept = None if row is None else msgspec.msgpack.decode(row[0], type=_Compiled)
+        return None if kept is None else Code(problem, tactic, kept.blob, kept.info, kept.native)
+
+    def keep_code(self, key: str, code: Code) -> None:
+        """Keep the code of a chosen tactic, so that the next build need not compile it."""
+        kept = msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native))
+        with self._guarded(), self._database:
+            self._database.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (key, kept))
 
     def close(self) -> None:
         self._database.close()

@@ -9,14 +9,26 @@ from tenonrt.contracts import Kernel, Part
 from tenonrt.graph.graph import Layer, Tensor
 from tenonrt.plan.program import Program
 from tenonrt.problem import Code, Tactic
+from tenonrt.types import LINEAR, Format
 
 
 @dataclass(frozen=True)
 class SliceOf:
-    """Storage of a tensor as one part of the whole tensor of a view layer."""
+    """Storage of a tensor as one part of the whole tensor of a view layer, both in one format."""
 
     layer: int  # the position of the view layer
     index: int  # which of its parts
+    format: Format = LINEAR
+
+    def __str__(self) -> str:
+        return f"part {self.index} of layer {self.layer}" + ("" if self.format == LINEAR else f" {self.format}")
+
+
+def format_of(storage: object) -> Format:
+    """How the bytes of a storage are laid out."""
+    if isinstance(storage, SliceOf):
+        return storage.format
+    return storage if isinstance(storage, Format) else LINEAR
 
 
 @dataclass(frozen=True, eq=False)

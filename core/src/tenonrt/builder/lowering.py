@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice
+from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ReformatChoice, SliceOf, ViewChoice, format_of
 from tenonrt.builder.constants import Constants
-from tenonrt.contracts import Kernel, Part
+from tenonrt.contracts import Kernel
 from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.layout import Part, physical_part
 from tenonrt.plan.placement import place
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor, Step
 from tenonrt.problem import Code, Problem, Weights
@@ -25,11 +26,17 @@ def quant_scale_of(tensor: Tensor, format: Format) -> Array | None:
     return np.array(tensor.range.scale, np.float32)
 
 
+# Packed weights by (name of the step, kernel, tactic).
+Packs = dict[tuple[str, str, str], list[Array]]
+
+
 class Lowering:
     """Builds one program. Tensors are made on first use; steps are ordered by what they need."""
 
-    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer]) -> None:
+    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer], packs: Packs) -> None:
+        """``packs``: weights that an earlier lowering packed; what this one packs is added."""
         self.graph = graph
+        self.packs = packs
         self.constants = constants
         self.positions = {layer: i for i, layer in enumerate(layers)}
         self.tensors: list[ProgramTensor] = []
@@ -83,7 +90,7 @@ class Lowering:
         key = (tensor, storage)
         if key in self.stored:
             return self.stored[key]
-        format = storage if isinstance(storage, Format) else LINEAR
+        format = format_of(storage)
         self.stored[key] = len(self.tensors)
         self.tensors.append(ProgramTensor(tensor.name, tensor.type.stored_as(format), tensor.info.place, base, part))
         return self.stored[key]
@@ -112,7 +119,11 @@ class Lowering:
             return self._constant(tensor)
         if (tensor, LINEAR) in self.stored:
             return self.stored[tensor, LINEAR]
-        return next(index for (t, s), index in self.stored.items() if t is tensor and isinstance(s, SliceOf))
+        return next(
+            index
+            for (t, s), index in self.stored.items()
+            if t is tensor and isinstance(s, SliceOf) and s.format == LINEAR
+        )
 
     def _place_views(self, views: Sequence[ViewChoice]) -> None:
         """Wholes that are written part by part must exist before their parts; outermost first."""
@@ -122,18 +133,21 @@ class Lowering:
                 base = self.stored.get((whole, view.writes[0]))
                 if base is None:
                     base = self._new(whole, view.writes[0])
+                format = format_of(view.writes[0])
                 for index, (tensor, part) in enumerate(zip(view.layer.inputs, view.parts, strict=True)):
                     assert tensor is not None
-                    self._new(tensor, SliceOf(self.positions[view.layer], index), base, part)
+                    shown = physical_part(part, format, whole.type.shape)
+                    self._new(tensor, SliceOf(self.positions[view.layer], index, format), base, shown)
 
     def _view(self, choice: ViewChoice) -> None:
         if choice.whole == "output" and choice.parts is not None:
             return
         source = choice.layer.inputs[0]
         assert source is not None
-        base = self._find(source, LINEAR)
+        format = format_of(choice.writes[0])
+        base = self._find(source, format)
         for index, tensor in enumerate(choice.layer.outputs):
-            part = choice.parts[index] if choice.parts is not None else None
+            part = None if choice.parts is None else physical_part(choice.parts[index], format, source.type.shape)
             self._new(tensor, choice.writes[index], base, part)
 
     # steps -----------------------------------------------------------------------------------------------------------
@@ -144,7 +158,8 @@ class Lowering:
         activations = [region.inputs[i] for i in problem.activations]
         inputs = tuple(self._find(t, accepts) for t, accepts in zip(activations, choice.reads, strict=True))
         outputs = tuple(self._new(t, s) for t, s in zip(region.outputs, choice.writes, strict=True))
-        packed = self._pack(choice.kernel, choice.code, problem, region.inputs, activations, region.outputs)
+        key = (region.name, choice.kernel_id, tactic.key)
+        packed = self._pack(key, choice.kernel, choice.code, problem, region.inputs, activations, region.outputs)
         sources = tuple(dict.fromkeys(s for layer in region.layers for s in layer.sources))
         patches = tuple(dict.fromkeys(p for layer in region.layers for p in layer.patches))
         self._append(
@@ -157,6 +172,7 @@ class Lowering:
 
     def _pack(
         self,
+        key: tuple[str, str, str],
         kernel: Kernel,
         code: Code,
         problem: Problem,
@@ -164,21 +180,23 @@ class Lowering:
         activations: Sequence[Tensor],
         outputs: Sequence[Tensor],
     ) -> tuple[int, ...]:
+        if key in self.packs:
+            return tuple(self.constants.add_weight(array) for array in self.packs[key])
         values = [inputs[i].constant for i in problem.constants]
         weights = Weights(
             tuple(v for v in values if v is not None),
             tuple(quant_scale_of(t, code.tactic.input_format(i)) for i, t in enumerate(activations)),
             tuple(quant_scale_of(t, code.tactic.output_format(i)) for i, t in enumerate(outputs)),
         )
-        return tuple(self.constants.add_weight(array) for array in kernel.pack(code, weights))
+        self.packs[key] = list(kernel.pack(code, weights))
+        return tuple(self.constants.add_weight(array) for array in self.packs[key])
 
     def _reformat_step(self, choice: ReformatChoice) -> None:
         source = self._find(choice.tensor, choice.source)
         target = self._new(choice.tensor, choice.target)
-        packed = self._pack(
-            choice.kernel, choice.code, choice.posed.problem, [choice.tensor], [choice.tensor], [choice.tensor]
-        )
         name = f"{choice.tensor.name} to {self.tensors[target].type.format}"
+        key, own = (name, choice.kernel_id, choice.code.tactic.key), [choice.tensor]
+        packed = self._pack(key, choice.kernel, choice.code, choice.posed.problem, own, own, own)
         code = self.constants.add_code(choice.code)
         step = KernelStep(name, (), (), choice.kernel_id, code, packed, (source,), (target,), choice.posed.symbols)
         self._append(step, [])

@@ -35,6 +35,12 @@ class Offer:
     def id(self) -> str:
         return f"{self.entry.id}#{self.tactic.key}"
 
+    @property
+    def general(self) -> bool:
+        """Whether one code serves every size of the problem, so that what the trial compiled is what runs."""
+        runtime = self.support.runtime_symbols
+        return runtime == "all" or {s.name for s in self.posed.problem.symbols} <= set(runtime)
+
 
 @dataclass
 class Refusal:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tenonrt.builder.choices import ReformatChoice, SliceOf
+from tenonrt.builder.choices import ReformatChoice, SliceOf, format_of
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.regions import PosedProblem, Region, pose
@@ -16,7 +16,6 @@ from tenonrt.errors import BuildError
 from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.graph import Layer, Tensor
 from tenonrt.plugins.registry import Registry
-from tenonrt.types import LINEAR, Format
 
 
 def choose_reformat(
@@ -28,18 +27,23 @@ def choose_reformat(
     source: object,
     target: object,
 ) -> ReformatChoice:
-    """The best-ranked kernel that passes its first run; `BuildError` lists why each other one does not do it."""
+    """The fastest sound kernel, of untimed ones the best ranked; `BuildError` lists why there is none."""
     posed = pose_reformat(registry, config, tensor, source, target)
     refused = []
-    for offer in sorted(offers.alone(posed), key=lambda o: rank(o, registry.plugins)):
+    for offer in sorted(offers.alone(posed), key=lambda o: (_seconds(o, tuner), *rank(o, registry.plugins))):
         why = _strides(offer, source, target) or tuner.check(offer)
         if not why:
-            code = tuner.code(offer, posed.problem)
+            code = tuner.code(offer)
             return ReformatChoice(tensor, source, target, posed, offer.entry.id, offer.kernel, code)
         refused.append(f"{offer.id}: {why}")
     refused += [f"{r.kernel}: {r.why}" for r in offers.refusals if r.posed.key == posed.key]
     reasons = "; ".join(refused) or "none is installed for the Reformat layer"
     raise BuildError(f"no kernel stores {tensor.name!r} ({source}) as {target}: {reasons}")
+
+
+def _seconds(offer: Offer, tuner: Tuner) -> float:
+    known = tuner.known(offer)
+    return known.seconds if known is not None and known.seconds is not None else float("inf")
 
 
 def _strides(offer: Offer, source: object, target: object) -> str:
@@ -54,9 +58,9 @@ def _strides(offer: Offer, source: object, target: object) -> str:
 def pose_reformat(
     registry: Registry, config: BuilderConfig, tensor: Tensor, source: object, target: object
 ) -> PosedProblem:
-    """The problem of storing a tensor in another format; a slice of a larger tensor is linear."""
+    """The problem of storing a tensor in another format."""
     layer_type = registry.layer_type("Reformat")
-    plain = {"source": _format(source), "target": _format(target)}
+    plain = {"source": msgspec.to_builtins(format_of(source)), "target": msgspec.to_builtins(format_of(target))}
     layer = Layer(
         "Reformat", tensor.name, layer_type, make_attrs(layer_type, "Reformat", tensor.name, plain), (tensor,)
     )
@@ -64,7 +68,3 @@ def pose_reformat(
     output.producer = layer
     layer.outputs = (output,)
     return pose(Region((layer,), (tensor,), (output,)), config.device, config.threads)
-
-
-def _format(storage: object) -> object:
-    return msgspec.to_builtins(storage if isinstance(storage, Format) else LINEAR)

@@ -28,10 +28,12 @@ def trial_values(problem: Problem, wanted: int) -> dict[str, int]:
     return {s.name: max(s.lower, min(wanted, s.upper if s.upper is not None else wanted)) for s in problem.symbols}
 
 
-def draw_inputs(problem: Problem, layer_types: LayerTypes, seed: int) -> list[Array]:
-    """One array per problem input (constants too), drawn by the layer that reads it first."""
+def draw_inputs(
+    problem: Problem, layer_types: LayerTypes, seed: int, known: Mapping[int, Array] | None = None
+) -> list[Array]:
+    """One array per problem input (constants too), drawn by the layer that reads it first, where it is not known."""
     rng = np.random.default_rng(seed)
-    arrays: dict[int, Array] = {}
+    arrays = dict(known or {})
     for number, given in enumerate(problem.inputs):
         if given.value is not None:
             arrays[number] = _known(problem.types[number], given.value)
@@ -79,9 +81,13 @@ class Judgement:
     why: str = ""
 
 
-def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str) -> Tolerance:
-    """The layers' tolerances added up: errors accumulate through a region."""
-    relative = absolute = 0.0
+# What an algorithm of reduced accuracy may add to the error, in units of max |y|: docs/decisions/0015.
+_INEXACT = {"float32": 1e-4}
+
+
+def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str, exact: bool = True) -> Tolerance:
+    """The layers' tolerances added up: errors accumulate through a region. exact: as the tactic says."""
+    relative, absolute = 0.0, 0.0 if exact else _INEXACT.get(precision, 0.0)
     for layer in problem.layers:
         allowed = layer_types(layer.kind).tolerance(precision, _reduction(problem, layer, layer_types))
         relative, absolute = relative + allowed.relative, absolute + allowed.absolute

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Cover
-from tenonrt.builder.lowering import Lowering
-from tenonrt.builder.offers import Offer, Offers, Refusal
+from tenonrt.builder.finalists import decide_in_place
+from tenonrt.builder.lowering import Lowering, Packs
+from tenonrt.builder.offers import Offer, Offers
+from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
-from tenonrt.builder.selection import VIEW, Selector
+from tenonrt.builder.selection import VIEW, Selector, storage_formats
 from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
 from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.tuning import tune
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.plan.program import Program
 from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code
+
+# From this level on close candidates are timed in place.
+_IN_PLACE = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class _Selection:
         self.tools = tools
         self.terms = terms
         self.result = Selected()
+        self.packs: Packs = {}
 
     def program(self, graph: Graph) -> Program:
         """Graphs that layers own come first."""
@@ -75,54 +81,79 @@ class _Selection:
         tools, result = self.tools, self.result
         # Pins say what the application runs; the engine that only judges it is free of them.
         offers = Offers(graph, tools.registry, tools.config, tools.hooks, pins=not self.terms.exact)
-        selector = Selector(graph)
         with tools.clock.phase("offers"):
-            found = self._collect(selector, offers)
-        cover = self._cover(selector, found, offers.refusals)
+            offered = self._collect(graph, offers)
+            selector = Selector(graph, storage_formats(offered))
+            found = selector.by_anchor(offered)
+        cover = self._cover(selector, found, offers, inner)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
             choice = selector.record(cover)
             result.log.add_regions(found, offers.refusals, tools.tuner, choice)
             result.choices.update(choice.regions)
-            return self._lower(selector, offers, cover, inner)
+            for source, _ in (selector.sources[column.id] for column in cover.columns):
+                if isinstance(source, Offer):
+                    result.log.add_step(source, tools.tuner)
+                    result.offers.append(source)
+            return self._lower(selector, offers, cover, inner, result.constants)
 
-    def _collect(self, selector: Selector, offers: Offers) -> Found:
+    def _collect(self, graph: Graph, offers: Offers) -> list[Offer]:
+        """Every offer that hooks, an earlier selection and these terms allow."""
         offered: list[Offer] = []
-        for done, layer in enumerate(selector.layers):
-            self.tools.teller.tell("offers", done, len(selector.layers), layer.name)
+        for done, layer in enumerate(graph.layers):
+            self.tools.teller.tell("offers", done, len(graph.layers), layer.name)
             if not layer.graphs:
                 offered += offers.at(layer)
-        found: dict[int, list[Offer]] = {}
+        allowed = []
         for offer in offers.admitted(offered):
             if offer.id in self.terms.dropped:
                 offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
             elif offer.tactic.exact or not self.terms.exact:
-                found.setdefault(min(selector.positions(offer)), []).append(offer)
-        return found
+                allowed.append(offer)
+        return allowed
 
-    def _cover(self, selector: Selector, found: Found, refusals: Sequence[Refusal]) -> Cover:
+    def _cover(
+        self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
+    ) -> Cover:
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
-        if config.replay is None and config.optimization_level == 0:
+        if config.replay is not None:
             with clock.phase("select"):
-                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, refusals)
-        with clock.phase("tune"):
-            if config.replay is not None:
-                columns = recorded_columns(selector, found, config.replay)
-            else:
-                columns = timed_columns(selector, found, tuner, partial(self.tools.teller.tell, "tune"), refusals)
+                return selector.solve(recorded_columns(selector, found, config.replay))
+        if config.optimization_level == 0:
+            with clock.phase("select"):
+                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+        offered = [offer for group in found.values() for offer in group]
+        sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
+        columns = timed_columns(selector, found, sound, tuner, offers.refusals)
+        with clock.phase("reformats"):
+            price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
-            return selector.solve(columns)
+            cover = selector.solve(columns)
+        if config.optimization_level < _IN_PLACE or self.terms.exact:
+            return cover
+
+        def lower(changed: Cover) -> tuple[Program, Constants]:
+            constants = Constants()
+            return self._lower(selector, offers, changed, inner, constants, final=False), constants
+
+        with clock.phase("finals"):
+            return decide_in_place(selector, columns, cover, tuner, lower)
 
     def _lower(
-        self, selector: Selector, offers: Offers, cover: Cover, inner: dict[Layer, tuple[Program, ...]]
+        self,
+        selector: Selector,
+        offers: Offers,
+        cover: Cover,
+        inner: Mapping[Layer, tuple[Program, ...]],
+        constants: Constants,
+        *,
+        final: bool = True,
     ) -> Program:
         tools, choices = self.tools, list[Chosen]()
         for column in cover.columns:
             source, writes = selector.sources[column.id]
             if isinstance(source, Offer):
-                choices.append(self._kernel_choice(selector, source, writes))
-                self.result.log.add_step(source, tools.tuner)
-                self.result.offers.append(source)
+                choices.append(self._kernel_choice(selector, source, writes, final))
             elif column.id.startswith(f"{VIEW}@"):
                 view = selector.views[source]
                 choices.append(ViewChoice(source, view.whole, view.parts, writes))
@@ -132,12 +163,11 @@ class _Selection:
             choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)
             for number, source, target in selector.sourced_reformats(cover)
         ]
-        return Lowering(selector.graph, self.result.constants, selector.layers).lower(choices, reformats)
+        return Lowering(selector.graph, constants, selector.layers, self.packs).lower(choices, reformats)
 
-    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...]) -> KernelChoice:
-        problem, runtime = offer.posed.problem, offer.support.runtime_symbols
-        general = runtime == "all" or {s.name for s in problem.symbols} <= set(runtime)
+    def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...], final: bool) -> KernelChoice:
+        general = offer.general
         # Where sizes must be fixed the code only says what to compile once they are known.
-        code = self.tools.tuner.code(offer, problem) if general else Code(problem, offer.tactic)
+        code = self.tools.tuner.code(offer, keep=final) if general else Code(offer.posed.problem, offer.tactic)
         reads = tuple(selector.accepts(offer))
         return KernelChoice(offer.posed, offer.entry.id, offer.kernel, offer.tactic, not general, code, reads, writes)

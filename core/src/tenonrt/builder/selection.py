@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -13,6 +13,7 @@ from tenonrt.contracts import View
 from tenonrt.dims import Dim, bounds
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.layout import physical_part
 from tenonrt.plan.program import Choice
 from tenonrt.types import LINEAR, Format
 
@@ -27,11 +28,14 @@ class Selector:
     """The cover problem of one graph. Layers and tensors are numbered by position."""
 
     graph: Graph
+    formats: Sequence[Format] = ()  # of the tactics on offer: in which of them slices may be stored
     layers: Sequence[Layer] = ()
     views: dict[Layer, View] = field(default_factory=dict)
     slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
     # By column id: where it comes from, and how its outputs are stored.
     sources: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)
+    # Nanoseconds of reformats that were timed, by (tensor, storage).
+    prices: dict[tuple[int, object], int] = field(default_factory=dict)
     _numbers: dict[Tensor, int] = field(default_factory=dict)
     _tensors: list[Tensor] = field(default_factory=list)
 
@@ -45,12 +49,22 @@ class Selector:
                 self._note_slices(layer, view)
 
     def _note_slices(self, layer: Layer, view: View) -> None:
-        if view.parts is None:
-            return
         side = layer.inputs if view.whole == "output" else layer.outputs
-        for index, tensor in enumerate(side):
-            if tensor is not None:
-                self.slices.setdefault(tensor, []).append(SliceOf(self._positions[layer], index))
+        for format in self._slice_formats(layer, view):
+            for index, tensor in enumerate(side):
+                if tensor is not None:
+                    self.slices.setdefault(tensor, []).append(SliceOf(self._positions[layer], index, format))
+
+    def _slice_formats(self, layer: Layer, view: View) -> list[Format]:
+        """The formats in which every part of a view's whole is a slice of it."""
+        if view.parts is None:
+            return []
+        whole = layer.outputs[0] if view.whole == "output" else layer.inputs[0]
+        assert whole is not None
+        shape, rank = whole.type.shape, whole.type.rank
+        plain = [f for f in self.formats if f.quant is None and f.dtype is None and f.fits(rank)]
+        fit = [f for f in plain if all(physical_part(part, f, shape) is not None for part in view.parts)]
+        return [LINEAR, *(f for f in fit if f != LINEAR)]
 
     def number(self, tensor: Tensor) -> int:
         if tensor not in self._numbers:
@@ -64,6 +78,13 @@ class Selector:
     def positions(self, offer: Offer) -> tuple[int, ...]:
         """The numbers of a region's layers."""
         return tuple(sorted(self._positions[layer] for layer in offer.posed.region.layers))
+
+    def by_anchor(self, offers: Iterable[Offer]) -> dict[int, list[Offer]]:
+        """Offers by the position of their region's first layer."""
+        found: dict[int, list[Offer]] = {}
+        for offer in offers:
+            found.setdefault(min(self.positions(offer)), []).append(offer)
+        return found
 
     # columns ---------------------------------------------------------------------------------------------------------
 
@@ -85,8 +106,8 @@ class Selector:
         found: list[tuple[object, ...]] = []
         for k, i in enumerate(offer.posed.problem.activations):
             tensor, format = offer.posed.region.inputs[i], offer.tactic.input_format(k)
-            strided = k in offer.tactic.reads_strided and format == LINEAR
-            found.append((format, *self.slices.get(tensor, ())) if strided else (format,))
+            slices = self.slices.get(tensor, ()) if k in offer.tactic.reads_strided else ()
+            found.append((format, *(part for part in slices if part.format == format)))
         return found
 
     def _storages(self, offer: Offer) -> Iterator[tuple[object, ...]]:
@@ -94,10 +115,14 @@ class Selector:
         for k, tensor in enumerate(offer.posed.region.outputs):
             format = offer.tactic.output_format(k)
             choices: list[object] = [format]
-            if k in offer.tactic.writes_strided and format == LINEAR:
-                choices += [s for s in self.slices.get(tensor, ()) if self._is_destination(s)]
+            if k in offer.tactic.writes_strided:
+                choices += self._destinations(tensor, format)
             options.append(choices)
         return product(*options)
+
+    def _destinations(self, tensor: Tensor, format: Format) -> list[SliceOf]:
+        """The parts of larger tensors that a tensor in this format may be written as."""
+        return [part for part in self.slices.get(tensor, ()) if part.format == format and self._is_destination(part)]
 
     def _is_destination(self, part: SliceOf) -> bool:
         return self.views[self.layers[part.layer]].whole == "output"
@@ -106,17 +131,22 @@ class Selector:
         """The columns of a layer that need not run: it reads and writes slices at no cost."""
         view, here = self.views[layer], self._positions[layer]
         given = [(i, t) for i, t in enumerate(layer.inputs) if t is not None and t.constant is None]
-        reads: tuple[tuple[int, tuple[object, ...]], ...]
-        if view.whole == "output" and view.parts is not None:
-            reads = tuple((self.number(t), (SliceOf(here, i),)) for i, t in given)
-            whole = layer.outputs[0]
-            for storage in [LINEAR, *(s for s in self.slices.get(whole, ()) if self._is_destination(s))]:
-                yield self._special(layer, VIEW, reads, ((self.number(whole), storage),), f">{storage}")
+        if view.parts is None:
+            reads = tuple((self.number(t), (LINEAR,)) for _, t in given)
+            writes = tuple((self.number(t), LINEAR) for t in layer.outputs)
+            yield self._special(layer, VIEW, reads, writes)
             return
-        writes: list[tuple[int, object]] = []
-        for i, tensor in enumerate(layer.outputs):
-            writes.append((self.number(tensor), LINEAR if view.parts is None else SliceOf(here, i)))
-        yield self._special(layer, VIEW, tuple((self.number(t), (LINEAR,)) for _, t in given), tuple(writes))
+        for format in self._slice_formats(layer, view):
+            parts = [SliceOf(here, i, format) for i in range(len(view.parts))]
+            if view.whole == "output":
+                sources = tuple((self.number(t), (parts[i],)) for i, t in given)
+                whole = layer.outputs[0]
+                for storage in (format, *self._destinations(whole, format)):
+                    yield self._special(layer, VIEW, sources, ((self.number(whole), storage),), f">{storage}")
+            else:
+                reads = tuple((self.number(t), (format,)) for _, t in given)
+                shown = tuple((self.number(t), part) for t, part in zip(layer.outputs, parts, strict=True))
+                yield self._special(layer, VIEW, reads, shown, f">{format}")
 
     def control_column(self, layer: Layer) -> Column:
         reads = {self.number(t): (LINEAR,) for t in layer.inputs if t is not None and t.constant is None}
@@ -140,18 +170,21 @@ class Selector:
     def problem(self, columns: Sequence[Column]) -> CoverProblem:
         given = {self.number(t): LINEAR for t in self.graph.inputs}
         demands = [
-            (self.number(t), (LINEAR, *self.slices.get(t, ())))
+            (self.number(t), (LINEAR, *(part for part in self.slices.get(t, ()) if part.format == LINEAR)))
             for t in dict.fromkeys(self.graph.outputs.values())
             if t.constant is None
         ]
         return CoverProblem(len(self.layers), columns, self.reformat_price, given, demands)
 
     def reformat_price(self, number: int, storage: object) -> int | None:
+        """Nanoseconds, timed or estimated; None: it cannot be."""
         tensor = self.tensor(number)
         if isinstance(storage, SliceOf) and not self._is_destination(storage):
             return None
         if isinstance(storage, Format) and storage.quant is not None and tensor.range is None:
             return None
+        if (number, storage) in self.prices:
+            return self.prices[number, storage]
         nbytes = tensor.type.nbytes
         upper = bounds(nbytes)[1] if isinstance(nbytes, Dim) else nbytes
         return _STEP_NANOSECONDS + int(2 * (upper or 0) / _BYTES_PER_NANOSECOND)
@@ -191,6 +224,11 @@ class Selector:
             else:
                 regions[source.name] = (column.id.partition("@")[0], "")
         return Choice(regions)
+
+
+def storage_formats(offers: Iterable[Offer]) -> list[Format]:
+    """The formats that some tactic reads or writes, in a stable order."""
+    return sorted({f for offer in offers for f in (*offer.tactic.inputs, *offer.tactic.outputs)}, key=str)
 
 
 def find_view(layer: Layer) -> View | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.tuning import by_problem, price
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Layer
 from tenonrt.plan.program import Choice
@@ -15,7 +16,6 @@ from tenonrt.plugins.selection import PluginSet
 from tenonrt.types import LINEAR
 
 Found = Mapping[int, Sequence[Offer]]  # offers by the position of their region's first layer
-Tell = Callable[[int, int, str], None]
 
 
 def special_columns(selector: Selector) -> Iterator[Column]:
@@ -85,37 +85,18 @@ def _first_column(
 
 
 def timed_columns(
-    selector: Selector, found: Found, tuner: Tuner, tell: Tell, refusals: Sequence[Refusal] = ()
+    selector: Selector, found: Found, sound: Sequence[Offer], tuner: Tuner, refusals: Sequence[Refusal] = ()
 ) -> list[Column]:
-    """Columns with measured costs. A layer with a single offer has nothing to choose and is not timed."""
-    offers = [offer for group in found.values() for offer in group]
-    contested = _contested(selector, offers)
-    problems: dict[str, dict[str, Offer]] = {}
-    for offer in offers:
-        problems.setdefault(offer.posed.key, {})[offer.id] = offer
-    for done, (key, rivals) in enumerate(problems.items()):
-        tell(done, len(problems), next(iter(rivals.values())).posed.region.name)
-        sound = [offer for offer in rivals.values() if not tuner.check(offer)]
-        if key in contested:
-            tuner.time(sound)
+    """Columns with measured costs of the offers that are sound."""
+    problems = by_problem(sound)
     columns: list[Column] = []
-    for offer in offers:
-        if not tuner.check(offer):
-            columns += selector.columns_of(offer, tuner.nanoseconds(offer))
+    for offer in sound:
+        columns += selector.columns_of(offer, price(offer, problems[offer.posed.key], tuner))
     columns += special_columns(selector)
     missing = selector.uncovered(columns)
     if missing:
         raise BuildError(_nothing_computes(missing, found, tuner, refusals))
     return columns
-
-
-def _contested(selector: Selector, offers: Sequence[Offer]) -> set[str]:
-    """Keys of the problems whose regions have a rival somewhere."""
-    counts: dict[Layer, int] = dict.fromkeys(selector.views, 1)
-    for offer in offers:
-        for layer in offer.posed.region.layers:
-            counts[layer] = counts.get(layer, 0) + 1
-    return {o.posed.key for o in offers if any(counts[layer] > 1 for layer in o.posed.region.layers)}
 
 
 # replay --------------------------------------------------------------------------------------------------------------

@@ -52,13 +52,17 @@ class Sample:
     inputs: list[Array]
     expected: list[Array]
     values: Mapping[str, int] = field(default_factory=dict)  # what the problem's symbols were
+    _stored: dict[tuple[Format, ...], Sample] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int) -> Sample:
-        """``size``: the value wanted for every symbol."""
+    def draw(
+        cls, problem: Problem, layer_types: LayerTypes, size: int, seed: int, *, weights_of: Sample | None = None
+    ) -> Sample:
+        """``size``: the value wanted for every symbol. ``weights_of``: a sample whose constants this one shares."""
         values = trial_values(problem, size)
         static = concretize(problem, values)
-        inputs = draw_inputs(static, layer_types, seed)
+        known = {} if weights_of is None else {i: weights_of.inputs[i] for i in problem.constants}
+        inputs = draw_inputs(static, layer_types, seed, known)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs), values)
 
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
@@ -66,9 +70,14 @@ class Sample:
 
         A kernel that reads int8 is judged by what it makes of int8 values, not by the rounding that came before it.
         """
+        formats = tuple(tactic.input_format(k) for k in range(len(self.problem.activations)))
+        if formats not in self._stored:
+            self._stored[formats] = self._rounded(formats, layer_types)
+        return self._stored[formats]
+
+    def _rounded(self, formats: Sequence[Format], layer_types: LayerTypes) -> Sample:
         problem, inputs = self.problem, list(self.inputs)
-        for k, i in enumerate(problem.activations):
-            format = tactic.input_format(k)
+        for format, i in zip(formats, problem.activations, strict=True):
             if format.quant is not None or format.dtype is not None:
                 type, scale = problem.types[i].stored_as(format), quant_scale(format, inputs[i])
                 inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
@@ -115,11 +124,32 @@ class Bound:
 
     def intact(self) -> bool:
         """Whether nothing was written beside the buffers, nor beside slices in larger ones."""
-        margins = all(set(margin.tobytes()) <= {_FRESH} for margin in self.margins)
+        margins = all(margin.tobytes().count(_FRESH) == margin.nbytes for margin in self.margins)
         return margins and all(guard.intact() for guard in self.guards)
 
     def read(self) -> list[Array]:
         return [from_storage(array, type, scale) for type, array, scale in self.outputs]
+
+
+@dataclass
+class Packs:
+    """Packed weights of one kernel: arranging them can take longer than a run, and trials run with the same again."""
+
+    _made: list[tuple[Code, Weights, list[Array]]] = field(default_factory=list)
+
+    def of(self, kernel: Kernel, code: Code, weights: Weights) -> list[Array]:
+        """``Kernel.pack``, aligned; not called again for the same code and arrays where there are no scales."""
+        scaled = any(scale is not None for scale in (*weights.input_scales, *weights.output_scales))
+        for known, given, packed in self._made:
+            if known is code and not scaled and _same(given.constants, weights.constants):
+                return packed
+        packed = [aligned(array) for array in kernel.pack(code, weights)]
+        self._made.append((code, weights, packed))
+        return packed
+
+
+def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return all(a is b for a, b in zip(some, others, strict=True))
 
 
 def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Support, sample: Sample) -> Code:
@@ -129,9 +159,14 @@ def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Suppo
 
 
 def bind_sample(
-    kernel: Kernel, code: Code, sample: Sample, device: Device, arrangement: Arrangement = "apart"
+    kernel: Kernel,
+    code: Code,
+    sample: Sample,
+    device: Device,
+    arrangement: Arrangement = "apart",
+    packs: Packs | None = None,
 ) -> Bound:
-    """Pack the sample's constants, bind, and lay its arrays out in guarded buffers."""
+    """Pack the sample's constants, bind, and lay its arrays out in guarded buffers. ``packs``: those made before."""
     problem, tactic = sample.problem, code.tactic
     formats = [tactic.input_format(k) for k in range(len(problem.activations))]
     scales = [quant_scale(f, sample.inputs[i]) for f, i in zip(formats, problem.activations, strict=True)]
@@ -139,11 +174,13 @@ def bind_sample(
     answers = sample.expected or [np.ones((), np.float64)] * len(out_formats)
     out_scales = [quant_scale(f, e) for f, e in zip(out_formats, answers, strict=True)]
     constants = tuple(sample.inputs[i] for i in problem.constants)
-    packed = kernel.pack(code, Weights(constants, tuple(scales), tuple(out_scales)))
-    executable = bind_code(code, [aligned(array) for array in packed], device, lambda: kernel)
+    weights = Weights(constants, tuple(scales), tuple(out_scales))
+    packed = (Packs() if packs is None else packs).of(kernel, code, weights)
+    executable = bind_code(code, packed, device, lambda: kernel)
     buffers = _Buffers(tactic, arrangement)
     for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
-        buffers.add_input(k, to_storage(sample.inputs[i], problem.types[i].stored_as(format), scale))
+        type = problem.types[i].stored_as(format)
+        buffers.add_input(k, type, to_storage(sample.inputs[i], type, scale))
     outputs = []
     for k, (number, format, scale) in enumerate(zip(problem.outputs, out_formats, out_scales, strict=True)):
         type = problem.types[number].stored_as(format)
@@ -166,8 +203,8 @@ class _Buffers:
         strided = arrangement == "strided"
         self._reads, self._writes = (tactic.reads_strided, tactic.writes_strided) if strided else ((), ())
 
-    def add_input(self, index: int, stored: Array) -> None:
-        self.inputs.append(self._array(stored.shape, stored.dtype, index in self._reads))
+    def add_input(self, index: int, type: TensorType, stored: Array) -> None:
+        self.inputs.append(self._array(type, stored.shape, index in self._reads))
         self.inputs[-1][...] = stored
 
     def add_output(self, index: int, type: TensorType) -> Array:
@@ -175,20 +212,29 @@ class _Buffers:
         source = self.inputs[self._inplace[index]] if index in self._inplace else None
         if source is not None and source.nbytes == evaluate(type.nbytes, {}):
             return source.reshape(-1).view(type.numpy).reshape(shape)
-        return self._array(shape, type.numpy, index in self._writes)
+        return self._array(type, shape, index in self._writes)
 
     def guarded(self, nbytes: int) -> Guarded:
         self.guards.append(Guarded(nbytes))
         return self.guards[-1]
 
-    def _array(self, shape: Sequence[int], dtype: np.dtype[Any], slice_of_larger: bool) -> Array:
-        count = prod(shape)
+    def _array(self, type: TensorType, shape: Sequence[int], slice_of_larger: bool) -> Array:
         if not slice_of_larger or not shape:
-            return self.guarded(count * dtype.itemsize).array(shape, dtype)
-        wide = (*shape[:-1], shape[-1] + 2)
-        whole = self.guarded(prod(wide) * dtype.itemsize).array(wide, dtype)
-        self.margins += [whole[..., :1], whole[..., -1:]]
-        return whole[..., 1:-1]
+            return self.guarded(prod(shape) * type.numpy.itemsize).array(shape, type.numpy)
+        axis = sliceable(type.format, type.rank)[-1]  # the innermost of them leaves no two rows side by side
+        wide = tuple(size + 2 if i == axis else size for i, size in enumerate(shape))
+        whole = self.guarded(prod(wide) * type.numpy.itemsize).array(wide, type.numpy)
+        before = (slice(None),) * axis
+        self.margins += [whole[(*before, slice(None, 1))], whole[(*before, slice(-1, None))]]
+        return whole[(*before, slice(1, -1))]
+
+
+def sliceable(format: Format, rank: int) -> tuple[int, ...]:
+    """The axes of a physical array along which a program may show a slice of a larger one, outermost first."""
+    if not format.blocks:
+        return tuple(range(rank))
+    order = format.order or tuple(range(rank))
+    return tuple(sorted({order.index(axis) for axis, _ in format.blocks}))
 
 
 def try_tactic(
@@ -197,15 +243,17 @@ def try_tactic(
     """Run a tactic on every sample; the first thing wrong is the verdict."""
     support = kernel.supports(problem)
     code = compile_for(kernel, problem, tactic, support, samples[0])
-    worst = Judgement(True, 0.0)
+    worst, packs = Judgement(True, 0.0), Packs()
     for sample in samples:
         specific = code if code.problem is problem else compile_for(kernel, problem, tactic, support, sample)
-        verdict = _try_sample(kernel, specific, sample.as_stored(tactic, layer_types), layer_types, device)
+        stored = sample.as_stored(tactic, layer_types)
+        verdict = _try_sample(kernel, specific, stored, layer_types, device, packs)
         if not verdict.ok:
             return verdict, code
         worst = max(worst, verdict, key=lambda v: v.error)
     for arrangement in _arrangements(tactic):
-        verdict = _try_sample(kernel, code, samples[0].as_stored(tactic, layer_types), layer_types, device, arrangement)
+        stored = samples[0].as_stored(tactic, layer_types)
+        verdict = _try_sample(kernel, code, stored, layer_types, device, packs, arrangement)
         if not verdict.ok:
             where = "in place" if arrangement == "inplace" else "on slices of larger buffers"
             return replace(verdict, why=f"{where}, as its tactic allows: {verdict.why}"), code
@@ -225,9 +273,10 @@ def _try_sample(
     sample: Sample,
     layer_types: LayerTypes,
     device: Device,
+    packs: Packs,
     arrangement: Arrangement = "apart",
 ) -> Judgement:
-    bound = bind_sample(kernel, code, sample, device, arrangement)
+    bound = bind_sample(kernel, code, sample, device, arrangement, packs)
     before = [array.copy() for array in bound.launch.inputs]
     if isinstance(bound.launch.executable, AllocatesOutputs):
         outputs = _launch_allocating(bound)
@@ -240,7 +289,7 @@ def _try_sample(
     for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True)):
         if index not in written and old.tobytes() != new.tobytes():
             return Judgement(False, np.inf, f"it changed its input {index}")
-    tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision)
+    tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision, code.tactic.exact)
     worst = Judgement(True, 0.0)
     for output, expected, (_, _, scale) in zip(outputs, sample.expected, bound.outputs, strict=True):
         verdict = judge(output, expected, tolerance, 0.0 if scale is None else float(np.max(scale)))

@@ -47,7 +47,7 @@ def build_engine(path: Path, config: BuilderConfig) -> Engine:
         return compile(path, **{field.name: getattr(config, field.name) for field in fields(config)})
 
 
-_PHASES = {"optimize": "rewriting", "offers": "asking kernels", "tune": "timing"}
+_PHASES = {"optimize": "rewriting", "offers": "asking kernels", "check": "first runs", "tune": "timing"}
 
 
 @contextmanager

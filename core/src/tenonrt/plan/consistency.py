@@ -13,7 +13,7 @@ from tenonrt.errors import PlanCorruptError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code, NativeCode
-from tenonrt.types import Array, Format, TensorType, dtype_name, numpy_dtype
+from tenonrt.types import Array, TensorType, dtype_name, numpy_dtype
 
 # No machine that runs these plans has as much memory; a larger number is not a workspace.
 _MAX_WORKSPACE = 1 << 38
@@ -50,19 +50,13 @@ def check_type(name: str, type: TensorType, refuse: Refuse) -> None:
             numpy_dtype(type.format.dtype)
     except ValueError as error:
         raise refuse(f"{name} has an {error}") from error
-    if not _format_fits(type.format, type.rank):
+    if not type.format.fits(type.rank):
         raise refuse(f"{name} of rank {type.rank} has the format {type.format}")
     for dimension in type.shape:
         low, _ = bounds(dimension)
         impossible = low is not None and low < 0 and not isinstance(dimension, Dim)
         if impossible or any(not _possible(found) for found in symbols(dimension)):
             raise refuse(f"{name} has the dimension {dimension}")
-
-
-def _format_fits(format: Format, rank: int) -> bool:
-    ordered = not format.order or sorted(format.order) == list(range(rank))
-    quant = format.quant is None or format.quant.axis is None or 0 <= format.quant.axis < rank
-    return ordered and quant and all(0 <= axis < rank and size > 0 for axis, size in format.blocks)
 
 
 def _possible(found: Symbol) -> bool:
@@ -96,6 +90,7 @@ def _check_view(number: int, tensor: ProgramTensor, base: ProgramTensor, refuse:
         return
     shape, shown = base.type.physical_shape, tensor.type.physical_shape
     fits = len(tensor.part) == len(shape) == len(shown) and tensor.type.numpy == base.type.numpy
+    fits = fits and tensor.type.format == base.type.format
     if not fits or not all(map(_shows, tensor.part, shape, shown)):
         raise refuse(f"tensor {number} of {tensor.type} is the part {tensor.part} of {base.type}")
 
@@ -203,7 +198,7 @@ def check_code(path: Path, number: int, code: Code) -> None:
     for formats, numbers in ((tactic.inputs, problem.activations), (tactic.outputs, problem.outputs)):
         if formats and len(formats) != len(numbers):
             raise refuse(f"its tactic has {len(formats)} formats for {len(numbers)} operands")
-        if any(not _format_fits(f, problem.types[i].rank) for f, i in zip(formats, numbers, strict=False)):
+        if any(not f.fits(problem.types[i].rank) for f, i in zip(formats, numbers, strict=False)):
             raise refuse("its tactic has a format of another rank")
     _check_tactic(code, refuse)
     if code.native is not None:

@@ -17,7 +17,8 @@ UNPLACED = -1
 class ProgramTensor(msgspec.Struct, frozen=True):
     """One stored tensor. A graph tensor that is needed in two formats is two of these.
 
-    base: this is a view of that tensor: the same bytes (part None) or a slice of it. weight: the index of a constant.
+    base: this is a view of that tensor: the same bytes (part None) or a slice of it, over the axes of its physical
+    array. weight: the index of a constant.
     offset: bytes from the start of the arena; UNPLACED while the size depends on the shapes of a run.
     """
 

@@ -54,6 +54,9 @@ def object_file(target: Target, text: str) -> bytes:
 def _machine(target: Target) -> Any:
     import llvmlite.binding as llvm
 
+    # Addresses are computed where they are used, once a turn. LLVM's search for better ones takes up to a second for
+    # deep loop nests, and what it finds is no faster.
+    llvm.set_option("tenonrt", "-disable-lsr")
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     found = llvm.Target.from_triple(target.triple)

@@ -77,7 +77,7 @@ class Value:
 
 
 Operand = Value | int | float
-Index = Value | int
+Index = Value | int  # known only at run time, or while generating
 
 
 class Function:
@@ -278,6 +278,12 @@ class Function:
     def _mask(self, lanes: int, count: int) -> Value:
         return self.lane_constants(I1, [int(lane < count) for lane in range(lanes)])
 
+    def prefetch(self, pointer: Value, nbytes: Index = 0, level: int = 2) -> None:
+        """Ask for a cache line, into the cache of this level. Any address will do, also one of no memory."""
+        at = self.offset(pointer, nbytes)
+        self.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.line(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 {4 - level}, i32 1)")
+
     def stack(self, nbytes: int) -> Value:
         """Memory that lasts as long as the call, 64-byte aligned."""
         self._count += 1
@@ -302,6 +308,8 @@ class Function:
         known = isinstance(start, int) and isinstance(stop, int)
         if known and start >= stop:  # type: ignore[operator]
             return list(carried)
+        if known and start + step >= stop:  # type: ignore[operator]
+            return list(body(self.constant(I64, start), list(carried)) or ())  # type: ignore[arg-type]
         first, last = self.as_value(start, I64), self.as_value(stop, I64)
         head, after = self._fresh_label("loop"), self._fresh_label("after")
         before = self._label

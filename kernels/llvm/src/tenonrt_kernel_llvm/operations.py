@@ -63,7 +63,8 @@ def _softplus(fn: Function, x: Value, alpha: Any, beta: Any) -> Value:
     """alpha * (max(bx, 0) + log(1 + exp(-|bx|)))."""
     scaled = x * beta
     decay = m.exp(fn, -m.absolute(fn, scaled))
-    return (_relu(fn, scaled) + _log1p(fn, decay)) * alpha
+    total: Value = (_relu(fn, scaled) + _log1p(fn, decay)) * alpha
+    return total
 
 
 def _log1p(fn: Function, x: Value) -> Value:
@@ -110,12 +111,12 @@ ACTIVATIONS: dict[str, tuple[Activation, float | None, float | None]] = {
     "softplus": (_softplus, 1.0, 1.0),
     "clip": (_clip, None, None),
     "hard_sigmoid": (_hard_sigmoid, 0.2, 0.5),
-    "scaled_tanh": (lambda fn, x, a, b: m.tanh(fn, x * b) * a, None, None),
+    "scaled_tanh": (lambda fn, x, a, b: m.tanh(fn, x * b) * a, 1.0, 1.0),
     "thresholded_relu": (lambda fn, x, a, b: fn.select(fn.compare("ogt", x, a), x, fn.zero(x.type)), 1.0, None),
     "gelu": (_gelu, None, None),
     "gelu_tanh": (_gelu_tanh, None, None),
     "swish": (_swish, 1.0, None),
-    "hard_swish": (lambda fn, x, a, b: x * _hard_sigmoid(fn, x, 1 / 6, 0.5), None, None),
+    "hard_swish": (lambda fn, x, a, b: x * _hard_sigmoid(fn, x, a, b), 1 / 6, 0.5),
     "mish": (lambda fn, x, a, b: x * m.tanh(fn, _softplus(fn, x, 1.0, 1.0)), None, None),
     "shrink": (_shrink, 0.5, 0.0),
 }

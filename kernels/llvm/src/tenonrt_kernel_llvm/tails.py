@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,11 @@ from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, T
 from tenonrt_kernel_llvm.operations import refusal
 
 MAX_TAIL = 24
-_KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast", "Scale"})
+_DETOUR = 6  # layers between a tensor and where the paths from it meet again
+KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
 
 Reach = Literal["scalar", "channel", "full"]
+Spreads = Callable[[Tensor, Tensor], bool]
 
 
 def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer]]:
@@ -23,24 +25,32 @@ def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer
     """
     region = [anchor]
     cuts = [tuple(region)]
-    while (grown := _grow(view, region)) is not None:
-        if any(_foreign(layer, region) for layer in grown):
+    axis = channel_axis(anchor.kind, anchor.outputs[0].type)
+
+    def spreads(tensor: Tensor, result: Tensor) -> bool:
+        return reach(tensor.type, result.type, axis) is not None
+
+    while (grown := grow(view, region, spreads, MAX_TAIL)) is not None:
+        if any(_foreign(view, layer, [*region, *grown]) for layer in grown):
             cuts.append(tuple(region))
         region += grown
     cuts.append(tuple(region))
     yield from dict.fromkeys(cuts[1:] if len(cuts) > 1 else cuts)
 
 
-def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
-    """The next layers of the tail: one, or a few that all start from the result and meet again in one tensor."""
+def grow(view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int) -> list[Layer] | None:
+    """The next pointwise layers of a region: one, or a few that start from its result and meet again in one tensor.
+
+    spreads: whether a tensor from outside may be an operand beside the result.
+    """
     result = region[-1].outputs[0]
-    if view.is_output(result) or len(region) >= MAX_TAIL:
+    if view.is_output(result) or len(region) >= limit:
         return None
     added: list[Layer] = []
     made = {result}
-    while True:
+    while len(added) < _DETOUR:
         readers = {id(r): r for t in made for r in view.consumers(t) if r not in added}
-        ready = next((r for r in readers.values() if _fits(view, r, result, made, added)), None)
+        ready = next((r for r in readers.values() if _fits(view, r, result, made, spreads)), None)
         if ready is None:
             return None
         added.append(ready)
@@ -49,17 +59,16 @@ def _grow(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
         closed = all(r in added for t in inner for r in view.consumers(t))
         if closed and not any(view.is_output(t) for t in inner):
             return added
-        if len(added) >= 6:
-            return None
+    return None
 
 
-def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], added: Sequence[Layer]) -> bool:
-    if layer.kind not in _KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
+def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], spreads: Spreads) -> bool:
+    if layer.kind not in KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
         return False
     if layer.outputs[0].type.shape != result.type.shape:
         return False
     outside = [t for t in layer.inputs if t is not None and t not in made]
-    return all(reach(t.type, result.type) is not None and not _follows(view, t, made) for t in outside)
+    return all(spreads(t, result) and not _follows(view, t, made) for t in outside)
 
 
 def _follows(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
@@ -90,32 +99,39 @@ def _reaches_far(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
     return False
 
 
-def _foreign(layer: Layer, region: Sequence[Layer]) -> bool:
-    """Whether a layer reads a computed tensor that is as large as the result."""
+def _foreign(view: GraphView, layer: Layer, region: Sequence[Layer]) -> bool:
+    """Whether a layer reads a computed tensor from outside the region that is as large as the result."""
     result = region[-1].outputs[0]
-    return any(
-        t is not None and t.constant is None and t.producer not in region and t.type.shape == result.type.shape
-        for t in layer.inputs
-        if t is not result and not any(t is o for r in region for o in r.outputs)
-    )
+    outside = [t for t in layer.inputs if t is not None and t.constant is None and view.producer(t) not in region]
+    return any(t.type.shape == result.type.shape for t in outside)
 
 
-def reach(type: TensorType, result: TensorType, channel_axis: int = 1) -> Reach | None:
+_IMAGES = frozenset({"Convolution", "Deconvolution", "Pooling", "InstanceNormalization", "GroupNormalization", "Lrn"})
+
+
+def channel_axis(anchor: str, result: TensorType) -> int:
+    """The axis of a result whose elements an anchor computes 16 at a time: images' channels, otherwise the last."""
+    return 1 if anchor in _IMAGES and result.rank > 1 else result.rank - 1
+
+
+def reach(type: TensorType, result: TensorType, axis: int) -> Reach | None:
     """How an operand spreads over the result: one element, one for each channel (and image), or all; None: otherwise.
 
-    For results of 4 axes the channels are axis 1, for others the last axis.
+    axis: that of the channels.
     """
     if type.shape == result.shape:
         return "full"
+    if type.rank > result.rank:
+        return None
     padded = (1,) * (result.rank - type.rank) + tuple(type.shape)
     if all(d == 1 for d in padded):
         return "scalar"
-    axis = channel_axis if result.rank == 4 else result.rank - 1
     others = [d for i, d in enumerate(padded) if i not in (0, axis)]
-    batch = padded[0] if axis != 0 else 1
-    same_batch = batch in (1, result.shape[0]) and (result.rank == 4 or batch == 1 or result.shape[0] == 1)
+    batch = padded[0] if axis else 1
+    # Results that end in channels are computed row by row, whatever image a row is of.
+    same_batch = batch == 1 or (batch == result.shape[0] and axis == 1)
     fits = padded[axis] == result.shape[axis] and all(d == 1 for d in others) and same_batch
-    return "channel" if fits and type.rank <= result.rank else None
+    return "channel" if fits else None
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,7 @@ def read_tail(problem: Problem) -> Tail | str:
     if len(problem.outputs) != 1 or problem.outputs[0] != (layers[-1] if layers else problem.layers[0]).outputs[0]:
         return "an interior result is wanted outside of the region"
     made, operands = {result}, dict[int, Reach]()
+    axis = channel_axis(problem.layer.kind, problem.types[result])
     for layer in layers:
         why = refusal(problem, layer)
         if why:
@@ -141,7 +158,7 @@ def read_tail(problem: Problem) -> Tail | str:
         for number in layer.inputs:
             if number in made or number < 0:
                 continue
-            spread = reach(problem.types[number], problem.types[result])
+            spread = reach(problem.types[number], problem.types[result], axis)
             if spread is None:
                 return f"its tail reads {problem.types[number]} beside {problem.types[result]}"
             operands[number] = spread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,17 +42,36 @@ NEON = Target("neon", "aarch64", "aarch64-unknown-linux-gnu", "generic", 4, 32, 
 TARGETS = {target.name: target for target in (AVX512, AVX2, BASELINE, NEON)}
 
 
-@lru_cache
 def host_target() -> Target:
-    """The best target that this processor runs; `OSError` when there is none."""
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    have = _host_features()
-    for target in TARGETS.values():
-        if target.machine == machine and (machine != "x86_64" or set(target.features) <= have):
-            return target
-    raise OSError(f"no code can be generated for {machine}; targets are {', '.join(TARGETS)}")
+    """The best target that this processor runs, or the one that the variable ``TENONRT_LLVM_TARGET`` names.
+
+    `OSError` when there is none, `ValueError` for a name that is not known.
+    """
+    return _chosen(os.environ.get("TENONRT_LLVM_TARGET", ""))
 
 
+@lru_cache
+def _chosen(name: str) -> Target:
+    if name:
+        if name not in TARGETS:
+            raise ValueError(f"TENONRT_LLVM_TARGET is {name!r}; known are {', '.join(TARGETS)}")
+        return TARGETS[name]
+    found = next((target for target in TARGETS.values() if runs_here(target)), None)
+    if found is None:
+        raise OSError(f"no code can be generated for {_machine()}; targets are {', '.join(TARGETS)}")
+    return found
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this processor runs code for a target."""
+    return target.machine == _machine() and set(target.features) <= (_host_features() | {"asimd"})
+
+
+def _machine() -> str:
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+
+@lru_cache
 def _host_features() -> set[str]:
     import llvmlite.binding as llvm
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from tenonrt.builder.sampling import judge, problem_tolerance
-from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample
+from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample, sliceable
 from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, NativeCall, Weights
 from tenonrt.plugins.registry import Registry
 
@@ -75,7 +75,7 @@ def allocates(bound: Bound) -> bool:
 
 def wrong(outputs: Sequence[Array], sample: Sample, code: Code, bound: Bound, registry: Registry) -> str:
     """How outputs differ from the reference; empty when they are within tolerance."""
-    tolerance = problem_tolerance(sample.problem, registry.layer_type, code.tactic.precision)
+    tolerance = problem_tolerance(sample.problem, registry.layer_type, code.tactic.precision, code.tactic.exact)
     for index, (output, expected, (_, _, scale)) in enumerate(
         zip(outputs, sample.expected, bound.outputs, strict=True)
     ):
@@ -108,12 +108,13 @@ def strided(
     """A bound tactic whose strided operands are slices along an axis; and its output slices with their wholes."""
     bound = bind_sample(kernel, code, sample, device)
     inputs, outputs = list(bound.launch.inputs), list(bound.launch.outputs)
-    for index in code.tactic.reads_strided:
-        if axis < inputs[index].ndim:
+    tactic, problem = code.tactic, code.problem
+    for index in tactic.reads_strided:
+        if axis in sliceable(tactic.input_format(index), problem.types[problem.activations[index]].rank):
             inputs[index], _ = sliced(inputs[index], axis)
     wholes = []
-    for index in code.tactic.writes_strided:
-        if axis < outputs[index].ndim:
+    for index in tactic.writes_strided:
+        if axis in sliceable(tactic.output_format(index), problem.types[problem.outputs[index]].rank):
             outputs[index], whole = sliced(outputs[index], axis)
             wholes.append((outputs[index], whole))
     return with_operands(bound, inputs, outputs), wholes

@@ -419,7 +419,9 @@ def test_tolerance_can_be_met(sound: Subject) -> None:
     bad = []
     for candidate in sound.sound:
         sample = sound.sample(candidate.case)
-        tolerance = problem_tolerance(sample.problem, sound.registry.layer_type, candidate.tactic.precision)
+        tolerance = problem_tolerance(
+            sample.problem, sound.registry.layer_type, candidate.tactic.precision, candidate.tactic.exact
+        )
         for number, expected in zip(sample.problem.outputs, sample.expected, strict=True):
             rounded = expected.astype(numpy_dtype(sample.problem.types[number].dtype))
             if not judge(rounded, expected, tolerance).ok:

@@ -1,0 +1,131 @@
+"""What is tuned, and in which order: first runs before timing, plain layers before the regions that begin with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from tenonrt.builder.offers import Offer
+from tenonrt.builder.progress import Clock, Teller
+from tenonrt.builder.selection import Selector
+from tenonrt.builder.tuner import Tuner
+from tenonrt.graph.graph import Layer
+from tenonrt.problem import Problem
+
+Refuse = Callable[[Offer, str], None]
+
+# A kernel that runs the reference is worth its while only where nothing else computes the layer: it is priced at this
+# many times the slowest of its rivals, and as much again for one step, so that formats do not decide for it.
+_REFERENCE_FACTOR, _REFERENCE_NANOSECONDS = 10, 100_000
+# Problems that make up less than this share of the network's estimated time are not timed.
+_NEGLIGIBLE = 0.002
+# A tail of pointwise layers changes little of which tile is best: so many tactics of a kernel and pair of formats are
+# tried with it, the best of those without it.
+_HEIRS = 2
+# From this level on nothing is left out.
+_THOROUGH = 4
+
+
+def tune(
+    selector: Selector, offers: Sequence[Offer], tuner: Tuner, clock: Clock, teller: Teller, refuse: Refuse
+) -> list[Offer]:
+    """The sound offers, those worth it timed."""
+    thorough = tuner.config.optimization_level >= _THOROUGH
+    contested = contested_problems(selector, offers)
+    negligible = set() if thorough else negligible_problems(offers)
+    tuner.counts["problems left to estimates"] += len(contested & negligible)
+    plain = [offer for offer in offers if len(offer.posed.problem.layers) == 1]
+    tails = [offer for offer in offers if len(offer.posed.problem.layers) > 1]
+    sound: list[Offer] = []
+    for stage in (plain, tails):
+        tried = stage if stage is plain or thorough else heirs(stage, plain, tuner, refuse)
+        with clock.phase("check"):  # all first runs before any timing: both at once would spoil the times
+            tuner.check_all(tried, partial(teller.tell, "check"))
+        passed = [offer for offer in tried if not tuner.check(offer)]
+        with clock.phase("tune"):
+            _time(passed, contested - negligible, tuner, teller)
+        sound += passed
+    return sound
+
+
+def _time(offers: Iterable[Offer], keys: set[str], tuner: Tuner, teller: Teller) -> None:
+    problems = {key: rivals for key, rivals in by_problem(offers).items() if key in keys}
+    for done, rivals in enumerate(problems.values()):
+        teller.tell("tune", done, len(problems), rivals[0].posed.region.name)
+        # The reference is timed when it is alone.
+        tuner.time([offer for offer in rivals if not offer.kernel.runs_reference] or rivals)
+
+
+def by_problem(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
+    """The distinct offers for each problem."""
+    problems: dict[str, dict[str, Offer]] = {}
+    for offer in offers:
+        problems.setdefault(offer.posed.key, {})[offer.id] = offer
+    return {key: list(rivals.values()) for key, rivals in problems.items()}
+
+
+def price(offer: Offer, rivals: Iterable[Offer], tuner: Tuner) -> int:
+    """Nanoseconds of an offer beside the other sound ones for its problem."""
+    others = [rival for rival in rivals if not rival.kernel.runs_reference]
+    if not offer.kernel.runs_reference or not others:
+        return tuner.nanoseconds(offer)
+    return _REFERENCE_NANOSECONDS + _REFERENCE_FACTOR * max(tuner.nanoseconds(rival) for rival in others)
+
+
+def contested_problems(selector: Selector, offers: Sequence[Offer]) -> set[str]:
+    """Keys of the problems whose regions have a rival somewhere: where there is none, there is nothing to choose."""
+    counts: dict[Layer, int] = dict.fromkeys(selector.views, 1)
+    for offer in offers:
+        for layer in offer.posed.region.layers:
+            counts[layer] = counts.get(layer, 0) + 1
+    return {o.posed.key for o in offers if any(counts[layer] > 1 for layer in o.posed.region.layers)}
+
+
+def negligible_problems(offers: Sequence[Offer]) -> set[str]:
+    """Keys of the problems whose kernels all estimate them at next to nothing of the network."""
+    shares: dict[Layer, float] = {}  # the least estimate of each layer's part of a region
+    estimates: dict[str, list[float | None]] = {}
+    regions: dict[str, set[str]] = {}
+    for offer in (offer for offer in offers if not offer.kernel.runs_reference):
+        estimates.setdefault(offer.posed.key, []).append(offer.estimate)
+        regions.setdefault(offer.posed.key, set()).add(offer.posed.region.name)
+        if offer.estimate is not None:
+            share = offer.estimate / len(offer.posed.region.layers)
+            for layer in offer.posed.region.layers:
+                shares[layer] = min(share, shares.get(layer, share))
+    limit = _NEGLIGIBLE * sum(shares.values())
+    found = set()
+    for key, given in estimates.items():
+        known = [estimate for estimate in given if estimate is not None]
+        if len(known) == len(given) and min(known) * len(regions[key]) < limit:
+            found.add(key)
+    return found
+
+
+def heirs(tails: Sequence[Offer], plain: Sequence[Offer], tuner: Tuner, refuse: Refuse) -> list[Offer]:
+    """Of the regions that begin with a layer that was tuned alone, the offers whose tactics did best there."""
+    tuned = {(_first_layer(o.posed.problem), o.id): o for o in plain}
+    groups: dict[tuple[object, ...], list[tuple[Offer, Offer | None]]] = {}
+    for offer in tails:
+        key = (offer.posed.key, offer.entry.id, offer.tactic.inputs, offer.tactic.outputs)
+        ancestor = tuned.get((_first_layer(offer.posed.problem), offer.id))
+        groups.setdefault((*key, offer.posed.region.name), []).append((offer, ancestor))
+    kept: list[Offer] = []
+    for group in groups.values():
+        known = [(tuner.nanoseconds(a), a.order, o) for o, a in group if a is not None and not tuner.check(a)]
+        best = {id(offer) for _, _, offer in sorted(known, key=lambda row: row[:2])[:_HEIRS]}
+        for offer, ancestor in group:
+            if ancestor is None or id(offer) in best:
+                kept.append(offer)
+            else:
+                refuse(offer, f"without what follows it {len(best)} tactics of this kernel were better")
+    return kept
+
+
+def _first_layer(problem: Problem) -> object:
+    """The first layer of a problem as a value: equal for a layer alone and for a region that begins with it."""
+    layer = problem.layer
+    operands = tuple(
+        None if i < 0 else (problem.types[i], problem.inputs[i], layer.inputs.index(i)) for i in layer.inputs
+    )
+    return layer.kind, layer.attrs, operands, tuple(problem.types[i] for i in layer.outputs)

@@ -1,0 +1,171 @@
+"""Depthwise convolution: every channel by its own window, as many channels at once as a register has lanes.
+
+A tile is a number of pixels of one row; each input element is loaded once for all the pixels of the tile that it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
+
+from tenonrt_kernel_llvm.contraction.direct import MAX_EDGES, bias_of, pack_rows, strided_operands
+from tenonrt_kernel_llvm.contraction.epilogue import (
+    Epilogue,
+    Place,
+    named,
+    operand_formats,
+    pack_epilogue,
+    tail_refusal,
+)
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows, read_geometry
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
+from tenonrt_kernel_llvm.contraction.tiles import Run, padded_runs, runs_of
+from tenonrt_kernel_llvm.emitter import Index, Value, vector
+from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
+from tenonrt_kernel_llvm.routine import Routine
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
+
+
+class DepthwiseConvolution(LlvmKernel):
+    """float32, one filter for each channel, any window, stride, dilation, padding and batch; pointwise tails."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        return regions_with_tail(view, layer)
+
+    def supports(self, problem: Problem) -> Support:
+        geometry, tail = read_geometry(problem), read_tail(problem)
+        if isinstance(geometry, str) or isinstance(tail, str):
+            return Support(False, geometry if isinstance(geometry, str) else str(tail))
+        if not geometry.depthwise:
+            return Support(False, "computes one filter for each channel only")
+        why = tail_refusal(problem, tail)
+        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        geometry, tail = _geometry(problem), read_tail(problem)
+        assert not isinstance(tail, str)
+        formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
+        strided = strided_operands(problem, formats)
+        return [
+            Tactic(f"w{width}", formats, (NCHW16C,), reads_strided=strided, writes_strided=(0,))
+            for width in _widths(geometry, host_target())
+        ]
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Weights as [blocks, window rows, columns, 16], zero in channels that are not there."""
+        problem, geometry, arrays = code.problem, _geometry(code.problem), named(code, weights)
+        tail = read_tail(problem)
+        assert not isinstance(tail, str)
+        rows, columns = geometry.y.window, geometry.x.window
+        padded = np.zeros((geometry.output_blocks * BLOCK, rows, columns), np.float32)
+        padded[: geometry.outputs] = arrays[problem.layer.inputs[1]].reshape(-1, rows, columns)
+        packed = padded.reshape(-1, BLOCK, rows, columns).transpose(0, 2, 3, 1)
+        return [
+            np.ascontiguousarray(packed),
+            *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays),
+        ]
+
+    def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
+        routine = Routine(problem, tactic, target, packed=1 + len(pack_rows(problem)))
+        return _Depthwise(routine, _geometry(problem), int(tactic.key[1:]), target).code()
+
+
+def _geometry(problem: Problem) -> Geometry:
+    geometry = read_geometry(problem)
+    assert not isinstance(geometry, str), geometry
+    return geometry
+
+
+def _widths(geometry: Geometry, target: Target) -> list[int]:
+    """Pixels of a tile: accumulators, one row of the window and an input element fit into the registers."""
+    largest = max(2, target.registers - geometry.x.window - 2)
+    wanted = {min(width, largest, geometry.x.output) for width in (largest, 8, 7, 4)}
+    return sorted((w for w in wanted if len(_edges(geometry, w)) <= MAX_EDGES), reverse=True) or [1]
+
+
+def _runs(geometry: Geometry, width: int) -> list[Run]:
+    if geometry.x.padded:
+        return padded_runs(geometry.x.output, width, geometry.x.taps())
+    return runs_of(geometry.x.output, width)
+
+
+def _edges(geometry: Geometry, width: int) -> list[Run]:
+    return [run for run in _runs(geometry, width) if run.taps is not None]
+
+
+class _Depthwise:
+    """Writes the code for one width of tiles."""
+
+    def __init__(self, routine: Routine, geometry: Geometry, width: int, target: Target) -> None:
+        self.routine, self.fn, self.geometry = routine, routine.function, geometry
+        problem = routine.problem
+        self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
+        self.lanes = min(target.lanes, BLOCK)
+        self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1, lanes=self.lanes)
+        self.runs = _runs(geometry, width)
+        self.row = geometry.x.size * BLOCK_BYTES
+
+    def code(self) -> Code:
+        geometry = self.geometry
+        rows, blocks = geometry.y.output, geometry.output_blocks
+
+        def unit(number: Value) -> None:
+            rest, y = number // rows, number % rows
+            self._unit(rest // blocks, rest % blocks, y)
+
+        self.routine.phase(geometry.batch * (blocks * rows), unit)
+        return self.routine.code()
+
+    def _unit(self, image: Value, block: Value, y: Value) -> None:
+        """One row of one block of channels."""
+        fn, axis = self.fn, self.geometry.y
+        begin = y * axis.stride + -axis.padding
+        source = fn.offset(self.source.pointer, image * self.source.strides[0])
+        source = fn.offset(source, block * (axis.size * self.row) + begin * self.row)
+        window = self.geometry.y.window * self.geometry.x.window
+        weights = fn.offset(self.routine.packed[0], block * (window * BLOCK_BYTES))
+        rows = inside_rows(fn, begin, axis) if axis.padded else (0, axis.window)
+        for run in self.runs:
+
+            def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
+                x = number * run.width + run.start
+                for part in range(0, BLOCK_BYTES, 4 * self.lanes):
+                    self._tile(image, block, source, weights, (y, x), run, rows, part)
+                return ()
+
+            fn.loop(0, run.count, tile)
+
+    def _tile(
+        self, image: Value, block: Value, source: Value, weights: Value, at: tuple[Value, Value], run: Run,
+        rows: tuple[Index, Index], part: int,
+    ) -> None:  # fmt: skip
+        fn, geometry, axis = self.fn, self.geometry, self.geometry.x
+        corner = fn.offset(source, (at[1] * axis.stride + -axis.padding) * BLOCK_BYTES)
+
+        def row(number: Value, sums: list[Value]) -> Sequence[Value]:
+            line = fn.offset(corner, number * (geometry.y.dilation * self.row))
+            return self._row(line, fn.offset(weights, number * (axis.window * BLOCK_BYTES)), run, sums, part)
+
+        sums = fn.loop(rows[0], rows[1], row, [fn.zero(self.epilogue.vector)] * run.width)
+        plane = geometry.y.output * axis.output * BLOCK_BYTES
+        offset = block * plane + at[0] * (axis.output * BLOCK_BYTES) + at[1] * BLOCK_BYTES + part
+        self.epilogue.store(sums, 1, Place(image, block, offset, part), (BLOCK_BYTES, 0))
+
+    def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:
+        """One row of the window: every input element times the weights of all pixels that see it."""
+        fn, axis, type = self.fn, self.geometry.x, vector(self.lanes)
+        sums = list(sums)
+        taps = run.taps or [range(run.width)] * axis.window
+        seen: dict[int, list[tuple[int, int]]] = {}
+        for tap, present in enumerate(taps):
+            for pixel in present:
+                seen.setdefault(pixel * axis.stride + tap * axis.dilation, []).append((pixel, tap))
+        loaded = [fn.load(type, weights, tap * BLOCK_BYTES + part) for tap in range(axis.window)]
+        for column in sorted(seen):
+            element = fn.load(type, line, column * BLOCK_BYTES + part)
+            for pixel, tap in seen[column]:
+                sums[pixel] = fn.fma(element, loaded[tap], sums[pixel])
+        return sums

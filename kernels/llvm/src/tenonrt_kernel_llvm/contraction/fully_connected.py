@@ -1,0 +1,282 @@
+"""Fully connected layers: rows of activations times constant weights, packed in blocks of 16 outputs.
+
+Tactics differ in the tile and in the order of units: "c" all rows for a block of outputs, "p" all outputs for some
+rows, "k" as "c" with the depth cut into pieces whose weights stay in the first-level cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tenonrt.contracts import (
+    Array,
+    Code,
+    Dimension,
+    GraphView,
+    Layer,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+    product,
+)
+
+from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place, named, pack_epilogue, tail_refusal
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
+from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
+from tenonrt_kernel_llvm.emitter import Index, Value
+from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
+from tenonrt_kernel_llvm.routine import Routine
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
+
+UNROLLED = BLOCK  # inputs between two turns of the loop
+ROW_BYTES = 1 << 17  # of activations that stay in the second-level cache while all outputs of some rows are computed
+
+
+PIECE_BYTES = 24 << 10  # of weights that stay in the first-level cache
+PIECE_ROWS = 240  # whose partial sums wait in scratch
+
+
+@dataclass(frozen=True)
+class Product:
+    """[rows, depth] times [outputs, depth] transposed."""
+
+    rows: Dimension
+    depth: int
+    outputs: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.outputs // BLOCK)
+
+
+def read_product(problem: Problem) -> Product | str:
+    """The product of a problem whose first layer is FullyConnected, or why it is not computed here."""
+    layer = problem.layer
+    source, weights = problem.types[layer.inputs[0]], problem.types[layer.inputs[1]]
+    if {source.dtype, weights.dtype} != {"float32"}:
+        return f"computes in float32, not {source.dtype}"
+    if layer.inputs[0] not in problem.activations or any(t not in (-1, *problem.constants) for t in layer.inputs[1:]):
+        return "the input must be computed, weights and bias constant"
+    if not weights.static:
+        return "the shape of the weights must be known"
+    outputs, depth = (int(d) for d in weights.shape)  # type: ignore[arg-type]
+    return Product(product(source.shape[:-1]), depth, outputs) if outputs and depth else "a size is 0"
+
+
+class FullyConnectedKernel(LlvmKernel):
+    """float32, any number of rows and batch; constant weights; pointwise tails."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        return regions_with_tail(view, layer)
+
+    def supports(self, problem: Problem) -> Support:
+        given, tail = read_product(problem), read_tail(problem)
+        why = given if isinstance(given, str) else tail if isinstance(tail, str) else tail_refusal(problem, tail)
+        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        given = _product(problem)
+        return [Tactic(f"{order}{tile.width}x{tile.blocks}") for tile, order in _recipes(given, host_target())]
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Weights as [groups of blocks, depth, blocks, 16]; then what the epilogue reads."""
+        problem, given = code.problem, _product(code.problem)
+        tail, arrays = read_tail(problem), named(code, weights)
+        assert not isinstance(tail, str)
+        blocks = _parse(code.tactic.key)[1].blocks
+        groups = -(-given.blocks // blocks)
+        padded = np.zeros((groups * blocks * BLOCK, given.depth), np.float32)
+        padded[: given.outputs] = arrays[problem.layer.inputs[1]]
+        packed = np.ascontiguousarray(padded.reshape(groups, blocks * BLOCK, given.depth).transpose(0, 2, 1))
+        return [packed, *pack_epilogue(problem, tail, _bias(problem), given.outputs, arrays, padded=False)]
+
+    def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
+        given, tail = _product(problem), read_tail(problem)
+        assert not isinstance(tail, str)
+        zeros = {number: np.zeros(1, np.float32) for number in problem.constants}
+        rows = pack_epilogue(problem, tail, _bias(problem), given.outputs, zeros, padded=False)
+        routine = Routine(problem, tactic, target, packed=1 + len(rows))
+        order, tile = _parse(tactic.key)
+        return _Rows(routine, given, order, tile).code()
+
+
+def _product(problem: Problem) -> Product:
+    given = read_product(problem)
+    assert not isinstance(given, str), given
+    return given
+
+
+def _bias(problem: Problem) -> int:
+    return problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
+
+
+def _recipes(given: Product, target: Target) -> Iterator[tuple[Tile, str]]:
+    """A single row takes many blocks at once, so that enough sums are under way; more rows take the largest tiles."""
+    if given.rows == 1:
+        for blocks in (4, 2, 6, 1):
+            if blocks <= given.blocks or blocks == 1:
+                yield Tile(1, blocks), "c"
+        return
+    for tile in tiles_for(target, given.blocks):
+        orders = ("c", "p", "k") if given.depth >= 2 * _piece(tile) else ("c", "p")
+        for order in orders:
+            yield tile, order
+
+
+def _piece(tile: Tile) -> int:
+    """Inputs of a piece of the depth."""
+    return PIECE_BYTES // (tile.blocks * BLOCK_BYTES) // UNROLLED * UNROLLED
+
+
+def _parse(key: str) -> tuple[str, Tile]:
+    width, _, blocks = key[1:].partition("x")
+    return key[0], Tile(int(width), int(blocks))
+
+
+class _Rows:
+    """Writes the code of one recipe."""
+
+    def __init__(self, routine: Routine, given: Product, order: str, tile: Tile) -> None:
+        self.routine, self.fn, self.given, self.order, self.tile = routine, routine.function, given, order, tile
+        problem = routine.problem
+        self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
+        self.epilogue = Epilogue(routine, _bias(problem), given.outputs, 1, padded=False)
+        self.groups = -(-given.blocks // tile.blocks)
+        self.strip = self._strip()
+
+    def _strip(self) -> int:
+        """Rows of a unit."""
+        width, rows = self.tile.width, self.given.rows
+        if self.order == "k":
+            return max(1, min(PIECE_ROWS, rows)) if isinstance(rows, int) else 1
+        strip = 4 * width
+        if self.order == "p":
+            strip = max(width, ROW_BYTES // (4 * self.given.depth) // width * width)
+            strip = min(strip, max(1, -(-rows // 4))) if isinstance(rows, int) else strip
+        return max(1, strip, min(width, rows)) if isinstance(rows, int) else strip
+
+    def code(self) -> Code:
+        rows = self.given.rows
+        strips = (rows + (self.strip - 1)) // self.strip
+        here = self.routine.dimension(rows)
+        # A symbolic quotient is no polynomial, so units are counted in whole rows' worth of groups instead.
+        if not isinstance(strips, int):
+            strips, self.strip = rows, 1
+        count = self.routine.dimension(strips)
+
+        def unit(number: Value) -> None:
+            if self.order != "p":
+                group, strip = number // count, number % count
+            else:
+                strip, group = number // self.groups, number % self.groups
+            self._unit(group, strip, here)
+
+        self.routine.phase(strips * self.groups, unit)
+        partial = self.strip * self.tile.blocks * BLOCK_BYTES
+        return self.routine.code(scratch=partial if self.order == "k" else 0)
+
+    def _unit(self, group: Value, strip: Value, rows: Index) -> None:
+        fn = self.fn
+        first = strip * self.strip
+        weights = fn.offset(self.routine.packed[0], group * (self.given.depth * self.tile.blocks * BLOCK_BYTES))
+        if isinstance(rows, int) and rows % self.strip == 0:
+            self._tiles(group, first, weights, runs_of(self.strip, self.tile.width))
+            return
+        if isinstance(rows, Value):
+            self._tiles(group, first, weights, runs_of(1, 1))
+            return
+        full = fn.compare("slt", strip, rows // self.strip)
+        fn.when(
+            full,
+            lambda: self._tiles(group, first, weights, runs_of(self.strip, self.tile.width)),
+            lambda: self._tiles(group, first, weights, runs_of(rows % self.strip, self.tile.width)),
+        )
+
+    def _tiles(self, group: Value, first: Value, weights: Value, runs: Sequence[Run]) -> None:
+        """The tiles of a unit's rows, piece by piece of the depth."""
+        depth, piece = self.given.depth, _piece(self.tile) if self.order == "k" else self.given.depth
+        pieces = -(-depth // piece)
+
+        def rows(start: Index, length: int, first_piece: bool, last_piece: bool) -> None:
+            for run in runs:
+
+                def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
+                    row = number * run.width + run.start
+                    sums = self._partial(row, run.width, first_piece)
+                    sums = self._tile(first + row, weights, run.width, start, length, sums)
+                    if last_piece:
+                        self._store(group, first + row, sums)
+                    else:
+                        self._keep(row, sums)
+                    return ()
+
+                self.fn.loop(0, run.count, tile)
+
+        def middle(number: Value, _: list[Value]) -> Sequence[Value]:
+            rows(number * piece, piece, False, False)
+            return ()
+
+        if pieces == 1:
+            rows(0, depth, True, True)
+            return
+        rows(0, piece, True, False)
+        self.fn.loop(1, pieces - 1, middle)
+        rows((pieces - 1) * piece, depth - (pieces - 1) * piece, False, True)
+
+    def _partial(self, row: Value, width: int, first_piece: bool) -> list[Value]:
+        """The sums of a tile so far."""
+        fn, count = self.fn, width * self.tile.blocks
+        if first_piece:
+            return [fn.zero(VECTOR)] * count
+        kept = fn.offset(self.routine.scratch, row * (self.tile.blocks * BLOCK_BYTES))
+        return [fn.load(VECTOR, kept, index * BLOCK_BYTES) for index in range(count)]
+
+    def _keep(self, row: Value, sums: Sequence[Value]) -> None:
+        kept = self.fn.offset(self.routine.scratch, row * (self.tile.blocks * BLOCK_BYTES))
+        for index, value in enumerate(sums):
+            self.fn.store(value, kept, index * BLOCK_BYTES)
+
+    def _tile(
+        self, row: Value, weights: Value, width: int, start: Index, length: int, sums: Sequence[Value]
+    ) -> list[Value]:
+        """The sums of a tile after ``length`` more inputs."""
+        fn, blocks, given = self.fn, self.tile.blocks, self.given
+        inputs = fn.offset(fn.offset(self.source.pointer, row * (4 * given.depth)), start * 4)
+        pixels = [(p, p * 4 * given.depth) for p in range(width)]
+        step = blocks * BLOCK_BYTES
+        weights = fn.offset(weights, start * step)
+
+        def turn(number: Value, carried: list[Value]) -> Sequence[Value]:
+            at, where = fn.offset(inputs, number * (4 * UNROLLED)), fn.offset(weights, number * (UNROLLED * step))
+            return accumulate(fn, carried, blocks, at, where, pixels, Steps(UNROLLED, 4, step))
+
+        whole, rest = divmod(length, UNROLLED)
+        sums = fn.loop(0, whole, turn, sums)
+        if rest:
+            at, where = fn.offset(inputs, whole * 4 * UNROLLED), fn.offset(weights, whole * UNROLLED * step)
+            sums = accumulate(fn, sums, blocks, at, where, pixels, Steps(rest, 4, step))
+        return list(sums)
+
+    def _store(self, group: Value, row: Value, sums: Sequence[Value]) -> None:
+        """The last group may have fewer blocks, and its last block fewer outputs."""
+        fn, blocks, given = self.fn, self.tile.blocks, self.given
+        steps = (4 * given.outputs, BLOCK_BYTES)
+        place = Place(0, group * blocks, row * (4 * given.outputs) + group * (blocks * BLOCK_BYTES))
+        few, lanes = given.blocks - (self.groups - 1) * blocks, given.outputs - (given.blocks - 1) * BLOCK
+
+        def last() -> None:
+            kept = [value for index, value in enumerate(sums) if index % blocks < few]
+            self.epilogue.store(kept, few, place, steps, lanes)
+
+        if few == blocks and lanes == BLOCK:
+            last()
+        else:
+            fn.when(
+                fn.compare("eq", group, self.groups - 1),
+                last,
+                lambda: self.epilogue.store(sums, blocks, place, steps),
+            )

@@ -1,0 +1,190 @@
+"""Softmax and its logarithm: the maximum, exponentials and their sum, then the scaling, in rows that stay in cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from tenonrt.contracts import (
+    Array,
+    Code,
+    GraphView,
+    Layer,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+    normalize_axis,
+)
+
+from tenonrt_kernel_llvm import mathematics as m
+from tenonrt_kernel_llvm.accumulation import accumulation, combine_lanes
+from tenonrt_kernel_llvm.emitter import FLOAT, I32, Function, Index, Value, vector
+from tenonrt_kernel_llvm.indexing import empty, items_phase, known, plus, times
+from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
+from tenonrt_kernel_llvm.routine import Routine
+from tenonrt_kernel_llvm.rows import (
+    State,
+    along_columns,
+    column_tiles,
+    each_column_tile,
+    keep_lanes,
+    leading_sizes,
+    linear_index,
+    row_ways,
+    sweep,
+)
+from tenonrt_kernel_llvm.scalar_tails import ScalarTail, regions_with_scalar_tail, scalar_tail
+from tenonrt_kernel_llvm.target import BLOCK, Target
+
+
+class SoftmaxKernel(LlvmKernel):
+    """Any axis; vectors run along the rows when it is the last one, else across the columns."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        return regions_with_scalar_tail(view, layer)
+
+    def supports(self, problem: Problem) -> Support:
+        why = _refusal(problem)
+        if why:
+            return Support(False, why)
+        axis = normalize_axis(problem.layer.attrs.axis, problem.types[0].rank)
+        return Support(True, runtime_symbols=runtime_symbols(problem) if axis or not problem.symbols else ())
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        return (Tactic("linear", inplace=((0, 0),)),)
+
+    def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
+        routine = Routine(problem, tactic, target)
+        _Softmax(routine).emit()
+        return routine.code()
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """The numbers that tails read are part of the code."""
+        return ()
+
+
+def _refusal(problem: Problem) -> str:
+    if problem.types[0].dtype != "float32":
+        return f"softmax of {problem.types[0].dtype}"
+    if empty(problem.types[0]):
+        return "an empty tensor"
+    tail = scalar_tail(problem)
+    return tail if isinstance(tail, str) else ""
+
+
+def exp_up_to_zero(fn: Function, x: Value) -> Value:
+    """exp(x) for x <= 0 or NaN, within 2 ulp; what would be subnormal is 0. One factor less than in general."""
+    low = fn.constant(x.type, -87.33654)
+    inside = m.maximum(fn, x, low)
+    magic = fn.constant(x.type, 12582912.0)  # 1.5 * 2**23: the sum's low bits are the nearest integer
+    shifted = fn.fma(inside, fn.constant(x.type, 1.4426950408889634), magic)
+    n = shifted - magic
+    r = fn.fma(n, fn.constant(x.type, -0.693359375), inside)
+    r = fn.fma(n, fn.constant(x.type, 2.12194440e-4), r)
+    coefficients = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]
+    p = m.polynomial(fn, r, coefficients)
+    result = fn.fma(p, r * r, r) + 1.0
+    bits = fn.convert("bitcast", shifted, I32)
+    power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
+    scaled = result * fn.convert("bitcast", power, FLOAT)
+    return fn.select(fn.compare("olt", x, low), fn.zero(x.type), scaled)
+
+
+class _Softmax:
+    """The code of one softmax."""
+
+    def __init__(self, routine: Routine) -> None:
+        self.routine, self.fn = routine, routine.function
+        problem = routine.problem
+        tail = scalar_tail(problem)
+        assert isinstance(tail, ScalarTail)
+        self.tail, self.log = tail, bool(problem.layer.attrs.log)
+        shape = problem.types[0].shape
+        axis = normalize_axis(problem.layer.attrs.axis, len(shape))
+        self.outer = leading_sizes(shape[:axis])
+        self.size = known(shape[axis])
+        self.inner = math.prod(known(d) for d in shape[axis + 1 :])
+        self.source, self.result = routine.inputs[0].pointer, routine.outputs[0].pointer
+
+    def emit(self) -> None:
+        """One phase over rows, or over tiles of columns."""
+        if self.inner == 1:
+            items_phase(self.routine, self.outer, 4 * self.size, self._row_at)
+            return
+        work = 4 * self.size * min(self.inner, 2 * BLOCK)
+        items_phase(self.routine, [*self.outer, column_tiles(self.inner)], work, self._columns_at)
+
+    def _row_at(self, at: list[Index]) -> None:
+        start = times(linear_index(at, self.outer), 4 * self.size)
+        self._row(self.fn.offset(self.source, start), self.fn.offset(self.result, start))
+
+    def _row(self, source: Value, target: Value) -> None:
+        fn, acc = self.fn, accumulation(self.fn, "largest")
+        ways = row_ways(self.size, 4)
+
+        def larger(at: Index, count: int, state: State) -> State:
+            loaded = fn.load_lanes(vector(BLOCK), source, count, at)
+            return [acc.step(state[0], keep_lanes(fn, loaded, count, acc.initial(BLOCK)), 0)]
+
+        best, *others = [state[0] for state in sweep(fn, self.size, larger, [[acc.initial(BLOCK)]] * ways)]
+        for other in others:
+            best = acc.merge(best, other)
+        largest = fn.splat(combine_lanes(fn, acc, best), BLOCK)
+
+        def added(at: Index, count: int, state: State) -> State:
+            power = exp_up_to_zero(fn, fn.load_lanes(vector(BLOCK), source, count, at) - largest)
+            if not self.log:
+                fn.store_lanes(power, target, count, at)
+            return [state[0] + keep_lanes(fn, power, count, fn.zero(power.type))]
+
+        ((sums,),) = sweep(fn, self.size, added, [[fn.zero(vector(BLOCK))]])
+        total = fn.splat(combine_lanes(fn, accumulation(fn, "sum"), sums), BLOCK)
+        scale = self._scale(total)
+
+        def scaled(at: Index, count: int, state: State) -> State:
+            value = fn.load_lanes(vector(BLOCK), source if self.log else target, count, at)
+            fn.store_lanes(self._scaled(value, largest, scale), target, count, at)
+            return []
+
+        sweep(fn, self.size, scaled, [[]] * ways)
+
+    def _scale(self, total: Value) -> Value:
+        """What exponentials are multiplied by, or what is subtracted from differences."""
+        return m.log(self.fn, total) if self.log else self.fn.constant(total.type, 1.0) / total
+
+    def _scaled(self, value: Value, largest: Value, scale: Value) -> Value:
+        result = value - largest - scale if self.log else value * scale
+        return self.tail.apply(self.fn, result)
+
+    def _columns_at(self, at: list[Index]) -> None:
+        start = times(linear_index(at[:-1], self.outer), 4 * self.size * self.inner)
+        each_column_tile(self.fn, self.inner, at[-1], lambda byte, counts: self._columns(plus(start, byte), counts))
+
+    def _columns(self, start: Index, counts: list[int]) -> None:
+        fn, acc, stride = self.fn, accumulation(self.fn, "largest"), 4 * self.inner
+        source, target = fn.offset(self.source, start), fn.offset(self.result, start)
+
+        def loaded(pointer: Value, at: Index, k: int) -> Value:
+            return fn.load_lanes(vector(BLOCK), pointer, counts[k], at)
+
+        def larger(at: Index, k: int, state: Value) -> Value:
+            return acc.step(state, loaded(source, at, k), 0)
+
+        best = along_columns(fn, self.size, stride, larger, [acc.initial(BLOCK)] * len(counts))
+
+        def added(at: Index, k: int, state: Value) -> Value:
+            power = exp_up_to_zero(fn, loaded(source, at, k) - best[k])
+            if not self.log:
+                fn.store_lanes(power, target, counts[k], at)
+            return state + power
+
+        totals = along_columns(fn, self.size, stride, added, [fn.zero(vector(BLOCK))] * len(counts))
+        scales = [self._scale(total) for total in totals]
+
+        def scaled(at: Index, k: int, state: Value) -> Value:
+            value = loaded(source if self.log else target, at, k)
+            fn.store_lanes(self._scaled(value, best[k], state), target, counts[k], at)
+            return state
+
+        along_columns(fn, self.size, stride, scaled, scales)

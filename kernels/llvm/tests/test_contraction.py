@@ -1,0 +1,169 @@
+"""Convolutions and products of random shapes against the float64 reference, for every target that runs here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvm_judging import TARGETS, compiles, judge, problem_of
+from tenonrt.contracts import Problem
+from tenonrt_kernel_llvm.contraction.depthwise import DepthwiseConvolution
+from tenonrt_kernel_llvm.contraction.direct import DirectConvolution
+from tenonrt_kernel_llvm.contraction.fully_connected import FullyConnectedKernel
+from tenonrt_kernel_llvm.contraction.gated import GatedConvolution
+from tenonrt_kernel_llvm.contraction.tiles import divide, padded_runs
+from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
+
+FEW = settings(max_examples=12, deadline=None)
+TAILS = ("none", "relu", "silu", "residual", "scale")
+
+
+def weights(*shape: int) -> Any:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
+    if tail == "relu":
+        return network.add_activation(y, function="relu")
+    if tail == "silu":
+        return network.add_elementwise(y, network.add_activation(y, function="sigmoid"), operation="prod")
+    if tail == "residual":
+        other = network.add_input("other", y.type.shape)
+        return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="gelu")
+    if tail == "scale":
+        channels = weights(y.type.shape[1], *[1] * (y.type.rank - 2)) if y.type.rank > 2 else weights(y.type.shape[1])
+        return network.add_elementwise(network.add_elementwise(y, channels, operation="prod"), 0.5, operation="sum")
+    return y
+
+
+def convolution(
+    image: tuple[Any, ...], outputs: int, window: tuple[int, ...], tail: str = "none", bias: bool = True, **attrs: Any
+) -> Problem:
+    def define(network: tenonrt.Network) -> Any:
+        x = network.add_input("x", image)
+        kernel = weights(outputs, image[1] // attrs.get("groups", 1), *window)
+        y = network.add_convolution(x, kernel, *([weights(outputs)] if bias else []), **attrs)
+        return with_tail(network, y, tail)
+
+    return problem_of(define)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Problem:
+    axes = draw(st.sampled_from((1, 2, 2)))
+    window = tuple(draw(st.integers(1, 4)) for _ in range(axes))
+    dilation = tuple(draw(st.integers(1, 2)) for _ in range(axes))
+    least = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    image = tuple(draw(st.integers(n, n + 14)) for n in least)
+    return convolution(
+        (draw(st.integers(1, 2)), draw(st.sampled_from((1, 3, 16, 24, 33))), *image),
+        draw(st.sampled_from((1, 8, 16, 40, 64))), window, draw(st.sampled_from(TAILS)), draw(st.booleans()),
+        stride=tuple(draw(st.integers(1, 3)) for _ in range(axes)), dilation=dilation,
+        pre_padding=tuple(draw(st.integers(0, 2)) for _ in range(axes)),
+        post_padding=tuple(draw(st.integers(0, 2)) for _ in range(axes)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@FEW
+@given(problem=convolutions())
+def test_direct_convolutions_of_any_shape(target: Target, problem: Problem) -> None:
+    judge(DirectConvolution(), problem, target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize(("groups", "channels", "outputs"), [(8, 32, 32), (4, 64, 128), (2, 32, 64), (16, 16, 16)])
+def test_groups_fall_on_blocks(target: Target, groups: int, channels: int, outputs: int) -> None:
+    problem = convolution((2, channels, 7, 9), outputs, (3, 3), "relu", groups=groups, pre_padding=(1, 1))
+    judge(DirectConvolution(), problem, target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@FEW
+@given(
+    channels=st.integers(2, 40), size=st.integers(5, 20), window=st.integers(1, 5), stride=st.integers(1, 2),
+    padding=st.integers(0, 2), tail=st.sampled_from(TAILS),
+)  # fmt: skip
+def test_depthwise_convolutions(
+    target: Target, channels: int, size: int, window: int, stride: int, padding: int, tail: str
+) -> None:
+    problem = convolution(
+        (1, channels, size, size + 1), channels, (window, window), tail, groups=channels, stride=(stride, stride),
+        pre_padding=(padding, padding), post_padding=(padding, 0),
+    )  # fmt: skip
+    judge(DepthwiseConvolution(), problem, target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("image", [(1, 16, 1, 1), (2, 40, 5, 7), (1, 70, 12, 12)])
+def test_gates_before_a_convolution(target: Target, image: tuple[int, ...]) -> None:
+    def define(network: tenonrt.Network) -> Any:
+        x, gate = network.add_input("x", image), network.add_input("gate", (*image[:2], 1, 1))
+        gated = network.add_elementwise(x, gate, operation="prod")
+        y = network.add_convolution(gated, weights(24, image[1], 1, 1), weights(24))
+        return with_tail(network, y, "residual")
+
+    judge(GatedConvolution(), problem_of(define), target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@FEW
+@given(
+    rows=st.sampled_from(((1,), (5,), (13,), (2, 9), (1, 31))), depth=st.integers(1, 70),
+    outputs=st.integers(1, 100), tail=st.sampled_from(("none", "relu", "silu", "residual")),
+)  # fmt: skip
+def test_fully_connected_layers(target: Target, rows: tuple[int, ...], depth: int, outputs: int, tail: str) -> None:
+    def define(network: tenonrt.Network) -> Any:
+        x = network.add_input("x", (*rows, depth))
+        return with_tail(network, network.add_fully_connected(x, weights(outputs, depth), weights(outputs)), tail)
+
+    judge(FullyConnectedKernel(), problem_of(define), target)
+
+
+def test_deep_products_are_cut_into_pieces() -> None:
+    def define(network: tenonrt.Network) -> Any:
+        return network.add_fully_connected(network.add_input("x", (250, 1500)), weights(20, 1500), weights(20))
+
+    assert any(key.startswith("k") for key in judge(FullyConnectedKernel(), problem_of(define), TARGETS[0]))
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (4, 2)])
+def test_the_batch_is_known_at_run_time(sizes: tuple[int, int]) -> None:
+    batch = tenonrt.symbol("N", 1, 8)
+    problem = convolution((batch, 20, 6, 6), 24, (3, 3), "residual", pre_padding=(1, 1), post_padding=(1, 1))
+    assert DirectConvolution().supports(problem).runtime_symbols == "all"
+    judge(DirectConvolution(), problem, TARGETS[0], sizes)
+
+    def define(network: tenonrt.Network) -> Any:
+        return network.add_fully_connected(network.add_input("x", (batch, 3, 20)), weights(24, 20), weights(24))
+
+    judge(FullyConnectedKernel(), problem_of(define), TARGETS[0], sizes)
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, BASELINE, NEON], ids=lambda t: t.name)
+def test_every_target_compiles(target: Target) -> None:
+    compiles(DirectConvolution(), convolution((1, 24, 9, 9), 40, (3, 3), "silu", pre_padding=(1, 1)), target)
+    compiles(DepthwiseConvolution(), convolution((1, 24, 9, 9), 24, (3, 3), groups=24), target)
+
+
+@given(pixels=st.integers(1, 300), width=st.integers(1, 30))
+def test_tiles_cover_a_row_once(pixels: int, width: int) -> None:
+    parts = divide(pixels, width)
+    assert sum(count * size for count, size in parts) == pixels
+    assert all(0 < size <= width for _, size in parts)
+
+
+@given(pixels=st.integers(1, 60), width=st.integers(1, 9), before=st.integers(0, 5), after=st.integers(0, 5))
+def test_tiles_at_the_ends_know_their_taps(pixels: int, width: int, before: int, after: int) -> None:
+    taps = [(min(before, pixels), pixels), (0, pixels), (0, max(0, pixels - after))]
+    runs = padded_runs(pixels, width, taps)
+    covered = [run.start + i for run in runs for i in range(run.count * run.width)]
+    assert covered == list(range(pixels))
+    for run in runs:
+        for tap, (a, b) in enumerate(taps):
+            inside = [p for p in range(run.width * run.count) if a <= run.start + p < b]
+            assert inside == list(run.taps[tap] if run.taps is not None else range(run.width * run.count))

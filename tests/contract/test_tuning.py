@@ -1,0 +1,254 @@
+"""What is tried and timed, in which order, and what a build that is told everything by the timing cache leaves out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
+from tenonrt.builder import finalists, timing
+from tenonrt.builder.cache import TimingCache
+from tenonrt.builder.timing import Entrant, Surroundings, race
+from tenonrt.builder.trials import TrialPool, TrialProcess
+from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.tuning import heirs, negligible_problems
+from tenonrt.builder.worker import TrialReply, TrialRequest
+from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
+
+GEMM = "tenonrt-kernel-numpy:cpu/Convolution.numpy_gemm"
+
+
+def problem(size: int = 4) -> Problem:
+    type = TensorType((size,))
+    return Problem((ProblemLayer("Unary", {}, (0,), (1,)),), (ProblemInput("activation"),), (type, type), (1,), "cpu")
+
+
+def convolutions(registry: Registry) -> Network:
+    network = Network("convolutions", registry)
+    x = network.add_input("x", (1, 8, 12, 12))
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        weights = rng.standard_normal((8, 8, 3, 3)).astype(np.float32)
+        x = network.add_convolution(x, weights, pre_padding=(1, 1), post_padding=(1, 1), name=f"conv{index}")
+        x = network.add_activation(x, function="relu", name=f"relu{index}")
+    network.mark_output(x, "y")
+    return network
+
+
+def build(network: Network, **config: Any) -> Engine:
+    return Builder(BuilderConfig(**config)).build(network)
+
+
+# first runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_group_is_answered() -> None:
+    groups = [[TrialRequest("none:cpu/None.none", problem(), Tactic(f"{g}")) for _ in range(g)] for g in range(1, 5)]
+    answers: dict[int, int] = {}
+    with TrialPool(30, 2) as pool:
+        pool.run(groups, lambda index, replies: answers.update({index: len(replies)}))
+    assert answers == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_an_error_while_groups_are_answered_ends_them_all() -> None:
+    def cancel(index: int, replies: list[TrialReply]) -> None:
+        raise KeyboardInterrupt
+
+    groups = [[TrialRequest("none:cpu/None.none", problem(), Tactic())]] * 6
+    with TrialPool(30, 2) as pool, pytest.raises(KeyboardInterrupt):
+        pool.run(groups, cancel)
+
+
+# times ----------------------------------------------------------------------------------------------------------------
+
+
+class Clockwork:
+    """A device whose steps take given times, the last one repeated; it notes what ran before what."""
+
+    def __init__(self, **times: Sequence[float]) -> None:
+        self.times = times
+        self.runs: dict[str, int] = dict.fromkeys(times, 0)
+        self.lines: list[str] = []
+
+    def allocate(self, nbytes: int) -> np.ndarray[Any, Any]:
+        return np.zeros(nbytes, np.uint8)
+
+    def bind(self, launches: Sequence[Launch], threads: int) -> Any:
+        return SimpleNamespace(time=lambda stream: self.time([launch.name for launch in launches]))
+
+    def time(self, names: list[str]) -> list[float]:
+        self.lines.append(" ".join(names))
+        given = self.times[names[-1]]
+        self.runs[names[-1]] += 1
+        return [0.0] * (len(names) - 1) + [given[min(self.runs[names[-1]], len(given)) - 1]]
+
+    def race(self) -> list[float]:
+        launches = [Launch(name, None, (np.ones(4),), (), None, ()) for name in self.times]  # type: ignore[arg-type]
+        device: Any = self
+        entrants = [Entrant(launch, self.bind([launch], 2)) for launch in launches]
+        return race(entrants, Surroundings(device, 2, 0), 0)
+
+
+def test_a_candidate_that_is_clearly_slower_runs_once() -> None:
+    device = Clockwork(near=[1.2], fast=[1.0], slow=[3.0])
+    assert device.race() == [1.2, 1.0, 3.0]
+    assert device.runs["slow"] == 1
+    assert device.runs["fast"] == device.runs["near"] > 1
+
+
+def test_rivals_run_after_each_other_as_steps_of_a_network_do() -> None:
+    device = Clockwork(near=[1.2], fast=[1.0], slow=[3.0])
+    device.race()
+    assert device.lines[:3] == ["near", "fast", "slow"], "the first times only say who goes on"
+    assert set(device.lines[3:]) == {"near fast", "fast near"}
+
+
+def test_rounds_go_on_while_times_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(timing, "_MOST_SECONDS", 60.0)
+    noisy, steady = Clockwork(noisy=[1.0, 1.0, 1.5, 1.1, 1.6, 1.2, 1.7, 1.0]), Clockwork(steady=[1.0])
+    noisy.race()
+    steady.race()
+    assert noisy.runs["noisy"] > steady.runs["steady"] == timing._LEAST_ROUNDS + 1
+
+
+def test_the_reference_is_not_timed_beside_another_kernel(registry: Registry) -> None:
+    engine = build(convolutions(registry))
+    rows = {(r.layers, c.kernel): c for r in engine.report.regions for c in r.candidates}
+    assert rows[("conv0",), GEMM].seconds is not None
+    assert rows[("conv0",), "tenonrt-kernel-numpy:*/*.numpy"].seconds is None
+    assert not any(
+        step.kernel == "tenonrt-kernel-numpy:*/*.numpy" for step in engine.report.steps if "conv" in step.name
+    )
+
+
+def offer(key: str, kernel: str, tactic: str, estimate: float | None, layers: Sequence[str], order: int = 0) -> Any:
+    shape = TensorType((4,))
+    steps = tuple(ProblemLayer(kind, (), (i,), (i + 1,)) for i, kind in enumerate(layers))
+    posed = Problem(steps, (ProblemInput("activation"),), (shape,) * (len(layers) + 1), (len(layers),), "cpu")
+    region = SimpleNamespace(name=f"{key} region", layers=layers)
+    return SimpleNamespace(
+        posed=SimpleNamespace(key=key, problem=posed, region=region), id=f"{kernel}#{tactic}", order=order,
+        entry=SimpleNamespace(id=kernel), tactic=Tactic(tactic), estimate=estimate,
+        kernel=SimpleNamespace(runs_reference=False),
+    )  # fmt: skip
+
+
+def test_only_what_every_kernel_estimates_at_next_to_nothing_is_negligible() -> None:
+    small, unknown = offer("small", "k", "a", 1e-9, ["b"]), offer("unknown", "k", "a", 1e-9, ["c"])
+    large, rival = offer("large", "k", "a", 1.0, ["d"]), offer("unknown", "l", "a", None, ["c"])
+    assert negligible_problems([small, unknown, large, rival]) == {"small"}
+
+
+def test_regions_inherit_the_best_tactics_of_the_layer_that_they_begin_with() -> None:
+    plain = [offer("plain", "k", name, None, ["Conv"], order) for order, name in enumerate("abcd")]
+    tails = [offer("tail", "k", name, None, ["Conv", "Relu"], order) for order, name in enumerate("abcde")]
+    other = offer("other", "k", "a", None, ["Pool", "Relu"])
+    times = dict(zip("abcd", (4, 1, 3, 2), strict=True))
+    tuner: Any = SimpleNamespace(
+        nanoseconds=lambda o: times[o.tactic.key], check=lambda o: "" if o.tactic.key != "b" else "wrong"
+    )
+    refused: list[Any] = []
+    kept = heirs([*tails, other], plain, tuner, lambda o, why: refused.append(o))
+    assert [o.tactic.key for o in kept] == ["c", "d", "e", "a"], (
+        "the two best sound ones, the unknown one, the other region"
+    )
+    assert [o.tactic.key for o in refused] == ["a", "b"]
+
+
+def test_reformats_are_timed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+    plain = Tuner.time
+
+    def time(tuner: Tuner, offers: Sequence[Any]) -> None:
+        timed.extend((o.posed.problem.kinds, str(o.posed.problem.layer.attrs)) for o in offers)
+        plain(tuner, offers)
+
+    monkeypatch.setattr(Tuner, "time", time)
+    network = Network("blocks", registry)
+    x = network.add_input("x", (2, 32, 16, 16))
+    network.mark_output(network.add_unary(x, operation="abs", name="abs"), "y")
+    engine = build(network)
+    assert {kinds for kinds, _ in timed} == {("Unary",), ("Reformat",)}
+    value = np.random.default_rng(0).standard_normal((2, 32, 16, 16)).astype(np.float32)
+    np.testing.assert_array_equal(engine.create_context().execute({"x": value})["y"], np.abs(value))
+
+
+# in place -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_faster_in_place_wins_and_its_choice_replays(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finalists, "_FACTOR", 1e9)
+    for wanted in ("im2col", "shifted"):
+        monkeypatch.setattr(
+            finalists,
+            "_measure",
+            lambda selector, cover, fields, tuner, lower, wanted=wanted: {
+                c.id: 1.0 if f"#{wanted}@" in c.id else 2.0 for field in fields.values() for c in field.columns
+            },
+        )
+        engine = build(convolutions(registry))
+        tactics = {step.tactic for step in engine.report.steps if step.kernel == GEMM}
+        assert tactics == {wanted}
+        again = build(convolutions(registry), replay=engine.choice)
+        assert [step.name for step in again.plan.program.steps] == [step.name for step in engine.plan.program.steps]
+        assert again.choice == engine.choice
+
+
+def test_every_finalist_has_a_time_in_place(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finalists, "_FACTOR", 1e9)
+    engine = build(convolutions(registry))
+    (count,) = re.findall(r"(\d+) finalists timed in place", " ".join(engine.report.notes))
+    assert int(count) >= 4, "two tactics of two convolutions"
+
+
+# the cache ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_build_that_the_cache_knows_starts_no_process(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(convolutions(registry), timing_cache=tmp_path / "timings")
+
+    def refuse(process: TrialProcess) -> None:
+        raise AssertionError("a trial process was started")
+
+    monkeypatch.setattr(TrialProcess, "_running", refuse)
+    monkeypatch.setattr("tenonrt.builder.tuner.race", refuse)
+    second = build(convolutions(registry), timing_cache=tmp_path / "timings")
+    assert second.choice == first.choice
+    assert second.report.notes[-1].endswith(" 0 misses")
+
+
+def test_code_comes_back_from_the_cache(tmp_path: Path) -> None:
+    native = NativeCode((4,), scratch=64, strided=(0,), features=("avx2",), machine="x86_64")
+    code = Code(problem(), Tactic("t"), b"\x90\xc3", {"tile": [1, 14]}, native)
+    cache = TimingCache(tmp_path / "timings", {"kind": "cpu"})
+    cache.keep_code("key", code)
+    cache.close()
+    again = TimingCache(tmp_path / "timings", {"kind": "cpu"})
+    assert again.code("key", problem(), Tactic("t")) == code
+    assert again.code("other", problem(), Tactic("t")) is None
+    again.close()
+
+
+def test_code_is_kept_once_and_never_compiled_again(tmp_path: Path) -> None:
+    compiled: list[Tactic] = []
+
+    def compile_one(posed: Problem, tactic: Tactic) -> Code:
+        compiled.append(tactic)
+        return Code(posed, tactic, b"code")
+
+    asked: Any = offer("key", "k", "t", None, ["Unary"])
+    asked.entry.version, asked.kernel.compile = "1", compile_one
+    for _ in range(2):
+        cache = TimingCache(tmp_path / "timings", {"kind": "cpu"})
+        tuner = Tuner(BuilderConfig(), None, None, cache, None)  # type: ignore[arg-type]
+        assert tuner.code(asked).blob == tuner.code(asked).blob == b"code"
+        cache.close()
+    assert len(compiled) == 1
