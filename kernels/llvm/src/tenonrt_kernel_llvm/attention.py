@@ -11,7 +11,7 @@ from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.attention_graph import Attention, Source, attention_regions, read_attention
 from tenonrt_kernel_llvm.emitter import FLOAT, I1, I64, Function, Index, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
-from tenonrt_kernel_llvm.layouts import ITEM
+from tenonrt_kernel_llvm.layouts import ITEM, known
 from tenonrt_kernel_llvm.matrix_multiply import at_trial_sizes
 from tenonrt_kernel_llvm.operands import Operands
 from tenonrt_kernel_llvm.panels import Columns, Panel, Rows, decompose, displacement, pack_panel, tiling
@@ -87,7 +87,7 @@ class _Writer:
     def _groups(self) -> tuple[int, int]:
         """Rows of a unit and units of a head: more than one only where there are too few heads for the threads."""
         tile, rows = self.scratch.rows, self.attention.rows
-        heads = product(d if isinstance(d, int) else 1 for d in self.attention.batch)
+        heads = known(product(d if isinstance(d, int) else 1 for d in self.attention.batch))
         wanted = max(1, min(-(-2 * self.problem.threads // max(1, heads)), rows // (4 * tile)))
         each = -(-rows // wanted // tile) * tile
         return each, -(-rows // each)
@@ -124,7 +124,7 @@ class _Writer:
             columns = Columns(fn.offset(begin, panel * (width * column)), column, step, count)
             pack_panel(fn, fn.offset(self.routine.scratch, panel * panel_bytes + at), columns, depth, width)
 
-        self._panels(int(source.layout.shape[-1]), one)  # type: ignore[call-overload]
+        self._panels(known(source.layout.shape[-1]), one)
 
     def _panels(self, columns: int, body: Callable[[Value, int], None]) -> None:
         whole, rest = divmod(columns, self.scratch.width)

@@ -187,9 +187,9 @@ class _Reading:
         _need(all(isinstance(n, int) and n > 0 for n in sizes), "a size of its matrices changes at run time or is 0")
         _need(result.shape == (*batch, rows, columns), "its values have more batches than its scores")
         operands = self._middle(scores, softmax.inputs[0])
-        known = [int(n) for n in sizes]  # type: ignore[call-overload]
+        static = [n for n in sizes if isinstance(n, int)]
         return Attention(
-            batch, known[0], known[1], known[2], known[3], query, key, value, result,
+            batch, static[0], static[1], static[2], static[3], query, key, value, result,
             tuple(self.rest), operands, scores, softmax.inputs[0], guarded,
         )  # fmt: skip
 

@@ -10,6 +10,13 @@ from tenonrt.contracts import Dimension, TensorType
 ITEM = 4  # bytes of a float32
 
 
+def known(size: Dimension) -> int:
+    """A size that does not change at run time."""
+    if not isinstance(size, int):
+        raise TypeError(f"{size} is symbolic")
+    return size
+
+
 @dataclass(frozen=True)
 class Layout:
     """Sizes and strides, which are bytes. Only the first size may be symbolic, so strides are known."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tenonrt.contracts import Code, Dimension, GraphView, Layer, Problem, Support, Tactic, TensorType, product
 
 from tenonrt_kernel_llvm import operations
-from tenonrt_kernel_llvm.emitter import FLOAT, I64, Function, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import I64, Function, Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
-from tenonrt_kernel_llvm.layouts import ITEM, Layout
+from tenonrt_kernel_llvm.layouts import ITEM, Layout, known
 from tenonrt_kernel_llvm.operands import Operands
 from tenonrt_kernel_llvm.panels import (
     Columns,
@@ -26,7 +25,7 @@ from tenonrt_kernel_llvm.panels import (
 from tenonrt_kernel_llvm.panels import product as tile_product
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import Tail, read_tail, regions_with_tail
-from tenonrt_kernel_llvm.target import Target, host_target
+from tenonrt_kernel_llvm.target import Target
 
 _PACKED_BYTES = 160 * 1024  # of panels that a unit keeps in the second-level cache
 _MOST_DEPTH = 1 << 20
@@ -107,7 +106,8 @@ class LlvmMatrixMultiply(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         shape, tail = geometry(problem), read_tail(problem)
-        assert isinstance(shape, Geometry) and isinstance(tail, Tail)
+        assert isinstance(shape, Geometry)
+        assert isinstance(tail, Tail)
         return _Writer(problem, tactic, target, _merged(problem, shape, tail), tail).code()
 
 
@@ -185,7 +185,7 @@ class _Writer:
         """Units enough for every thread to have several, unless they would pack more than they compute."""
         shape, tile = self.shape, self.tile
         panels = -(-shape.columns // tile.width)
-        batch = product(d if isinstance(d, int) else 1 for d in shape.batch)
+        batch = known(product(d if isinstance(d, int) else 1 for d in shape.batch))
         wanted = max(1, 4 * self.problem.threads // max(1, batch))
         fitting = max(1, _PACKED_BYTES // max(1, shape.depth * tile.width * ITEM)) if self.packs else panels
         each = max(1, min(fitting, panels, -(-panels // wanted)))

@@ -18,6 +18,7 @@ from tenonrt.contracts import Array, Code, Dimension, Problem, Support, Tactic, 
 from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.emitter import FLOAT, Function, Index, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel
+from tenonrt_kernel_llvm.layouts import known
 from tenonrt_kernel_llvm.panels import Panel, Rows, product, tiling
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK, Target
@@ -61,8 +62,8 @@ def _apply(function: operations.Activation, alpha: float | None, beta: float | N
     return function(fn, x, alpha, beta)
 
 
-def _affine(fn: Function, x: Value, alpha: Any, beta: Any) -> Value:
-    return x * alpha + beta
+def _affine(fn: Function, x: Value, alpha: float, beta: float) -> Value:
+    return fn.fma(x, fn.constant(x.type, alpha), fn.constant(x.type, beta))
 
 
 # sizes ---------------------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class RecurrentWriter:
 
     def __init__(self, kernel: LlvmRecurrent, problem: Problem, tactic: Tactic, target: Target) -> None:
         self.problem, self.attrs, self.sizes = problem, problem.layer.attrs, kernel.sizes(problem)
-        self.steps, self.batch = int(self.sizes.steps), int(self.sizes.batch)  # type: ignore[call-overload]
+        self.steps, self.batch = known(self.sizes.steps), known(self.sizes.batch)
         self.functions = cell_functions(self.attrs, kernel.defaults)
         initial = initial_states(problem, kernel.states)
         constant = [i for i in initial if i in problem.constants]
@@ -203,7 +204,7 @@ class RecurrentWriter:
         """Inputs first, then the steps; as phases, or one after the other in a single unit."""
         turns = self.steps * self.phases_per_step
         if not self.serial:
-            self.routine.phase(self.units, self._project)
+            self.routine.repeat(1, self.units, lambda _, unit: self._project(unit))
             self.routine.repeat(turns, self.units, self._turn)
         else:
             self.routine.phase(1, lambda _: self._alone(turns))
@@ -280,7 +281,7 @@ class RecurrentWriter:
     def state(self, number: Index, direction: Index, b: Index, block: Index) -> Value:
         """A block of a state in the workspace: 0 and 1 are the hidden states before even and odd steps."""
         fn, blocks = self.fn, self.sizes.blocks
-        size, projected = int(self.sizes.state), int(self.sizes.projected)  # type: ignore[call-overload]
+        size, projected = known(self.sizes.state), known(self.sizes.projected)
         at: Index = direction * (self.batch * blocks * LINE) + b * (blocks * LINE)
         at = at + block * LINE if isinstance(at, Value) else block * LINE + at
         return fn.offset(fn.offset(self.routine.workspace, at + number * size), projected)
@@ -298,7 +299,7 @@ class RecurrentWriter:
     # a step ----------------------------------------------------------------------------------------------------------
 
     def _turn(self, turn: Value, unit: Value) -> None:
-        """One unit of a phase. Every other step goes backwards through a thread's blocks: the last ones are in cache."""
+        """One unit of a phase. Odd steps go backwards through a thread's blocks: the last are in cache."""
         fn, threads = self.fn, max(1, self.problem.threads)
         step = turn // self.phases_per_step
         span = self.units // threads

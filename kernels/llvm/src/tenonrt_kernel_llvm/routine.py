@@ -87,10 +87,7 @@ class Routine:
         fn.when(inside, run)
 
     def repeat(self, count: int, units: int, body: Callable[[Value, Value], None]) -> None:
-        """``body(turn, unit)`` for each of these units, as a phase for each of ``count`` turns: code for one serves all.
-
-        At least two phases in all must be described, as there is no shortcut for a single unit here.
-        """
+        """``body(turn, unit)`` for each of these units: a phase for each of ``count`` turns, of one piece of code."""
         fn, first = self.function, self.dimension(sum(self._phases, start=0))
         self._phases += [units] * count
 
@@ -104,7 +101,11 @@ class Routine:
 
             fn.loop(self._begin, self._end, one)
 
-        fn.when(fn.compare("sge", self._begin, first), run)
+        last = first + count * units
+        inside = fn.emit("i1", (
+            f"and i1 {fn.compare('sge', self._begin, first).text}, {fn.compare('slt', self._begin, last).text}"
+        ))  # fmt: skip
+        fn.when(inside, run)
 
     def check(self, condition: Value, status: int = 1) -> None:
         """Return with this status, which makes the step fail, unless the condition holds."""
