@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from tenonrt.contracts import (
     Array,
     Code,
+    Dim,
+    Dimension,
     GraphView,
     Layer,
     Problem,
@@ -36,6 +38,9 @@ from tenonrt_kernel_llvm.rows import (
 )
 from tenonrt_kernel_llvm.scalar_tails import ScalarTail, regions_with_scalar_tail, scalar_tail
 from tenonrt_kernel_llvm.target import BLOCK, Target
+
+_EXP = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]  # Cephes
+_SHORT = 1024  # elements of a row up to which the latencies at its ends count
 
 
 class SoftmaxKernel(LlvmKernel):
@@ -82,8 +87,7 @@ def exp_up_to_zero(fn: Function, x: Value) -> Value:
     n = shifted - magic
     r = fn.fma(n, fn.constant(x.type, -0.693359375), inside)
     r = fn.fma(n, fn.constant(x.type, 2.12194440e-4), r)
-    coefficients = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]
-    p = m.polynomial(fn, r, coefficients)
+    p = m.polynomial(fn, r, _EXP)
     result = fn.fma(p, r * r, r) + 1.0
     bits = fn.convert("bitcast", shifted, I32)
     power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
@@ -108,43 +112,58 @@ class _Softmax:
         self.source, self.result = routine.inputs[0].pointer, routine.outputs[0].pointer
 
     def emit(self) -> None:
-        """One phase over rows, or over tiles of columns."""
-        if self.inner == 1:
-            items_phase(self.routine, self.outer, 4 * self.size, self._row_at)
+        """One phase over rows, or over tiles of columns.
+
+        Rows are taken two at a time where their number is even: the end of one hides behind the other.
+        """
+        if self.inner != 1:
+            work = 4 * self.size * min(self.inner, 2 * BLOCK)
+            items_phase(self.routine, [*self.outer, column_tiles(self.inner)], work, self._columns_at)
             return
-        work = 4 * self.size * min(self.inner, 2 * BLOCK)
-        items_phase(self.routine, [*self.outer, column_tiles(self.inner)], work, self._columns_at)
+        *lead, rows = self.outer
+        even = not isinstance(rows, Dim) and rows % 2 == 0 and self.size <= _SHORT
+        together = 2 if even else 1
+        grid = [*lead, known(rows) // 2] if even else self.outer
+        items_phase(self.routine, grid, 4 * self.size * together, lambda at: self._rows_at(at, grid, together))
 
-    def _row_at(self, at: list[Index]) -> None:
-        start = times(linear_index(at, self.outer), 4 * self.size)
-        self._row(self.fn.offset(self.source, start), self.fn.offset(self.result, start))
+    def _rows_at(self, at: list[Index], grid: Sequence[Dimension], together: int) -> None:
+        fn, first = self.fn, times(linear_index(at, grid), together)
+        starts = [times(plus(first, k), 4 * self.size) for k in range(together)]
+        self._rows([fn.offset(self.source, start) for start in starts], [fn.offset(self.result, s) for s in starts])
 
-    def _row(self, source: Value, target: Value) -> None:
-        fn, acc = self.fn, accumulation(self.fn, "largest")
-        ways = row_ways(self.size, 4)
+    def _rows(self, sources: list[Value], targets: list[Value]) -> None:
+        """Rows side by side: each step is emitted for all of them before the next."""
+        fn, acc, rows = self.fn, accumulation(self.fn, "largest"), range(len(sources))
+        ways = row_ways(self.size, 4 // len(rows))
 
         def larger(at: Index, count: int, state: State) -> State:
-            loaded = fn.load_lanes(vector(BLOCK), source, count, at)
-            return [acc.step(state[0], keep_lanes(fn, loaded, count, acc.initial(BLOCK)), 0)]
+            loaded = [fn.load_lanes(vector(BLOCK), source, count, at) for source in sources]
+            lanes = [keep_lanes(fn, x, count, acc.initial(BLOCK)) for x in loaded]
+            return [acc.step(best, x, 0) for best, x in zip(state, lanes, strict=True)]
 
-        best, *others = [state[0] for state in sweep(fn, self.size, larger, [[acc.initial(BLOCK)]] * ways)]
+        best, *others = sweep(fn, self.size, larger, [[acc.initial(BLOCK)] * len(rows)] * ways)
         for other in others:
-            best = acc.merge(best, other)
-        largest = fn.splat(combine_lanes(fn, acc, best), BLOCK)
+            best = [acc.merge(a, b) for a, b in zip(best, other, strict=True)]
+        largest = [fn.splat(combine_lanes(fn, acc, value), BLOCK) for value in best]
 
         def added(at: Index, count: int, state: State) -> State:
-            power = exp_up_to_zero(fn, fn.load_lanes(vector(BLOCK), source, count, at) - largest)
-            if not self.log:
-                fn.store_lanes(power, target, count, at)
-            return [state[0] + keep_lanes(fn, power, count, fn.zero(power.type))]
+            found = []
+            for k in rows:
+                power = exp_up_to_zero(fn, fn.load_lanes(vector(BLOCK), sources[k], count, at) - largest[k])
+                if not self.log:
+                    fn.store_lanes(power, targets[k], count, at)
+                found.append(state[k] + keep_lanes(fn, power, count, fn.zero(power.type)))
+                fn.new_block()  # or the exponentials of both rows would be interleaved, and spilled
+            return found
 
-        ((sums,),) = sweep(fn, self.size, added, [[fn.zero(vector(BLOCK))]])
-        total = fn.splat(combine_lanes(fn, accumulation(fn, "sum"), sums), BLOCK)
-        scale = self._scale(total)
+        (sums,) = sweep(fn, self.size, added, [[fn.zero(vector(BLOCK))] * len(rows)])
+        plain = accumulation(fn, "sum")
+        scales = [self._scale(fn.splat(combine_lanes(fn, plain, total), BLOCK)) for total in sums]
 
         def scaled(at: Index, count: int, state: State) -> State:
-            value = fn.load_lanes(vector(BLOCK), source if self.log else target, count, at)
-            fn.store_lanes(self._scaled(value, largest, scale), target, count, at)
+            for k in rows:
+                value = fn.load_lanes(vector(BLOCK), (sources if self.log else targets)[k], count, at)
+                fn.store_lanes(self._scaled(value, largest[k], scales[k]), targets[k], count, at)
             return []
 
         sweep(fn, self.size, scaled, [[]] * ways)
