@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.builder.trial import Sample, try_tactic
+from tenonrt.builder.trial import Sample, bind_sample, try_tactic
 from tenonrt.contracts import Code, Dimension, Problem, Tactic, symbol
 from tenonrt.graph.network import Network
 from tenonrt.plugins.registry import Registry, using
@@ -107,6 +107,21 @@ def test_batch_is_given_at_run_time(key: str) -> None:
     assert problem.symbols
     for batch in (1, 3):
         _error(problem, Recipe.parse(key), _runnable()[0], batch)
+
+
+@pytest.mark.parametrize("key", ["fused4-9-6x1", "phased4-2x2", "fused2-20-2x2", "phased2-6x1"])
+def test_lanes_past_the_last_channel_are_not_read(key: str) -> None:
+    problem = _posed((1, 24, 9, 13), 40, (1, 1))
+    kernel = _Any(Recipe.parse(key), _runnable()[0])
+    with using(_REGISTRY):
+        sample = Sample.draw(problem, _REGISTRY.layer_type, 1, 0)
+        (tactic,) = kernel.tactics(problem)
+        bound = bind_sample(kernel, kernel.compile(problem, tactic), sample, _DEVICE)
+    bound.launch.inputs[0][:, -1, :, :, 24 % 16 :] = np.nan
+    _DEVICE.bind([bound.launch], 2).run(None)
+    (found,) = bound.read()
+    np.testing.assert_allclose(found, sample.expected[0], atol=4e-5 * np.abs(sample.expected[0]).max())
+    assert not bound.launch.outputs[0][:, -1, :, :, 40 % 16 :].any()
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)

@@ -17,6 +17,8 @@ from tenonrt_kernel_llvm.target import Target
 _ALLOCATED, _NO_BITS = 0x2, 8
 _SYMBOL_TABLE, _RELOCATIONS = 2, 4
 _R_X86_64_PC32, _R_X86_64_PLT32 = 2, 4
+_R_AARCH64_ADR_PREL_PG_HI21 = 275
+_R_AARCH64_LO12 = frozenset({277, 278, 284, 285, 286, 299})  # of an addition, and of loads of 1 to 16 bytes
 
 
 class LinkError(ValueError):
@@ -127,12 +129,31 @@ def _relocate(
     places: dict[int, int],
     symbols: Sequence[tuple[str, int, int]],
 ) -> None:
+    pages: set[int] = set()
     for start in range(section.offset, section.offset + section.size, 24):
         offset, info, addend = struct.unpack_from("<QQq", elf, start)
         name, home, value = symbols[info >> 32]
+        kind = info & 0xFFFFFFFF
         if home not in places:
             raise LinkError(f"the code needs {name!r} from outside; generated code must be self-contained")
-        if info & 0xFFFFFFFF not in (_R_X86_64_PC32, _R_X86_64_PLT32):
-            raise LinkError(f"relocation type {info & 0xFFFFFFFF} of {name!r} is not one of position-independent code")
-        at = places[section.info] + offset
-        struct.pack_into("<i", image, at, places[home] + value + addend - at)
+        at, wanted = places[section.info] + offset, places[home] + value + addend
+        if kind in (_R_X86_64_PC32, _R_X86_64_PLT32):
+            struct.pack_into("<i", image, at, wanted - at)
+        elif kind == _R_AARCH64_ADR_PREL_PG_HI21:
+            _load_address(image, at, wanted)
+            pages.add(wanted)
+        elif kind not in _R_AARCH64_LO12 or wanted not in pages:  # those are 0 as they stand: see `_load_address`
+            raise LinkError(f"relocation type {kind} of {name!r} is not one of position-independent code")
+
+
+def _load_address(image: bytearray, at: int, wanted: int) -> None:
+    """Make the ADRP at a byte an ADR, which loads the address itself instead of its page's; code lies on any address.
+
+    The instruction that would add the address's low 12 bits then has nothing to add.
+    """
+    distance = wanted - at
+    if not -(1 << 20) <= distance < 1 << 20:
+        raise LinkError(f"the code is larger than the reach of ADR, by which its constants are found: {distance} bytes")
+    (word,) = struct.unpack_from("<I", image, at)
+    word &= 0x0000001F  # the register
+    struct.pack_into("<I", image, at, word | 0x10000000 | (distance & 3) << 29 | (distance >> 2 & 0x7FFFF) << 5)

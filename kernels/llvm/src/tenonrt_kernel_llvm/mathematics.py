@@ -11,7 +11,14 @@ from tenonrt_kernel_llvm.emitter import I32, Function, Value, lanes_of, vector
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # their sum is ln 2; products with small integers are exact
-_TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
+_EXP = [
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    0.5,
+]  # (e**r - 1 - r) / r**2
 
 
 def polynomial(fn: Function, x: Value, coefficients: list[float]) -> Value:
@@ -69,7 +76,7 @@ def exp(fn: Function, x: Value) -> Value:
     n, integer = _round_to_integer(fn, inside * _LOG2E)
     r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
     r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
-    p = polynomial(fn, r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5])
+    p = polynomial(fn, r, _EXP)
     result = fn.fma(p, r * r, r) + 1.0
     half = fn.binary("ashr", integer, fn.constant(integer.type, 1))  # 2**128 takes two factors
     result = result * _power_of_two(fn, half, x.type) * _power_of_two(fn, integer - half, x.type)
@@ -77,10 +84,20 @@ def exp(fn: Function, x: Value) -> Value:
     return fn.select(fn.compare("olt", x, low), fn.zero(x.type), result)
 
 
+def exp_bounded(fn: Function, x: Value) -> Value:
+    """`exp` for where its extremes do not matter: arguments are clamped to -87 to 88, which saves a third of the work."""
+    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -87.0)), fn.constant(x.type, 88.0))
+    n, integer = _round_to_integer(fn, inside * _LOG2E)
+    r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
+    r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
+    p = polynomial(fn, r, _EXP)
+    return (fn.fma(p, r * r, r) + 1.0) * _power_of_two(fn, integer, x.type)
+
+
 def sigmoid(fn: Function, x: Value) -> Value:
-    """1 / (1 + exp(-x)), within 3 ulp."""
+    """1 / (1 + exp(-x)), within 3 ulp, or 2e-38 where it is smaller."""
     one = fn.constant(x.type, 1.0)
-    return one / (one + exp(fn, -x))
+    return one / (one + exp_bounded(fn, -x))
 
 
 def tanh(fn: Function, x: Value) -> Value:
@@ -90,21 +107,22 @@ def tanh(fn: Function, x: Value) -> Value:
     p = polynomial(fn, s, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = copy_sign(fn, fn.fma(p * s, x, x), x)
     one = fn.constant(x.type, 1.0)
-    large = one - fn.constant(x.type, 2.0) / (exp(fn, size + size) + one)
+    large = one - fn.constant(x.type, 2.0) / (exp_bounded(fn, size + size) + one)
     return fn.select(fn.compare("olt", size, 0.625), small, copy_sign(fn, large, x))
 
 
 def erf(fn: Function, x: Value) -> Value:
-    """Within 3e-7 absolute (Abramowitz and Stegun 7.1.26; below 0.5 a Taylor polynomial within 2 ulp)."""
-    size = absolute(fn, x)
-    s = x * x
-    taylor = [(-1.0) ** k * _TWO_OVER_SQRT_PI / (math.factorial(k) * (2 * k + 1)) for k in range(7)]
-    small = x * polynomial(fn, s, taylor[::-1])
-    t = fn.constant(x.type, 1.0) / fn.fma(size, fn.constant(x.type, 0.3275911), fn.constant(x.type, 1.0))
-    p = polynomial(fn, t, [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]) * t
-    large = copy_sign(fn, fn.fma(-p, exp(fn, -s), fn.constant(x.type, 1.0)), x)
-    large = fn.select(is_nan(fn, x), x, large)
-    return fn.select(fn.compare("olt", size, 0.5), small, large)
+    """Within 7 ulp: an odd rational function on -4 to 4, beyond which erf is 1 in float32 (Eigen's coefficients)."""
+    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -4.0)), fn.constant(x.type, 4.0))
+    s = inside * inside
+    p = polynomial(fn, s, [
+        -2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5, -7.34990630326855e-4,
+        -2.95459980854025e-3, -1.60960333262415e-2,
+    ])  # fmt: skip
+    q = polynomial(fn, s, [
+        -1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2,
+    ])  # fmt: skip
+    return inside * p / q
 
 
 def log(fn: Function, x: Value) -> Value:

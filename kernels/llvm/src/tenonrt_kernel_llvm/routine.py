@@ -77,9 +77,6 @@ class Routine:
 
             fn.loop(self._begin, self._end, one)
 
-        if len(self._phases) == 1 and units == 1:
-            body(fn.constant(I64, 0))
-            return
         last = first + self.dimension(units)
         inside = fn.emit("i1", (
             f"and i1 {fn.compare('sge', self._begin, first).text}, {fn.compare('slt', self._begin, last).text}"

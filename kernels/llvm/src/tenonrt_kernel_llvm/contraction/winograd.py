@@ -182,9 +182,7 @@ class _Winograd:
         """Points of an image's tiles, then products, lie in the workspace, image after image."""
         plan, batch = self.plan, self.plan.geometry.batch
         chunks = -(-plan.grid.tiles // PHASE_TILES)
-        # A first phase of one unit would be run in every other phase's calls too, so an empty second unit goes with it.
-        first = max(chunks, 2) if plan.input_blocks == 1 else chunks
-        self.routine.phase(batch * plan.input_blocks * first, lambda unit: self._transform_unit(unit, first))
+        self.routine.phase(batch * plan.input_blocks * chunks, lambda unit: self._transform_unit(unit, chunks))
         self.routine.phase(plan.grid.points * plan.groups * batch, self._multiply_unit)
         blocks = plan.geometry.output_blocks
         self.routine.phase(batch * blocks * chunks, lambda unit: self._inverse_unit(unit, chunks))

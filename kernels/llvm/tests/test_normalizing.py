@@ -1,0 +1,184 @@
+"""Softmax, normalizations, local responses and places of extremes against the float64 reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvm_judging import TARGETS, compiles, judge, problem_of
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.contracts import Problem, symbol
+from tenonrt_kernel_llvm.arg_reduce import ArgReduceKernel
+from tenonrt_kernel_llvm.lrn import LrnKernel
+from tenonrt_kernel_llvm.normalization import NormalizationKernel
+from tenonrt_kernel_llvm.softmax import SoftmaxKernel
+from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
+
+FEW = settings(max_examples=8, deadline=None)
+EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+SIZES = st.sampled_from((1, 2, 5, 16, 19, 33, 64, 100))
+SHAPES = st.lists(SIZES, min_size=1, max_size=3).map(tuple)
+
+
+def random(*shape: int) -> Any:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def layer(kind: str, shape: tuple[Any, ...], *constants: Any, **attrs: Any) -> Problem:
+    return problem_of(lambda network: network.add(kind, [network.add_input("x", shape), *constants], attrs)[0])
+
+
+@EACH_TARGET
+@FEW
+@given(shape=SHAPES, data=st.data())
+def test_softmax_of_any_axis(target: Target, shape: tuple[int, ...], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    judge(SoftmaxKernel(), layer("Softmax", shape, axis=axis, log=data.draw(st.booleans())), target)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_softmax_with_a_tail_and_any_batch(log: bool) -> None:
+    def define(network: tenonrt.Network) -> Any:
+        y = network.add_softmax(network.add_input("x", (symbol("N", 1, 8), 3, 20)), log=log)
+        return network.add_elementwise(y, np.float32(3.0), operation="prod")
+
+    judge(SoftmaxKernel(), problem_of(define), TARGETS[0], sizes=(3, 1))
+
+
+@EACH_TARGET
+@FEW
+@given(shape=SHAPES, data=st.data())
+def test_rows_are_normalized(target: Target, shape: tuple[int, ...], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    parameters = [random(*shape[axis:]), random(shape[-1])]
+    judge(NormalizationKernel(), layer("LayerNormalization", shape, *parameters, axis=axis), target)
+    judge(NormalizationKernel(), layer("RmsNormalization", shape, parameters[0], axis=axis), target)
+    judge(NormalizationKernel(), layer("LpNormalization", shape, axis=axis, p=data.draw(st.integers(1, 2))), target)
+
+
+@EACH_TARGET
+@FEW
+@given(channels=st.sampled_from((2, 6, 16)), row=st.integers(1, 40), batch=st.integers(1, 3))
+def test_channels_are_normalized(target: Target, channels: int, row: int, batch: int) -> None:
+    shape, parameters = (batch, channels, 3, row), [random(channels), random(channels)]
+    judge(NormalizationKernel(), layer("InstanceNormalization", shape, *parameters), target)
+    judge(NormalizationKernel(), layer("GroupNormalization", shape, *parameters, groups=2), target)
+
+
+def test_groups_with_any_batch() -> None:
+    shape = (symbol("N", 1, 8), 6, 5, 5)
+    judge(NormalizationKernel(), layer("GroupNormalization", shape, random(6), groups=3), TARGETS[0], sizes=(3, 1))
+
+
+def test_a_small_variance_beside_a_large_mean() -> None:
+    def define(network: tenonrt.Network) -> Any:
+        far = network.add_elementwise(
+            network.add_input("x", (4, 300)), np.full((300,), 64.0, np.float32), operation="sum"
+        )
+        return network.add("LayerNormalization", [far])[0]
+
+    network = tenonrt.Network("far")
+    network.mark_output(define(network), "y")
+    norm = network.graph.layers[-1]
+    problem = pose(make_region(network.graph, [norm]), "cpu", 1).problem
+    judge(NormalizationKernel(), problem, TARGETS[0])
+
+
+@EACH_TARGET
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_sum_before_the_normalization(target: Target, wanted: bool) -> None:
+    network = tenonrt.Network("residual")
+    a, b = (network.add_input(name, (3, 7, 50)) for name in "ab")
+    total = network.add_elementwise(a, b, operation="sum")
+    (y,) = network.add("LayerNormalization", [total, random(50), random(50)])
+    if wanted:
+        network.mark_output(total, "total")
+    network.mark_output(y, "y")
+    kernel = NormalizationKernel()
+    *_, region = kernel.regions(network.graph, network.graph.layers[-1])
+    assert [layer.kind for layer in region] == ["Elementwise", "LayerNormalization"]
+    problem = pose(make_region(network.graph, region), "cpu", 1).problem
+    assert len(problem.outputs) == 1 + wanted
+    judge(kernel, problem, target)
+
+
+def test_parameters_that_differ_from_row_to_row_are_refused() -> None:
+    problem = layer("LayerNormalization", (2, 5, 6), random(5, 6))
+    assert "differs from row to row" in NormalizationKernel().supports(problem).why
+
+
+@EACH_TARGET
+@FEW
+@given(channels=st.integers(1, 50), window=st.integers(1, 9), row=st.integers(1, 40), axes=st.integers(0, 3))
+def test_local_responses(target: Target, channels: int, window: int, row: int, axes: int) -> None:
+    shape = (2, channels, *(2, 3)[: max(0, axes - 1)], *([row] if axes else []))
+    judge(LrnKernel(), layer("LRN", shape, window=window, alpha=0.7, k=2.0), target)
+
+
+def chain(channels: Any, **changes: Any) -> tuple[tenonrt.Network, Any]:
+    """The layers that exporters write, and the pooling in them."""
+    network = tenonrt.Network("chain")
+    x = network.add_input("x", (2, channels, 6, 7))
+    squares = network.add_elementwise(x, x, operation="prod")
+    (spread,) = network.add("Reshape", [squares, np.array([2, 1, channels, 6, 7])])
+    pads = changes.get("pads", (0, 0, 2, 0, 0, 0, 0, 2, 0, 0))
+    (padded,) = network.add("Padding", [spread, np.array(pads)])
+    (mean,) = network.add("Pooling", [padded], {"function": "average", "window": (5, 1, 1)})
+    pooling = network.graph.layers[-1]
+    (total,) = network.add("Squeeze", [mean], {"axes": (1,)})
+    scaled = network.add_elementwise(total, np.float32(0.3), operation="prod")
+    base = network.add_elementwise(scaled, np.float32(1.5), operation="sum")
+    power = network.add_elementwise(base, np.float32(changes.get("beta", 0.75)), operation="pow")
+    divided = changes.get("divided", lambda: x)()
+    network.mark_output(network.add_elementwise(x if divided is x else squares, power, operation="div"), "y")
+    return network, pooling
+
+
+def response(network: tenonrt.Network, pooling: Any) -> Problem:
+    """The problem of the chain around a pooling."""
+    count = len(network.graph.layers)
+    (region,) = LrnKernel().regions(network.graph, pooling)
+    assert len(region) == count
+    return pose(make_region(network.graph, region), "cpu", 1).problem
+
+
+@EACH_TARGET
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("channels", [8, 37])
+def test_local_responses_as_exporters_write_them(target: Target, channels: int, beta: float) -> None:
+    problem = response(*chain(channels, beta=beta))
+    assert judge(LrnKernel(), problem, target) == ["nchw16c", "linear"]
+
+
+def test_other_chains_are_no_local_responses() -> None:
+    network, pooling = chain(8, divided=lambda: None)
+    assert not list(LrnKernel().regions(network.graph, pooling))
+    assert "padding" in LrnKernel().supports(response(*chain(8, pads=(0, 1, 2, 0, 0, 0, -1, 2, 0, 0)))).why
+
+
+def test_windows_to_one_side() -> None:
+    judge(LrnKernel(), response(*chain(20, pads=(0, 0, 1, 0, 0, 0, 0, 3, 0, 0))), TARGETS[0])
+
+
+@EACH_TARGET
+@FEW
+@given(shape=SHAPES, data=st.data())
+def test_places_of_extremes(target: Target, shape: tuple[int, ...], data: st.DataObject) -> None:
+    attrs = {
+        "axis": data.draw(st.integers(0, len(shape) - 1)), "operation": data.draw(st.sampled_from(("max", "min"))),
+        "select_last": data.draw(st.booleans()), "keep_dims": data.draw(st.booleans()),
+    }  # fmt: skip
+    judge(ArgReduceKernel(), layer("ArgReduce", shape, **attrs), target)
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, BASELINE, NEON], ids=lambda t: t.name)
+def test_code_for_every_target(target: Target) -> None:
+    compiles(SoftmaxKernel(), layer("Softmax", (3, 100)), target)
+    compiles(NormalizationKernel(), layer("LayerNormalization", (3, 100), random(100), random(100)), target)
+    compiles(LrnKernel(), layer("LRN", (1, 40, 20, 20), window=5), target)
+    compiles(ArgReduceKernel(), layer("ArgReduce", (3, 100), axis=1), target)
+    compiles(ArgReduceKernel(), layer("ArgReduce", (3, 100), axis=0), target)
