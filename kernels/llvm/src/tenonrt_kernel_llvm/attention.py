@@ -1,4 +1,4 @@
-"""Attention in one step: scores of a few rows at a time, their softmax and the product with the values, all in cache."""
+"""Attention in one step: scores of a few rows at a time, their softmax, the product with the values, all in cache."""
 
 from __future__ import annotations
 
@@ -164,9 +164,9 @@ class _Writer:
         changed = self._change((*batch, row, panel * scratch.width), sums, count)
         into = fn.offset(self.routine.scratch, panel * (scratch.width * ITEM) + scratch.scores)
         present = fn.lane_constants(I1, [int(lane < count) for lane in range(scratch.width)])
-        for i, value in enumerate(changed):
-            if count < scratch.width:
-                value = fn.select(present, value, fn.constant(value.type, float("-inf")))
+        for i, found in enumerate(changed):
+            whole = count == scratch.width
+            value = found if whole else fn.select(present, found, fn.constant(found.type, float("-inf")))
             fn.store(value, into, i * scratch.row)
             at = scratch.maxima + i * scratch.width * ITEM
             fn.store(m.maximum(fn, value, fn.load(value.type, self.routine.scratch, at)), self.routine.scratch, at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tenonrt.contracts import Dimension, TensorType
 
@@ -53,7 +54,7 @@ class Layout:
             return None
         strides = [0] * missing
         for size, stride, wanted in zip(self.shape, self.strides, shape[missing:], strict=True):
-            if size != wanted and size != 1:
+            if size not in (1, wanted):
                 return None
             strides.append(0 if size == 1 else stride)
         return Layout(tuple(shape), tuple(strides))
@@ -102,7 +103,7 @@ def _groups(old: Sequence[Dimension], new: Sequence[Dimension]) -> list[tuple[in
 
 def _split(old: Sequence[tuple[Dimension, int]], new: Sequence[Dimension]) -> list[int] | None:
     """Strides of the new axes where the old ones follow each other without gaps."""
-    for (_, outer), (size, inner) in zip(old, old[1:], strict=False):
+    for (_, outer), (size, inner) in pairwise(old):
         if outer != size * inner:
             return None
     strides: list[int] = []
