@@ -17,7 +17,7 @@ from tenonrt_kernel_llvm.pooling import PoolingKernel, Slide, pieces, segments
 from tenonrt_kernel_llvm.reduce import ReduceKernel
 from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
 
-FEW = settings(max_examples=8, deadline=None)
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 OPERATIONS = ("sum", "prod", "max", "min", "mean", "l1", "l2", "log_sum_exp", "sum_square")
 
@@ -75,6 +75,15 @@ def test_the_batch_may_change(kernel: LlvmKernel) -> None:
     if isinstance(kernel, ReduceKernel):
         kind, attrs = "Reduce", {"operation": "mean", "axes": (2, 3)}
     judge(kernel, layer(kind, shape, **attrs), TARGETS[0], sizes=(3, 1))
+
+
+@pytest.mark.parametrize("kernel", [PoolingKernel(), ReduceKernel()], ids=["pooling", "reduce"])
+def test_images_may_have_any_size(kernel: LlvmKernel) -> None:
+    shape = (symbol("N", 1, 8), 20, symbol("H", 4, 9), 5)
+    kind, attrs = "Pooling", {"function": "average", "window": (3, 2)}
+    if isinstance(kernel, ReduceKernel):
+        kind, attrs = "Reduce", {"operation": "mean", "axes": (2, 3)}
+    assert "nchw16c" in judge(kernel, layer(kind, shape, **attrs), TARGETS[0], sizes=(5, 4))
 
 
 @st.composite

@@ -45,6 +45,7 @@ from tenonrt_kernel_llvm.rows import (
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
 _WAYS = 4  # sums at a time, which hides the latency of additions
+_LATER = 0  # a size that is symbolic: code is made when it is known
 _ROW_KINDS = ("LayerNormalization", "RmsNormalization")
 
 
@@ -141,21 +142,16 @@ def _shape(layer: ProblemLayer, shape: Shape) -> _Normalized | str:
         end = axis + 1 if layer.kind == "LpNormalization" else len(shape)
         sizes, inner = shape[axis:end], shape[end:]
         if not all(isinstance(d, int) for d in (*sizes, *inner)):
-            return _later(layer, axis)
+            return _Normalized(layer, axis, (), _LATER, parameter_shape=sizes)
         return _Normalized(
             layer, axis, shape[:axis], math.prod(map(known, sizes)), math.prod(map(known, inner)), None, sizes
         )
     if not all(isinstance(d, int) for d in shape[1:]):
-        return _later(layer, 1)
+        return _Normalized(layer, 1, (), _LATER, parameter_shape=shape[1:2])
     channels = known(shape[1])
     groups = attrs.groups if layer.kind == "GroupNormalization" else channels
     size = math.prod(known(d) for d in shape[1:]) // groups
     return _Normalized(layer, 1, (shape[0], groups), size, 1, channels // groups, (channels,))
-
-
-def _later(layer: ProblemLayer, axis: int) -> _Normalized:
-    """A stand-in while sizes are symbolic: code is made when they are known."""
-    return _Normalized(layer, axis, (), 0)
 
 
 def _misfit(problem: Problem, number: int, found: _Normalized) -> str:

@@ -133,18 +133,8 @@ class _Softmax:
 
     def _rows(self, sources: list[Value], targets: list[Value]) -> None:
         """Rows side by side: each step is emitted for all of them before the next."""
-        fn, acc, rows = self.fn, accumulation(self.fn, "largest"), range(len(sources))
-        ways = row_ways(self.size, 4 // len(rows))
-
-        def larger(at: Index, count: int, state: State) -> State:
-            loaded = [fn.load_lanes(vector(BLOCK), source, count, at) for source in sources]
-            lanes = [keep_lanes(fn, x, count, acc.initial(BLOCK)) for x in loaded]
-            return [acc.step(best, x, 0) for best, x in zip(state, lanes, strict=True)]
-
-        best, *others = sweep(fn, self.size, larger, [[acc.initial(BLOCK)] * len(rows)] * ways)
-        for other in others:
-            best = [acc.merge(a, b) for a, b in zip(best, other, strict=True)]
-        largest = [fn.splat(combine_lanes(fn, acc, value), BLOCK) for value in best]
+        fn, rows = self.fn, range(len(sources))
+        largest = self._largest(sources)
 
         def added(at: Index, count: int, state: State) -> State:
             found = []
@@ -166,7 +156,22 @@ class _Softmax:
                 fn.store_lanes(self._scaled(value, largest[k], scales[k]), targets[k], count, at)
             return []
 
-        sweep(fn, self.size, scaled, [[]] * ways)
+        sweep(fn, self.size, scaled, [[]] * row_ways(self.size, 4 // len(rows)))
+
+    def _largest(self, sources: list[Value]) -> list[Value]:
+        """The maximum of each row, in every lane."""
+        fn, acc = self.fn, accumulation(self.fn, "largest")
+
+        def larger(at: Index, count: int, state: State) -> State:
+            loaded = [fn.load_lanes(vector(BLOCK), source, count, at) for source in sources]
+            lanes = [keep_lanes(fn, x, count, acc.initial(BLOCK)) for x in loaded]
+            return [acc.step(best, x, 0) for best, x in zip(state, lanes, strict=True)]
+
+        first = [[acc.initial(BLOCK)] * len(sources)] * row_ways(self.size, 4 // len(sources))
+        best, *others = sweep(fn, self.size, larger, first)
+        for other in others:
+            best = [acc.merge(a, b) for a, b in zip(best, other, strict=True)]
+        return [fn.splat(combine_lanes(fn, acc, value), BLOCK) for value in best]
 
     def _scale(self, total: Value) -> Value:
         """What exponentials are multiplied by, or what is subtracted from differences."""
