@@ -17,6 +17,7 @@ from tenonrt_kernel_llvm.operands import Operands
 from tenonrt_kernel_llvm.panels import Columns, Panel, Rows, decompose, displacement, pack_panel, tiling
 from tenonrt_kernel_llvm.panels import product as tile_product
 from tenonrt_kernel_llvm.routine import Routine
+from tenonrt_kernel_llvm.softmax import exp_up_to_zero
 from tenonrt_kernel_llvm.target import Target, host_target
 
 _MAX_SCRATCH = 16 << 20
@@ -195,7 +196,7 @@ class _Writer:
         nbytes = scratch.key_panels * scratch.width * ITEM
 
         def power(at: Value, sums: list[Value]) -> list[Value]:
-            found = m.exp(fn, fn.load(type, scores, at) - highest)
+            found = exp_up_to_zero(fn, fn.load(type, scores, at) - highest)
             fn.store(found, scores, at)
             return [sums[0] + found]
 
