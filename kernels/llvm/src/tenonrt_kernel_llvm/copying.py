@@ -108,7 +108,7 @@ def _strided(move: Move, operand: Callable[[int], Operand], *, symbolic: bool) -
     sizes = move.sizes
     if symbolic:
         lead, sizes, origin, place = (origin[0], place[0]), sizes[1:], origin[1:], place[1:]
-    return Strided(tuple(known(d) for d in sizes), source, pointer, origin, place, lead, item, move.fill)  # type: ignore[arg-type]
+    return Strided(tuple(known(d) for d in sizes), source, pointer, origin, place, lead, item, move.fill)
 
 
 def _steps(operand: Operand, side: Side) -> tuple[Value, tuple[Index, ...]]:

@@ -273,6 +273,8 @@ def _bits(problem: Problem, value: Sequence[Any] | None) -> int:
 def _depth_to_space(problem: Problem) -> list[Move]:
     source, target = _ends(problem)
     (n, channels, height, width), b = problem.types[source].shape, problem.layer.attrs.block_size
+    if isinstance(channels, Dim):
+        raise SizesUnknownError("deals out a known number of channels")
     depth = channels // (b * b)
     # Channel steps of (depth, block row, block column).
     deep, down, right = (1, b * depth, depth) if problem.layer.attrs.mode == "DCR" else (b * b, b, 1)
@@ -285,6 +287,8 @@ def _depth_to_space(problem: Problem) -> list[Move]:
 def _space_to_depth(problem: Problem) -> list[Move]:
     source, target = _ends(problem)
     (n, channels, height, width), b = problem.types[source].shape, problem.layer.attrs.block_size
+    if isinstance(channels, Dim):
+        raise SizesUnknownError("deals out a known number of channels")
     sizes = (n, b, b, channels, height // b, width // b)
     origin = ((0, 1), (2, 1), (3, 1), (1, 1), (2, b), (3, b))
     place = ((0, 1), (1, b * channels), (1, channels), (1, 1), (2, 1), (3, 1))

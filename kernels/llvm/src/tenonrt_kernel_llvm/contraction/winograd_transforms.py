@@ -77,3 +77,4 @@ def transform_weights(dense: Array, size: int, blocks: int, group_first: bool) -
         else:
             packed[:, group] = points
     return packed
+
