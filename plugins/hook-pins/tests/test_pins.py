@@ -10,11 +10,14 @@ import pytest
 from tenonrt import Builder, BuilderConfig, BuildError, Engine, Network, Registry
 
 GEMM, REFERENCE = "tenonrt-kernel-numpy:cpu/Convolution.numpy_gemm", "tenonrt-kernel-numpy:*/*.numpy"
+# What these tests choose from: whatever else is installed takes no part.
+ALLOWED = "tenonrt-device-cpu,tenonrt-hook-pins,tenonrt-kernel-numpy,tenonrt-layer-*,tenonrt-passes-standard"
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TENONRT_PLUGINS_ALLOW", ALLOWED)
     monkeypatch.delenv("TENONRT_PINS", raising=False)
     monkeypatch.delenv("TENONRT_BUILD_LOG", raising=False)
 

@@ -245,7 +245,8 @@ def try_tactic(
     code = compile_for(kernel, problem, tactic, support, samples[0])
     worst, packs = Judgement(True, 0.0), Packs()
     for sample in samples:
-        specific = code if code.problem is problem else compile_for(kernel, problem, tactic, support, sample)
+        fits = code.problem is problem or sample is samples[0]
+        specific = code if fits else compile_for(kernel, problem, tactic, support, sample)
         stored = sample.as_stored(tactic, layer_types)
         verdict = _try_sample(kernel, specific, stored, layer_types, device, packs)
         if not verdict.ok:

@@ -63,6 +63,7 @@ class Subject:
     registry: Registry
     trials: TrialProcess
     _samples: dict[str, Sample] = field(default_factory=dict)
+    _codes: dict[Candidate, Code] = field(default_factory=dict)
 
     @cached_property
     def found(self) -> Found:
@@ -115,12 +116,17 @@ class Subject:
                 self._samples[case.posed.key] = Sample.draw(case.problem, self.registry.layer_type, 2, 0)
         return self._samples[case.posed.key]
 
+    def code(self, candidate: Candidate) -> Code:
+        """Code for the candidate's sample, compiled in this process: once, since that can take longer than all else."""
+        if candidate not in self._codes:
+            problem, sample = candidate.case.problem, self.sample(candidate.case)
+            self._codes[candidate] = compile_for(self.kernel, problem, candidate.tactic, candidate.support, sample)
+        return self._codes[candidate]
+
     def compiled(self) -> Iterator[tuple[Candidate, Code, Sample]]:
         """Every sound candidate with code for its sample."""
         for candidate in self.sound:
-            sample = self.sample(candidate.case)
-            problem = candidate.case.problem
-            yield candidate, compile_for(self.kernel, problem, candidate.tactic, candidate.support, sample), sample
+            yield candidate, self.code(candidate), self.sample(candidate.case)
 
     def impure(self, case: KernelCase) -> bool:
         """Whether a layer draws random numbers, so that results differ from run to run."""

@@ -9,8 +9,40 @@ from typing import Any
 import numpy as np
 from tenonrt.builder.sampling import judge, problem_tolerance
 from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample, sliceable
-from tenonrt.contracts import AllocatesOutputs, Array, Code, Device, Executable, Kernel, NativeCall, Weights
+from tenonrt.contracts import (
+    AllocatesOutputs,
+    Array,
+    Code,
+    Device,
+    Executable,
+    Kernel,
+    NativeCall,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+)
 from tenonrt.plugins.registry import Registry
+
+
+class CompiledKernel(Kernel):
+    """A kernel that compiled before: gives the code that it made then."""
+
+    def __init__(self, kernel: Kernel, code: Code) -> None:
+        self._kernel = kernel
+        self._code = code
+
+    def supports(self, problem: Problem) -> Support:
+        return self._kernel.supports(problem)
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        return self._code
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        return self._kernel.pack(code, weights)
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
+        return self._kernel.bind(code, packed)
 
 
 class PackedKernel(Kernel):

@@ -26,7 +26,7 @@ from tenonrt.plugins.registry import DEVICES, Registry
 from tenonrt_testing.candidates import Candidate, Fault, Subject
 from tenonrt_testing.elsewhere import Question, SavedArray, ask
 from tenonrt_testing.examples import same_values
-from tenonrt_testing.execution import allocates, fill, run, strided, surroundings, with_operands, wrong
+from tenonrt_testing.execution import CompiledKernel, allocates, fill, run, strided, surroundings, with_operands, wrong
 from tenonrt_testing.problems import given_sample
 from tenonrt_testing.subjects import instance, report
 
@@ -240,7 +240,7 @@ def test_given_values_are_computed(sound: Subject) -> None:
         sample = given_sample(candidate.case, sound.registry)
         if sample is not None and not sound.impure(candidate.case) and not sound.kernel.runs_reference:
             verdict, _ = try_tactic(
-                sound.kernel,
+                CompiledKernel(sound.kernel, sound.code(candidate)),
                 candidate.case.problem,
                 candidate.tactic,
                 [sample],
