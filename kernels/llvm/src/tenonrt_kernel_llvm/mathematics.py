@@ -40,18 +40,22 @@ def minimum(fn: Function, a: Value, b: Value) -> Value:
 
 
 def absolute(fn: Function, x: Value) -> Value:
+    """The magnitude."""
     return fn.intrinsic("fabs", x.type, [x])
 
 
 def copy_sign(fn: Function, magnitude: Value, sign: Value) -> Value:
+    """The magnitude of one with the sign of the other."""
     return fn.intrinsic("copysign", magnitude.type, [magnitude, sign])
 
 
 def is_nan(fn: Function, x: Value) -> Value:
+    """True where it is no number."""
     return fn.compare("uno", x, x)
 
 
 def square_root(fn: Function, x: Value) -> Value:
+    """Correctly rounded."""
     return fn.intrinsic("sqrt", x.type, [x])
 
 
@@ -85,7 +89,7 @@ def exp(fn: Function, x: Value) -> Value:
 
 
 def exp_bounded(fn: Function, x: Value) -> Value:
-    """`exp` for where its extremes do not matter: arguments are clamped to -87 to 88, which saves a third of the work."""
+    """`exp` where its extremes do not matter: arguments are clamped to -87 to 88, which saves a third of the work."""
     inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -87.0)), fn.constant(x.type, 88.0))
     n, integer = _round_to_integer(fn, inside * _LOG2E)
     r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)

@@ -5,6 +5,7 @@ The loops run over the result's physical axes, neighbours merged where every ope
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_kernel_llvm.emitter import I32, I64, Function, Index, Value, vector
+from tenonrt_kernel_llvm.indexing import known, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.operations import REGISTER, compute, load, refusal, scalar_values, store
 from tenonrt_kernel_llvm.routine import Operand, Routine, dense_strides
@@ -170,10 +172,8 @@ class _Chain:
         axes, fn = self.axes, self.fn
         batch: Dimension = axes[0] if isinstance(axes[0], Dim) else 1
         outer = axes[1:-1] if isinstance(axes[0], Dim) else axes[:-1]
-        rows = [int(d) for d in outer]  # type: ignore[call-overload]
-        if len(axes) == 1 and isinstance(axes[0], Dim):
-            raise AssertionError("a symbolic axis is never the last")
-        length, total = int(axes[-1]), int(np.prod(rows, dtype=np.int64))  # type: ignore[call-overload]
+        rows = [known(d) for d in outer]
+        length, total = known(axes[-1]), math.prod(rows)
         if 0 in (length, total):
             self.routine.phase(0, lambda unit: None)
             return self.routine.code()
@@ -207,7 +207,7 @@ class _Chain:
     def _constant(self, number: int, pointer: Value, out: Operand) -> Stream:
         type = self.problem.types[number]
         stored = type.stored_as(out.type.format if out.type.format.fits(type.rank) else LINEAR)
-        strides = dense_strides([int(d) for d in stored.physical_shape], stored.numpy.itemsize)  # type: ignore[call-overload]
+        strides = dense_strides([known(d) for d in stored.physical_shape], stored.numpy.itemsize)
         return Stream(number, type.dtype, pointer, self._aligned(stored.physical_shape, strides))
 
     def _mask_stream(self, out: Operand) -> Stream:
@@ -231,11 +231,12 @@ class _Chain:
         axis = len(axes) - 2
         while axis >= 0:
             inner = axes[axis + 1]
-            even = all(isinstance(s[axis], int) and s[axis] == s[axis + 1] * inner for s in strides)
-            if isinstance(axes[axis], int) and isinstance(inner, int) and (even or axes[axis] == 1):
-                axes[axis : axis + 2] = [axes[axis] * inner]
-                for s in strides:
-                    del s[axis]
+            if isinstance(axes[axis], int) and isinstance(inner, int):
+                even = all(isinstance(s[axis], int) and s[axis] == times(s[axis + 1], inner) for s in strides)
+                if even or axes[axis] == 1:
+                    axes[axis : axis + 2] = [axes[axis] * inner]
+                    for s in strides:
+                        del s[axis]
             axis -= 1
         if isinstance(axes[-1], Dim):
             axes.append(1)
@@ -262,32 +263,42 @@ class _Chain:
         if len(self.axes) - 1 > len(rows):
             indices.insert(0, image)
         at = {id(stream): self._start(stream, indices) for stream in self._all()}
-        many = TOGETHER * BLOCK
-        size = length if parts == 1 else None
-        begin: Index = 0 if size is not None else first
-        end: Index = size if size is not None else last
-        whole = (end - begin) // many if isinstance(begin, int) and isinstance(end, int) else (end - first) // many  # type: ignore[operator]
+        if parts == 1:
+            self._whole_row(at, length)
+        else:
+            self._part_of_row(at, first, fn.as_value(last, I64), length)
+
+    def _whole_row(self, at: dict[int, Value], length: int) -> None:
+        """A row of known length."""
+        whole = length // (TOGETHER * BLOCK)
 
         def several(number: Value, _: list[Value]) -> Sequence[Value]:
-            self._vectors(at, number * many + begin, TOGETHER, None)
+            self._vectors(at, number * (TOGETHER * BLOCK), TOGETHER, None)
             return ()
 
-        fn.loop(0, whole, several)
-        if isinstance(whole, int) and isinstance(end, int):
-            self._rest(at, whole * many, end)
-            return
-        start = whole * many + begin if isinstance(whole, Value) else fn.as_value(whole * many, I64)
+        self.fn.loop(0, whole, several)
+        self._rest(at, whole * TOGETHER * BLOCK, length)
+
+    def _part_of_row(self, at: dict[int, Value], first: Value, last: Value, length: int) -> None:
+        """Elements [first, last) of a row, of which only the last part can end within a vector."""
+        fn, many = self.fn, TOGETHER * BLOCK
+        whole = (last - first) // many
+
+        def several(number: Value, _: list[Value]) -> Sequence[Value]:
+            self._vectors(at, number * many + first, TOGETHER, None)
+            return ()
 
         def single(number: Value, _: list[Value]) -> Sequence[Value]:
             self._vectors(at, number, 1, None)
             return ()
 
-        singles = (fn.as_value(end, I64) - start) // BLOCK
-        fn.loop(start, singles * BLOCK + start, single, step=BLOCK)
+        fn.loop(0, whole, several)
+        start = whole * many + first
+        fn.loop(start, (last - start) // BLOCK * BLOCK + start, single, step=BLOCK)
         tail = length % BLOCK
         if tail:
-            final = fn.compare("eq", fn.as_value(end, I64), length)
-            fn.when(final, lambda: self._vectors(at, fn.constant(I64, length - tail), 1, tail))
+            ends = fn.compare("eq", last, length)
+            fn.when(ends, lambda: self._vectors(at, fn.constant(I64, length - tail), 1, tail))
 
     def _rest(self, at: dict[int, Value], start: int, end: int) -> None:
         """What is left of a row of known length."""

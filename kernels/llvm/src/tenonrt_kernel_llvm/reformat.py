@@ -1,16 +1,20 @@
-"""Reformat: between rows of pixels and blocks of 16 channels by transposing square tiles in registers; copies otherwise.
+"""Reformat: between rows of pixels and blocks of 16 channels by transposing squares in registers; copies otherwise.
 
 A tile is as wide as a register: as many channels of as many pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tenonrt.contracts import LINEAR, NCHW16C, Code, Format, Problem, Support, Tactic
 
+from tenonrt_kernel_llvm.copying import copy_phase
 from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
+from tenonrt_kernel_llvm.indexing import known, plus, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
+from tenonrt_kernel_llvm.moves import Move, Side
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
@@ -42,7 +46,7 @@ class ReformatKernel(LlvmKernel):
         routine = Routine(problem, tactic, target)
         attrs = problem.layer.attrs
         if attrs.source == attrs.target:
-            return _Copy(routine, target).code()
+            return _copy(routine)
         return _Transpose(routine, target, attrs.source).code()
 
 
@@ -70,14 +74,14 @@ class _Transpose:
         self.blocks_to_rows = source == NCHW16C
         given, made = routine.inputs[0], routine.outputs[0]
         self.blocked, self.linear = (given, made) if self.blocks_to_rows else (made, given)
-        shape = [int(d) for d in given.type.shape[1:]]  # type: ignore[call-overload]
+        shape = [known(d) for d in given.type.shape[1:]]
         self.channels = shape[0]
         # Slices may have strides of their own on every outer axis: rows are the longest pieces that are surely dense.
         self.outer, self.row = shape[1:-1], (shape[-1] if len(shape) > 1 else 1)
 
     def code(self) -> Code:
         blocks = -(-self.channels // BLOCK)
-        lines = _product(self.outer)
+        lines = math.prod(self.outer)
         whole = self._dense()
         length = self.row * lines if whole else self.row
         parts = max(1, min(length // (4 * self.lanes), length * BLOCK * 4 // _UNIT_BYTES))
@@ -117,7 +121,7 @@ class _Transpose:
         fn, lanes = self.fn, self.lanes
         linear, stride = self._linear_base(image, block, line)
         blocked = self._blocked_base(image, block, line)
-        tiles = (last - first) // lanes if isinstance(last, Value) else (first * -1 + last) // lanes
+        tiles = plus(first * -1, last) // lanes
 
         def tile(number: Value, _: list[Value]) -> Sequence[Value]:
             pixel = number * lanes + first
@@ -130,7 +134,7 @@ class _Transpose:
             self._tile(fn.offset(linear, pixel * 4), stride, fn.offset(blocked, pixel * (4 * BLOCK)), 1, channels)
             return ()
 
-        fn.loop(tiles * lanes + first if isinstance(tiles, Value) else first + tiles * lanes, last, single)
+        fn.loop(plus(times(tiles, lanes), first), last, single)
 
     def _tile(self, linear: Value, stride: Index, blocked: Value, pixels: int, channels: int) -> None:
         """``pixels`` is the lanes of a register, or 1."""
@@ -186,65 +190,12 @@ class _Transpose:
         return offset
 
 
-class _Copy:
-    """Writes copies of the innermost axis, vector by vector; of both innermost ones where they are dense."""
-
-    def __init__(self, routine: Routine, target: Target) -> None:
-        self.routine, self.fn, self.lanes = routine, routine.function, target.lanes
-        self.source, self.target = routine.inputs[0], routine.outputs[0]
-
-    def code(self) -> Code:
-        shape = self.source.shape
-        inner = len(shape)
-        length = 1
-        while inner > 1 and self._dense(inner - 1, length):
-            inner -= 1
-            length *= int(shape[inner])  # type: ignore[call-overload]
-        parts = max(1, min(length // (8 * self.lanes), length * 4 // _UNIT_BYTES))
-        each = -(-length // parts)
-        parts = -(-length // each)
-        outer = shape[1:inner]
-        lines = _product([int(d) for d in outer])  # type: ignore[call-overload]
-
-        def unit(number: Value) -> None:
-            line, part = number // parts, number % parts
-            source, target = self.source.pointer, self.target.pointer
-            rest = line
-            for axis in range(inner - 1, 0, -1):
-                index, rest = rest % shape[axis], rest // shape[axis]
-                source = self.fn.offset(source, index * self.source.strides[axis])
-                target = self.fn.offset(target, index * self.target.strides[axis])
-            source = self.fn.offset(source, rest * self.source.strides[0])
-            target = self.fn.offset(target, rest * self.target.strides[0])
-            first = part * each
-            self._line(source, target, first, self.fn.minimum(first + each, length))
-
-        batch = self.source.type.physical_shape[0]
-        self.routine.phase(batch * (lines * parts), unit)
-        return self.routine.code()
-
-    def _dense(self, axis: int, length: int) -> bool:
-        return all(operand.strides[axis] == 4 * length for operand in (self.source, self.target))
-
-    def _line(self, source: Value, target: Value, first: Value, last: Index) -> None:
-        fn, lanes = self.fn, self.lanes
-        count = (first * -1 + last if isinstance(last, int) else last - first) // lanes
-
-        def several(number: Value, _: list[Value]) -> Sequence[Value]:
-            at = (number * lanes + first) * 4
-            fn.store(fn.load(vector(lanes), source, at), target, at)
-            return ()
-
-        def one(number: Value, _: list[Value]) -> Sequence[Value]:
-            fn.store(fn.load("float", source, number * 4), target, number * 4)
-            return ()
-
-        fn.loop(0, count, several)
-        fn.loop(count * lanes + first, last, one)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
+def _copy(routine: Routine) -> Code:
+    """The same format on both sides: a copy from one slice to another."""
+    source, target = routine.problem.activations[0], routine.problem.outputs[0]
+    shape = routine.outputs[0].type.physical_shape
+    whole = tuple((axis, 1) for axis in range(len(shape)))
+    origin = (0,) * len(shape)
+    found = {source: routine.inputs[0], target: routine.outputs[0]}
+    copy_phase(routine, [Move(shape, Side(source, origin, whole), Side(target, origin, whole))], found.__getitem__)
+    return routine.code()

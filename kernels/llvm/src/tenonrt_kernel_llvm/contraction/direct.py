@@ -86,10 +86,10 @@ class DirectConvolution(LlvmKernel):
         assert not isinstance(tail, str)
         found = []
         for recipe in recipes(geometry, host_target()):
-            formats = operand_formats(problem, tail, _source_format(geometry, recipe), output_format(geometry, problem))
+            formats = operand_formats(problem, tail, _source_format(geometry, recipe), NCHW16C)
             found.append(
                 Tactic(
-                    recipe.key, formats, (output_format(geometry, problem),),
+                    recipe.key, formats, (NCHW16C,),
                     reads_strided=strided_operands(problem, formats), writes_strided=(0,),
                 )
             )  # fmt: skip
@@ -102,7 +102,7 @@ class DirectConvolution(LlvmKernel):
         return cycles(geometry, Recipe.parse(tactic.key), host_target()) / 3e9 / problem.threads
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights as [blocks of outputs, blocks of inputs, window rows, columns, inputs, outputs]; then the epilogue's."""
+        """Weights by blocks of outputs, blocks of inputs, window rows and columns; then the epilogue's."""
         problem, layer, recipe = code.problem, code.problem.layer, Recipe.parse(code.tactic.key)
         geometry, tail, arrays = read_geometry(problem), read_tail(problem), named(code, weights)
         assert not isinstance(geometry, str)
@@ -139,10 +139,6 @@ def strided_operands(problem: Problem, formats: Sequence[Format]) -> tuple[int, 
     return tuple(k for k, i in enumerate(problem.activations) if problem.types[i].rank >= 3 and formats[k].blocks)
 
 
-def output_format(geometry: Geometry, problem: Problem) -> Format:
-    return NCHW16C
-
-
 def _source_format(geometry: Geometry, recipe: Recipe) -> Format:
     return LINEAR if recipe.planes else NCHW16C
 
@@ -173,6 +169,7 @@ def read_blocks(geometry: Geometry) -> int:
 
 
 def row_runs(geometry: Geometry, tile: Tile) -> list[Run]:
+    """The tiles of a row, or of a whole flat image."""
     if geometry.flat:
         return runs_of(geometry.y.size * geometry.x.size, tile.width)
     if geometry.x.padded:

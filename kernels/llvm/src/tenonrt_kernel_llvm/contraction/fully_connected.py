@@ -27,6 +27,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place, named, pac
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
 from tenonrt_kernel_llvm.emitter import Index, Value
+from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
@@ -63,7 +64,7 @@ def read_product(problem: Problem) -> Product | str:
         return "the input must be computed, weights and bias constant"
     if not weights.static:
         return "the shape of the weights must be known"
-    outputs, depth = (int(d) for d in weights.shape)  # type: ignore[arg-type]
+    outputs, depth = (known(d) for d in weights.shape)
     return Product(product(source.shape[:-1]), depth, outputs) if outputs and depth else "a size is 0"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tenonrt.contracts import Dimension, Problem, WindowAxis, window_axes
 
 from tenonrt_kernel_llvm.emitter import Function, Index, Value
+from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.target import BLOCK
 
 
@@ -38,6 +39,7 @@ class Axis:
 
     @property
     def padded(self) -> bool:
+        """Whether some window reaches beyond the input."""
         return any(tap != (0, self.output) for tap in self.taps())
 
 
@@ -78,18 +80,18 @@ def read_geometry(problem: Problem) -> Geometry | str:
         return "the input must be computed, weights and bias constant"
     if not weights.static or not source.reshape(source.shape[1:]).static:
         return "all sizes but the batch must be known"
-    sizes = [int(d) for d in source.shape[2:]]  # type: ignore[arg-type]
-    outputs = [int(d) for d in result.shape[2:]]  # type: ignore[arg-type]
+    sizes = [known(d) for d in source.shape[2:]]
+    outputs = [known(d) for d in result.shape[2:]]
     attrs = layer.attrs
     windows = window_axes(
-        [int(d) for d in weights.shape[2:]], attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding,
+        [known(d) for d in weights.shape[2:]], attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding,
         attrs.padding_mode,
     )  # fmt: skip
     axes = [_axis(w, size, output) for w, size, output in zip(windows, sizes, outputs, strict=True)]
     y = axes[0] if len(axes) == 2 else Axis(1, 1, 1, 1, 1, 0)
     if 0 in (*sizes, *outputs, *weights.shape):
         return "a size is 0"
-    channels, kernels = (int(d) for d in (source.shape[1], weights.shape[0]))  # type: ignore[arg-type]
+    channels, kernels = (known(d) for d in (source.shape[1], weights.shape[0]))
     return Geometry(source.shape[0], channels, kernels, attrs.groups, y, axes[-1])
 
 

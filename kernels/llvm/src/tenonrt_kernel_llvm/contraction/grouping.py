@@ -14,7 +14,7 @@ from tenonrt_kernel_llvm.target import BLOCK
 
 @dataclass(frozen=True)
 class Grouping:
-    """``depth`` input channels from a block on are read for each block of outputs; ``together``: blocks that share them.
+    """``depth`` input channels from a block on are read for each block of outputs; ``together`` blocks share them.
 
     Groups smaller than a block are computed a block at a time, with zeros for the weights between groups.
     """
@@ -49,11 +49,7 @@ def read_grouping(geometry: Geometry) -> Grouping | str:
         return Grouping(1, geometry.channels, geometry.output_blocks, 0)
     inputs, outputs = geometry.channels // geometry.groups, geometry.outputs // geometry.groups
     if inputs % BLOCK == 0 and outputs % BLOCK == 0:
-        return Grouping(geometry.groups, inputs, _together(outputs // BLOCK), inputs // BLOCK)
+        return Grouping(geometry.groups, inputs, outputs // BLOCK, inputs // BLOCK)
     if inputs == outputs and BLOCK % inputs == 0 and geometry.channels % BLOCK == 0:
         return Grouping(geometry.groups, BLOCK, 1, 1)
     return f"groups of {inputs} to {outputs} channels do not fall on blocks of {BLOCK}"
-
-
-def _together(blocks: int) -> int:
-    return blocks
