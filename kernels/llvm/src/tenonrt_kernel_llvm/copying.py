@@ -14,9 +14,9 @@ from tenonrt.contracts import Dim, Dimension
 from tenonrt_kernel_llvm.emitter import I8, Function, Index, Value, vector
 from tenonrt_kernel_llvm.indexing import chunk_for, distance, known, plus, times, unravel
 from tenonrt_kernel_llvm.moves import Move, Side
-from tenonrt_kernel_llvm.reformat import transpose
 from tenonrt_kernel_llvm.routine import Operand, Routine, dense_strides
 from tenonrt_kernel_llvm.target import BLOCK
+from tenonrt_kernel_llvm.transposition import transpose
 
 CHUNK = 64  # bytes copied at once: 16 floats, a line of the cache
 _ROW = 1 << 15  # bytes; longer rows are cut, so that threads can share them

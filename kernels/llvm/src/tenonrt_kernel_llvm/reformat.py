@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from tenonrt.contracts import LINEAR, NCHW16C, Code, Format, Problem, Support, Tactic
 
 from tenonrt_kernel_llvm.copying import copy_phase
-from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import Index, Value, vector
 from tenonrt_kernel_llvm.indexing import known, plus, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.moves import Move, Side
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK, Target
+from tenonrt_kernel_llvm.transposition import transpose
 
 _UNIT_BYTES = 1 << 15  # moved by a unit
 
@@ -48,22 +49,6 @@ class ReformatKernel(LlvmKernel):
         if attrs.source == attrs.target:
             return _copy(routine)
         return _Transpose(routine, target, attrs.source).code()
-
-
-def transpose(fn: Function, rows: Sequence[Value]) -> list[Value]:
-    """The columns of a square of vectors: halves of growing size change places, log2 times."""
-    found, size = list(rows), len(rows)
-    distance = 1
-    while distance < size:
-        lanes = range(size)
-        low = [lane if not lane & distance else size + lane - distance for lane in lanes]
-        high = [lane + distance if not lane & distance else size + lane for lane in lanes]
-        for i in range(size):
-            if not i & distance:
-                a, b = found[i], found[i + distance]
-                found[i], found[i + distance] = fn.shuffle(a, b, low), fn.shuffle(a, b, high)
-        distance *= 2
-    return found
 
 
 class _Transpose:
