@@ -146,7 +146,7 @@ def _merged(move: Strided) -> Strided:
 
 def _cut(move: Strided) -> list[Strided]:
     """A long last axis becomes two, and the rest of it a move of its own."""
-    if move.row <= _ROW or move.place[-1] != move.item or move.origin[-1] not in (0, move.item):
+    if move.row <= _ROW or _turned(move) is not None:
         return [move]
     size, step = move.sizes[-1], (move.origin[-1], move.place[-1])
     whole = _even_part(size, move.item)
@@ -260,7 +260,7 @@ class _Tiles(_Writer):
         self.lanes = tile_lanes(fn, move.item)
         self.width, self.length = move.sizes[across], move.sizes[-1]
         self.steps = (move.origin[-1], move.place[across])
-        self.strip = self.lanes * max(1, min(CHUNK // (self.lanes * move.item), self.width // self.lanes))
+        self.strip = self.lanes
         tiles = -(-self.length // self.lanes)
         self.parts = -(-tiles // _TILES)
         self.tiles = -(-tiles // self.parts)
@@ -330,11 +330,17 @@ def _writer(fn: Function, move: Strided) -> _Writer:
     dense = move.place[-1] == move.item
     if dense and (move.source is None or move.origin[-1] in (0, move.item)):
         return _Rows(fn, move, grid)
+    across = _turned(move)
+    return _Writer(fn, move, grid) if across is None else _Tiles(fn, move, across)
+
+
+def _turned(move: Strided) -> int | None:
+    """The axis along which the source is dense, where it is not the target's and squares fit into both."""
+    if move.source is None or move.place[-1] != move.item or move.origin[-1] in (0, move.item):
+        return None
+    lanes = tile_lanes(move.target.function, move.item)
     across = next((axis for axis, step in enumerate(move.origin) if step == move.item), None)
-    lanes = tile_lanes(fn, move.item)
-    if dense and across is not None and move.sizes[across] >= lanes and move.sizes[-1] >= lanes:
-        return _Tiles(fn, move, across)
-    return _Writer(fn, move, grid)
+    return across if across is not None and min(move.sizes[across], move.sizes[-1]) >= lanes else None
 
 
 def pieces(fn: Function, nbytes: int, piece: Callable[[Index, int], None]) -> None:
