@@ -23,7 +23,7 @@ _ROW = 1 << 15  # bytes; longer rows are cut, so that threads can share them
 _INNER = 1 << 13  # bytes; moved by loops without divisions
 _UNIT = 1 << 16  # bytes; moved by a unit at most, where there are several
 _UNROLLED = 4
-_TILES = 64  # tiles of a strip before it is cut
+_TILES = 64  # of a strip at most; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -252,27 +252,27 @@ class _Rows(_Writer):
 class _Tiles(_Writer):
     """Squares turned over in registers: the source is dense along one axis, the target along another.
 
-    The move's last two axes are strips of the first, and tiles of the second; the last of either begins early enough
-    to be whole, so that some elements are moved twice.
+    The grid's last two axes are parts of the target's axis, and strips of the source's as wide as a tile: the target is
+    written line after line. The last tile of either begins early enough to be whole, so that some elements are moved
+    twice.
     """
 
     def __init__(self, fn: Function, move: Strided, across: int) -> None:
         self.lanes = tile_lanes(fn, move.item)
         self.width, self.length = move.sizes[across], move.sizes[-1]
         self.steps = (move.origin[-1], move.place[across])
-        self.strip = self.lanes
         tiles = -(-self.length // self.lanes)
         self.parts = -(-tiles // _TILES)
         self.tiles = -(-tiles // self.parts)
         kept = [axis for axis in range(len(move.sizes) - 1) if axis != across]
-        strips = -(-self.width // self.strip)
+        strips = -(-self.width // self.lanes)
         sizes = (*(move.sizes[a] for a in kept), self.parts, strips)
         changed = replace(
             move, sizes=sizes, origin=(*(move.origin[a] for a in kept), 0, 0),
             place=(*(move.place[a] for a in kept), 0, 0),
         )  # fmt: skip
         super().__init__(fn, changed, len(sizes))
-        work = self.strip * self.tiles * self.lanes * move.item
+        work = self.lanes * self.tiles * self.lanes * move.item
         self.chunk = min(self.total, chunk_for(work, self.total, _UNIT))
         self.units = -(-self.total // self.chunk)
 
@@ -284,7 +284,7 @@ class _Tiles(_Writer):
 
         def item(index: Value, _: list[Value]) -> Sequence[Value]:
             at = unravel(index, move.sizes)
-            column = fn.minimum(times(at[-1], self.strip), self.width - self.strip)
+            column = fn.minimum(times(at[-1], self.lanes), self.width - self.lanes)
             from_ = fn.offset(_on(source, at, move.origin) or source, times(column, move.item))
             to = fn.offset(fn.offset(target, _distance(at, move.place)), times(column, self.steps[1]))
             self._strip(times(at[-2], self.tiles), from_, to)
@@ -300,10 +300,7 @@ class _Tiles(_Writer):
             row = fn.minimum(times(index, self.lanes), self.length - self.lanes)
             from_ = fn.offset(source, times(row, self.steps[0]))
             to = fn.offset(target, times(row, self.move.item))
-            for across in range(0, self.strip, self.lanes):
-                self._tile(
-                    fn.offset(from_, across * self.move.item), fn.offset(to, times(across, self.steps[1])),
-                )  # fmt: skip
+            self._tile(from_, to)
             return ()
 
         fn.loop(first, fn.minimum(plus(first, self.tiles), count), tile)
