@@ -54,10 +54,14 @@ def test_any_permutation(shape: list[int], random: Any, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "order"),
     [
-        ((1, 128, 12, 64), (0, 2, 3, 1)), ((1, 197, 3, 64), (0, 2, 1, 3)), ((33, 1000), (1, 0)),
+        ((1, 128, 12, 64), (0, 2, 3, 1)),
+        ((1, 197, 3, 64), (0, 2, 1, 3)),
+        ((33, 1000), (1, 0)),
         ((2, 3, 57, 57), (0, 2, 3, 1)),
+        ((1, 120, 120, 3), (0, 3, 1, 2)),
+        ((1500, 20), (1, 0)),
     ],
-)  # fmt: skip
+)
 def test_large_permutations(shape: tuple[int, ...], order: tuple[int, ...]) -> None:
     _judge(CopyKernel(), _posed("Transpose", [shape], {"permutation": order}))
 

@@ -14,20 +14,21 @@ import msgspec
 from tenonrt.errors import BuildError
 from tenonrt.problem import Code, NativeCode, Problem, Tactic
 
-TUNER_VERSION = 2
+TUNER_VERSION = 3
 _LOCK_SECONDS = 60.0  # builds that share a file take turns; none holds it for longer than one entry
 
 
 class CacheEntry(msgspec.Struct, frozen=True):
     """What is known of a tactic at a problem on a device: refused with a reason, or its error and maybe its time.
 
-    timeless: it cannot be timed, as it makes its own outputs.
+    timeless: it cannot be timed, as it makes its own outputs. native: its code runs in the device's own program.
     """
 
     why: str = ""
     error: float | None = None
     seconds: float | None = None
     timeless: bool = False
+    native: bool = False
 
 
 class _Compiled(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
@@ -21,6 +23,9 @@ from tenonrt.problem import Code, Problem
 
 # Drawing the inputs of a trial and computing its answer in float64 must not exhaust the machine that builds.
 MAX_TRIAL_BYTES = 1 << 31
+# What a step in Python costs beside its own time where others run in the device's program: the way out and back in, and
+# threads that have gone to sleep or compete with those of a library.
+LEAVING_SECONDS = 20e-6
 
 Key = tuple[str, str]  # the problem's key and the offer's id
 Tell = Callable[[int, int, str], None]
@@ -53,6 +58,7 @@ class Tuner:
     _known: dict[Key, CacheEntry] = field(default_factory=dict)
     _codes: dict[Key, Code] = field(default_factory=dict)
     _kept: set[Key] = field(default_factory=set)  # whose code is in the cache
+    _has_native: bool = False  # steps can run without coming back to Python between them
     _surroundings: Surroundings | None = None
     _deadline: float | None = None
 
@@ -108,7 +114,7 @@ class Tuner:
             return False
         cached = self.cache.get(self._cache_key(offer))
         if cached is not None:
-            self._known[key] = cached
+            self._remember(key, cached)
         elif (nbytes := trial_bytes(offer.posed.problem)) > MAX_TRIAL_BYTES:
             self._learn(offer, CacheEntry(f"a trial of it would take {nbytes} bytes, more than {MAX_TRIAL_BYTES}"))
         return key not in self._known
@@ -117,11 +123,13 @@ class Tuner:
         self.counts["tactics tried"] += 1
         if reply.ok and offer.general:
             self._codes[key_of(offer)] = Code(offer.posed.problem, offer.tactic, reply.blob, reply.info, reply.native)
-        entry = CacheEntry(reply.why if not reply.ok else "", reply.error if reply.ok else None)
+        entry = CacheEntry(
+            reply.why if not reply.ok else "", reply.error if reply.ok else None, native=reply.native is not None
+        )
         if reply.settled:
             self._learn(offer, entry)
         else:
-            self._known[key_of(offer)] = entry
+            self._remember(key_of(offer), entry)
 
     def error(self, offer: Offer) -> float:
         """Max |y - ref| over max |ref| at its first run; 0 when there was none."""
@@ -163,7 +171,7 @@ class Tuner:
         self.counts["problems timed"] += 1
         for (offer, _), seconds in zip(bound, raced, strict=True):
             entry = self.known(offer) or CacheEntry()
-            self._learn(offer, CacheEntry(entry.why, entry.error, seconds))
+            self._learn(offer, msgspec.structs.replace(entry, seconds=seconds))
 
     def _bind(self, offer: Offer, sample: Sample) -> Entrant | None:
         """The offer after one run, None when it fails at the sizes it is timed at, or makes its own outputs."""
@@ -175,7 +183,7 @@ class Tuner:
             launch = bind_sample(offer.kernel, code, sample, self.device).launch
             if isinstance(launch.executable, AllocatesOutputs):
                 entry = self.known(offer) or CacheEntry()
-                self._learn(offer, CacheEntry(entry.why, entry.error, timeless=True))
+                self._learn(offer, msgspec.structs.replace(entry, timeless=True))
                 return None
             runnable = self.device.bind([launch], self.config.threads)
             runnable.run(None)
@@ -191,7 +199,13 @@ class Tuner:
         seconds = known.seconds if known is not None else None
         if seconds is None:
             seconds = offer.estimate if offer.estimate is not None else 1e-6
+        if self._has_native and not (known is not None and known.native):
+            seconds += LEAVING_SECONDS
         return max(1, round(seconds * 1e9))
+
+    def _remember(self, key: Key, entry: CacheEntry) -> None:
+        self._known[key] = entry
+        self._has_native = self._has_native or entry.native
 
     def _lacks_time(self, offer: Offer) -> bool:
         key = key_of(offer)
@@ -199,7 +213,7 @@ class Tuner:
             cached = self.cache.get(self._cache_key(offer))
             if cached is None:
                 return True
-            self._known[key] = cached
+            self._remember(key, cached)
         known = self._known[key]
         return known.seconds is None and not known.timeless
 
@@ -210,7 +224,7 @@ class Tuner:
         return True
 
     def _learn(self, offer: Offer, entry: CacheEntry) -> None:
-        self._known[key_of(offer)] = entry
+        self._remember(key_of(offer), entry)
         self.cache.put(self._cache_key(offer), entry)
 
     def _cache_key(self, offer: Offer) -> str:

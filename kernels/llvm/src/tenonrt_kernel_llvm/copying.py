@@ -23,7 +23,7 @@ _ROW = 1 << 15  # bytes; longer rows are cut, so that threads can share them
 _INNER = 1 << 13  # bytes; moved by loops without divisions
 _UNIT = 1 << 16  # bytes; moved by a unit at most, where there are several
 _UNROLLED = 4
-_TILES = 64  # tiles of a strip before it is cut
+_TILES = 64  # of a strip at most; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _merged(move: Strided) -> Strided:
 
 def _cut(move: Strided) -> list[Strided]:
     """A long last axis becomes two, and the rest of it a move of its own."""
-    if move.row <= _ROW or move.place[-1] != move.item or move.origin[-1] not in (0, move.item):
+    if move.row <= _ROW or _turned(move) is not None:
         return [move]
     size, step = move.sizes[-1], (move.origin[-1], move.place[-1])
     whole = _even_part(size, move.item)
@@ -252,27 +252,27 @@ class _Rows(_Writer):
 class _Tiles(_Writer):
     """Squares turned over in registers: the source is dense along one axis, the target along another.
 
-    The move's last two axes are strips of the first, and tiles of the second; the last of either begins early enough
-    to be whole, so that some elements are moved twice.
+    The grid's last two axes are parts of the target's axis, and strips of the source's as wide as a tile: the target is
+    written line after line. The last tile of either begins early enough to be whole, so that some elements are moved
+    twice.
     """
 
     def __init__(self, fn: Function, move: Strided, across: int) -> None:
         self.lanes = tile_lanes(fn, move.item)
         self.width, self.length = move.sizes[across], move.sizes[-1]
         self.steps = (move.origin[-1], move.place[across])
-        self.strip = self.lanes * max(1, min(CHUNK // (self.lanes * move.item), self.width // self.lanes))
         tiles = -(-self.length // self.lanes)
         self.parts = -(-tiles // _TILES)
         self.tiles = -(-tiles // self.parts)
         kept = [axis for axis in range(len(move.sizes) - 1) if axis != across]
-        strips = -(-self.width // self.strip)
+        strips = -(-self.width // self.lanes)
         sizes = (*(move.sizes[a] for a in kept), self.parts, strips)
         changed = replace(
             move, sizes=sizes, origin=(*(move.origin[a] for a in kept), 0, 0),
             place=(*(move.place[a] for a in kept), 0, 0),
         )  # fmt: skip
         super().__init__(fn, changed, len(sizes))
-        work = self.strip * self.tiles * self.lanes * move.item
+        work = self.lanes * self.tiles * self.lanes * move.item
         self.chunk = min(self.total, chunk_for(work, self.total, _UNIT))
         self.units = -(-self.total // self.chunk)
 
@@ -284,7 +284,7 @@ class _Tiles(_Writer):
 
         def item(index: Value, _: list[Value]) -> Sequence[Value]:
             at = unravel(index, move.sizes)
-            column = fn.minimum(times(at[-1], self.strip), self.width - self.strip)
+            column = fn.minimum(times(at[-1], self.lanes), self.width - self.lanes)
             from_ = fn.offset(_on(source, at, move.origin) or source, times(column, move.item))
             to = fn.offset(fn.offset(target, _distance(at, move.place)), times(column, self.steps[1]))
             self._strip(times(at[-2], self.tiles), from_, to)
@@ -300,10 +300,7 @@ class _Tiles(_Writer):
             row = fn.minimum(times(index, self.lanes), self.length - self.lanes)
             from_ = fn.offset(source, times(row, self.steps[0]))
             to = fn.offset(target, times(row, self.move.item))
-            for across in range(0, self.strip, self.lanes):
-                self._tile(
-                    fn.offset(from_, across * self.move.item), fn.offset(to, times(across, self.steps[1])),
-                )  # fmt: skip
+            self._tile(from_, to)
             return ()
 
         fn.loop(first, fn.minimum(plus(first, self.tiles), count), tile)
@@ -330,11 +327,17 @@ def _writer(fn: Function, move: Strided) -> _Writer:
     dense = move.place[-1] == move.item
     if dense and (move.source is None or move.origin[-1] in (0, move.item)):
         return _Rows(fn, move, grid)
+    across = _turned(move)
+    return _Writer(fn, move, grid) if across is None else _Tiles(fn, move, across)
+
+
+def _turned(move: Strided) -> int | None:
+    """The axis along which the source is dense, where it is not the target's and squares fit into both."""
+    if move.source is None or move.place[-1] != move.item or move.origin[-1] in (0, move.item):
+        return None
+    lanes = tile_lanes(move.target.function, move.item)
     across = next((axis for axis, step in enumerate(move.origin) if step == move.item), None)
-    lanes = tile_lanes(fn, move.item)
-    if dense and across is not None and move.sizes[across] >= lanes and move.sizes[-1] >= lanes:
-        return _Tiles(fn, move, across)
-    return _Writer(fn, move, grid)
+    return across if across is not None and min(move.sizes[across], move.sizes[-1]) >= lanes else None
 
 
 def pieces(fn: Function, nbytes: int, piece: Callable[[Index, int], None]) -> None:
