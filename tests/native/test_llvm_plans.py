@@ -30,7 +30,7 @@ def kernels(engine: Engine) -> list[tuple[str, str, str]]:
     return [(step.name, step.kernel, step.tactic) for step in engine.report.steps]
 
 
-# The networks, and what they compute in plain NumPy, which shares nothing with the layers' references ------------------
+# The networks, and what they compute in plain NumPy, which shares nothing with the layers' references -----------------
 
 WEIGHTS = {
     "first": values(16, 3, 3, 3) / 5, "second": values(32, 16, 3, 3) / 12, "third": values(32, 32, 3, 3) / 17,
@@ -113,7 +113,7 @@ def native(timings: Path) -> dict[str, Engine]:
     return {name: Builder(config).build(make(Registry(NATIVE))) for name, (make, _, _) in NETWORKS.items()}
 
 
-# What is computed ------------------------------------------------------------------------------------------------------
+# What is computed -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -154,7 +154,7 @@ def test_another_process_computes_the_same_bits_without_a_compiler(
     assert np.load(tmp_path / "y.npy").tobytes() == answer(timed[name], name).tobytes()
 
 
-# What plans need -------------------------------------------------------------------------------------------------------
+# What plans need ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -167,7 +167,7 @@ def test_a_plan_of_native_steps_needs_the_device_alone(native: dict[str, Engine]
     assert answer(Engine.load(tmp_path / "a.plan", registry=alone), name).tobytes() == answer(engine, name).tobytes()
 
 
-# What is chosen --------------------------------------------------------------------------------------------------------
+# What is chosen -------------------------------------------------------------------------------------------------------
 
 
 def large_convolution() -> Network:
@@ -194,7 +194,7 @@ def test_reduced_accuracy_is_used_only_where_it_is_allowed() -> None:
     built(True)
 
 
-# What repeats ----------------------------------------------------------------------------------------------------------
+# What repeats ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -76,7 +76,10 @@ def _error(problem: Problem, recipe: Recipe, target: Target, batch: int = 2) -> 
 
 
 _RECIPES = st.builds(
-    Recipe, st.sampled_from([2, 4]), st.sampled_from([Tile(6, 1), Tile(2, 2), Tile(3, 3)]), st.sampled_from([0, 1, 4, 7])
+    Recipe,
+    st.sampled_from([2, 4]),
+    st.sampled_from([Tile(6, 1), Tile(2, 2), Tile(3, 3)]),
+    st.sampled_from([0, 1, 4, 7]),
 )
 
 

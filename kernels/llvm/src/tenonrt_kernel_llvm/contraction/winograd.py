@@ -255,12 +255,9 @@ class _Winograd:
             return ()
 
         for run in plan.runs:
-
             fn.loop(0, run.count, lambda number, carried, run=run: tile(number, carried, run))  # type: ignore[misc]
 
-    def _register_tile(
-        self, inputs: Value, weights: Value, outputs: Value, width: int, ahead: Value | None
-    ) -> None:
+    def _register_tile(self, inputs: Value, weights: Value, outputs: Value, width: int, ahead: Value | None) -> None:
         fn, plan, blocks = self.fn, self.plan, self.plan.recipe.tile.blocks
         pixels = [(p, p * BLOCK_BYTES) for p in range(width)]
         step = blocks * BLOCK_BYTES

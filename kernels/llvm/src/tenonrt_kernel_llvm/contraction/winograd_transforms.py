@@ -77,4 +77,3 @@ def transform_weights(dense: Array, size: int, blocks: int, group_first: bool) -
         else:
             packed[:, group] = points
     return packed
-
