@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,12 @@ def weightless(name: str = "weightless") -> tenonrt.Network:
 
 
 # The first three run NumPy's kernels, so that their plans need a distribution; the last is machine code alone.
-NETWORKS = {"blocks": blocks, "branches": branches, "weightless": weightless, "native": partial(weightless, "native")}
+NETWORKS = {
+    "blocks": blocks,
+    "branches": branches,
+    "weightless": weightless,
+    "native": functools.partial(weightless, "native"),
+}
 PORTABLE = PluginSet(deny=("tenonrt-kernel-llvm",))
 
 

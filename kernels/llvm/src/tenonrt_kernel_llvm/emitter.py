@@ -22,14 +22,17 @@ def vector(lanes: int, element: str = FLOAT) -> str:
 
 
 def element_of(type: str) -> str:
+    """The type of one lane."""
     return type.split(" x ")[1].rstrip(">") if type.startswith("<") else type
 
 
 def lanes_of(type: str) -> int:
+    """How many lanes a type has; 1 for what is no vector."""
     return int(type[1:].split(" x ", maxsplit=1)[0]) if type.startswith("<") else 1
 
 
 def is_float(type: str) -> bool:
+    """Whether the lanes are floating-point numbers."""
     return element_of(type) in (FLOAT, DOUBLE)
 
 
@@ -134,10 +137,8 @@ class Function:
         element = element_of(type)
         if element == FLOAT:
             value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) < 3.4028236e38 else value
-        if is_float(element):
-            text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-        else:
-            text = str(int(value))
+        bits = struct.pack("<d", value) if is_float(element) else b""
+        text = f"0x{struct.unpack('<Q', bits)[0]:016X}" if bits else str(int(value))
         return Value(self, type, text if lanes_of(type) == 1 else f"splat ({element} {text})")
 
     def lane_constants(self, element: str, values: Sequence[int]) -> Value:

@@ -33,18 +33,22 @@ def minimum(fn: Function, a: Value, b: Value) -> Value:
 
 
 def absolute(fn: Function, x: Value) -> Value:
+    """|x|."""
     return fn.intrinsic("fabs", x.type, [x])
 
 
 def copy_sign(fn: Function, magnitude: Value, sign: Value) -> Value:
+    """The magnitude of one with the sign of the other."""
     return fn.intrinsic("copysign", magnitude.type, [magnitude, sign])
 
 
 def is_nan(fn: Function, x: Value) -> Value:
+    """Whether x is not a number."""
     return fn.compare("uno", x, x)
 
 
 def square_root(fn: Function, x: Value) -> Value:
+    """The square root, rounded correctly."""
     return fn.intrinsic("sqrt", x.type, [x])
 
 

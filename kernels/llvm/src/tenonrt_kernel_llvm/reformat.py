@@ -1,4 +1,4 @@
-"""Reformat: between rows of pixels and blocks of 16 channels by transposing square tiles in registers; copies otherwise.
+"""Reformat: between rows of pixels and blocks of 16 channels by transposing square tiles in registers; copies else.
 
 A tile is as wide as a register: as many channels of as many pixels.
 """

@@ -1,6 +1,6 @@
 """Depthwise convolution: every channel by its own window, as many channels at once as a register has lanes.
 
-A tile is a number of pixels of one row; each input element is loaded once for all the pixels of the tile that it serves.
+A tile is some pixels of one row; each input element is loaded once for all the pixels of the tile that it serves.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class DirectConvolution(LlvmKernel):
         return cycles(geometry, Recipe.parse(tactic.key), host_target()) / 3e9 / problem.threads
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights as [blocks of outputs, blocks of inputs, window rows, columns, inputs, outputs]; then the epilogue's."""
+        """Weights as [blocks of outputs, blocks of inputs, rows, columns, inputs, outputs]; then the epilogue's."""
         problem, layer, recipe = code.problem, code.problem.layer, Recipe.parse(code.tactic.key)
         geometry, tail, arrays = read_geometry(problem), read_tail(problem), named(code, weights)
         assert not isinstance(geometry, str)
@@ -140,6 +140,7 @@ def strided_operands(problem: Problem, formats: Sequence[Format]) -> tuple[int, 
 
 
 def output_format(geometry: Geometry, problem: Problem) -> Format:
+    """Blocks of 16 channels, whatever the input is."""
     return NCHW16C
 
 
@@ -173,6 +174,7 @@ def read_blocks(geometry: Geometry) -> int:
 
 
 def row_runs(geometry: Geometry, tile: Tile) -> list[Run]:
+    """The tiles of a row of the output, or of all its pixels where rows do not matter."""
     if geometry.flat:
         return runs_of(geometry.y.size * geometry.x.size, tile.width)
     if geometry.x.padded:

@@ -14,7 +14,7 @@ from tenonrt_kernel_llvm.target import BLOCK
 
 @dataclass(frozen=True)
 class Grouping:
-    """``depth`` input channels from a block on are read for each block of outputs; ``together``: blocks that share them.
+    """``depth`` input channels from a block on are read for each block of outputs; ``together``: blocks that share.
 
     Groups smaller than a block are computed a block at a time, with zeros for the weights between groups.
     """

@@ -1,8 +1,9 @@
 """Convolution of 3x3 windows by Winograd's minimal filtering: 2.25 or 4 times fewer multiplications than outputs have.
 
-Tiles of the image are transformed to (m + 2)^2 points, each point is a matrix product over channels, and the products are
-transformed back. Fused tactics take a few tiles from input to output within a thread's cache; phased ones transform all
-tiles first, so that each weight is read once. An infinite input makes NaN of its whole tile, as its transform subtracts.
+Tiles of the image are transformed to (m + 2)^2 points, each point is a matrix product over channels, and the products
+are transformed back. Fused tactics take a few tiles from input to output within a thread's cache; phased ones transform
+all tiles first, so that each weight is read once. An infinite input makes NaN of its whole tile, as its transform
+subtracts.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ def recipes(geometry: Geometry, target: Target, threads: int) -> list[Recipe]:
 
 
 def direct_cycles(geometry: Geometry, target: Target) -> float:
+    """What the best tactic of the direct method should take on one thread."""
     return min(direct.cycles(geometry, recipe, target) for recipe in direct.recipes(geometry, target))
 
 
