@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -70,14 +71,21 @@ def branches() -> tenonrt.Network:
     return net
 
 
-def weightless() -> tenonrt.Network:
+def weightless(name: str = "weightless") -> tenonrt.Network:
     """Nothing but activations: the weights section is empty."""
-    net = tenonrt.Network("weightless")
+    net = tenonrt.Network(name)
     net.mark_output(net.add_activation(net.add_input("x", (2, 4, 6, 6)), function="relu"), "y")
     return net
 
 
-NETWORKS = {"blocks": blocks, "branches": branches, "weightless": weightless}
+# The first three run NumPy's kernels, so that their plans need a distribution; the last is machine code alone.
+NETWORKS = {
+    "blocks": blocks,
+    "branches": branches,
+    "weightless": weightless,
+    "native": functools.partial(weightless, "native"),
+}
+PORTABLE = PluginSet(deny=("tenonrt-kernel-llvm",))
 
 
 def inputs_of(name: str) -> dict[str, Any]:
@@ -93,6 +101,8 @@ def bits(engine: tenonrt.Engine, name: str) -> str:
 
 
 def build(name: str, **options: Any) -> tenonrt.Engine:
+    if name != "native":
+        options["plugins"] = PORTABLE
     return tenonrt.Builder(tenonrt.BuilderConfig(optimization_level=0, **options)).build(NETWORKS[name]())
 
 
@@ -326,6 +336,8 @@ def test_sections_of_any_length_come_back(tmp_path: Path, length: int) -> None:
 
 @pytest.mark.parametrize("section", ["header", "program", "code"])
 def test_mutated_sections_with_right_hashes_never_crash(plan: Path, section: str, tmp_path: Path) -> None:
+    if (plan.stem, section) == ("native", "code"):
+        pytest.skip("machine code with a right hash is a program: it does what it says")
     count = 250
     found = child("mutate", plan, tmp_path, section, 11, count)
     lines = [json.loads(line) for line in found.stdout.splitlines()]
@@ -390,6 +402,9 @@ def test_another_machine_prepares_again(plan: Path, tmp_path: Path) -> None:
 
 def test_missing_and_unusable_plugins_are_listed_together(plan: Path) -> None:
     needs = {need.distribution for need in PlanFile(plan).header.plan.requires}
+    if plan.stem == "native":
+        assert needs == {"tenonrt-device-cpu"}
+        return
     assert "tenonrt-kernel-numpy" in needs
     registry = Registry(PluginSet(deny=("tenonrt-kernel-*", "tenonrt-layer-*")))
     with pytest.raises(PlanPluginError) as caught:
@@ -402,8 +417,12 @@ def test_missing_and_unusable_plugins_are_listed_together(plan: Path) -> None:
 def test_a_kernel_that_nobody_requires_is_still_missed(plan: Path, tmp_path: Path) -> None:
     """The list of requirements may be wrong; what the steps name decides."""
     path = rewritten(plan, tmp_path, requires=())
+    registry = Registry(PluginSet(deny=("tenonrt-kernel-*",)))
+    if plan.stem == "native":
+        assert bits(tenonrt.Engine.load(path, registry=registry), plan.stem) == bits(build("native"), plan.stem)
+        return
     with pytest.raises(PlanPluginError, match="tenonrt-kernel-numpy"):
-        tenonrt.Engine.load(path, registry=Registry(PluginSet(deny=("tenonrt-kernel-*",))))
+        tenonrt.Engine.load(path, registry=registry)
 
 
 def test_another_product_and_absurd_threads_are_refused(plan: Path, tmp_path: Path) -> None:

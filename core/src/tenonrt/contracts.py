@@ -9,7 +9,7 @@ else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import prod
@@ -130,6 +130,8 @@ class GraphView(Protocol):
     def consumers(self, tensor: Tensor) -> Sequence[Layer]: ...
     def is_output(self, tensor: Tensor) -> bool: ...
     def layer_type(self, layer: Layer) -> LayerType: ...
+    def reaches(self, start: Layer, targets: Collection[Layer]) -> bool:
+        """Whether a layer is one of these or needs what they compute; quick for layers that are near each other."""
 
 
 class GraphBuilder(Protocol):

@@ -79,10 +79,13 @@ class _Build:
             return run_passes(self.graph, self.registry, lambda phase, n: self.teller.tell("optimize", n, n, phase))
 
     def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
-        """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time."""
+        """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time.
+
+        A recorded choice is taken as it is: the build that recorded it compared it, and it names no exact tactics.
+        """
         allowed, dropped, notes = tolerance(self.config), set[str](), list[str]()
         plan, inexact = self._plan(tools, passes, notes, Terms())
-        if allowed is None or not inexact:
+        if allowed is None or not inexact or self.config.replay is not None:
             return plan
         exact, _ = self._plan(tools, passes, notes, Terms(exact=True))
         while inexact:

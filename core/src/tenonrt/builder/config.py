@@ -20,7 +20,7 @@ class BuilderConfig:
     precision: what kernels may compute in besides float32. max_batch: bounds the symbolic first dimension of every
     input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level:
     0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
-    trial_seconds: allowed for a candidate's first run. replay: take this selection and time nothing.
+    trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.
     allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
     exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
     (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -184,7 +184,7 @@ class Graph:
         """Whether anything reads an output of the layer."""
         return any(tensor.readers or self.is_output(tensor) for tensor in layer.outputs)
 
-    def reaches(self, start: Layer, targets: set[Layer]) -> bool:
+    def reaches(self, start: Any, targets: Collection[Any]) -> bool:
         """Whether ``start`` depends on any of ``targets`` (walking producers, pruned by position)."""
         if self._stale:
             self._order = self._sort()

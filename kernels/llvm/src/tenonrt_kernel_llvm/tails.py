@@ -72,31 +72,10 @@ def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], spre
 
 
 def _follows(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
-    """Whether a tensor is computed from what the region makes (looked for not far back)."""
-    stack, seen = [tensor], set[int]()
-    while stack and len(seen) < 64:
-        found = stack.pop()
-        if found in made:
-            return True
-        producer = view.producer(found)
-        if producer is not None and id(producer) not in seen:
-            seen.add(id(producer))
-            stack += [t for t in producer.inputs if t is not None]
-    return len(seen) >= 64 and _reaches_far(view, tensor, made)
-
-
-def _reaches_far(view: GraphView, tensor: Tensor, made: set[Tensor]) -> bool:
-    """The same question, answered from the other side: what the region's results lead to."""
-    stack, seen = list(made), set[int]()
-    while stack:
-        for reader in view.consumers(stack.pop()):
-            if id(reader) in seen:
-                continue
-            seen.add(id(reader))
-            if tensor in reader.outputs:
-                return True
-            stack += reader.outputs
-    return False
+    """Whether a tensor is computed from what the region makes."""
+    producer = view.producer(tensor)
+    makers = [maker for t in made if (maker := view.producer(t)) is not None]
+    return producer is not None and view.reaches(producer, makers)
 
 
 def _foreign(view: GraphView, layer: Layer, region: Sequence[Layer]) -> bool:

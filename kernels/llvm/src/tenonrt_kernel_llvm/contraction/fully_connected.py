@@ -150,8 +150,10 @@ class _Rows:
         self.strip = self._strip()
 
     def _strip(self) -> int:
-        """Rows of a unit."""
+        """Rows of a unit: at least one, even where the batch is empty and there are no units."""
         width, rows = self.tile.width, self.given.rows
+        if rows == 0:
+            return 1
         if self.order == "k":
             return max(1, min(PIECE_ROWS, rows)) if isinstance(rows, int) else 1
         strip = 4 * width
