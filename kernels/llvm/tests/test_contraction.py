@@ -33,7 +33,7 @@ def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
         return network.add_elementwise(y, network.add_activation(y, function="sigmoid"), operation="prod")
     if tail == "residual":
         other = network.add_input("other", y.type.shape)
-        return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="gelu")
+        return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="tanh")
     if tail == "scale":
         channels = weights(y.type.shape[1], *[1] * (y.type.rank - 2)) if y.type.rank > 2 else weights(y.type.shape[1])
         return network.add_elementwise(network.add_elementwise(y, channels, operation="prod"), 0.5, operation="sum")
@@ -122,6 +122,17 @@ def test_fully_connected_layers(target: Target, rows: tuple[int, ...], depth: in
         return with_tail(network, network.add_fully_connected(x, weights(outputs, depth), weights(outputs)), tail)
 
     judge(FullyConnectedKernel(), problem_of(define), target)
+
+
+@pytest.mark.parametrize("function", ["gelu", "gelu_tanh", "hard_swish", "softplus", "mish", "elu"])
+def test_activations_of_many_sums(function: str) -> None:
+    """Many, since a few results near zero would be judged by how near they are."""
+
+    def define(network: tenonrt.Network) -> Any:
+        y = network.add_convolution(network.add_input("x", (1, 16, 12, 12)), weights(32, 16, 1, 1), weights(32))
+        return network.add_activation(y, function=function)
+
+    judge(DirectConvolution(), problem_of(define), TARGETS[0])
 
 
 def test_deep_products_are_cut_into_pieces() -> None:
