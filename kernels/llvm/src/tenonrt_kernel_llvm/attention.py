@@ -10,11 +10,12 @@ from tenonrt_kernel_llvm import mathematics as m
 from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.attention_graph import Attention, Source, attention_regions, read_attention
 from tenonrt_kernel_llvm.emitter import FLOAT, I1, I64, Function, Index, Value, vector
+from tenonrt_kernel_llvm.indexing import distance, unravel
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.layouts import ITEM, known
 from tenonrt_kernel_llvm.matrix_multiply import at_trial_sizes
 from tenonrt_kernel_llvm.operands import Operands
-from tenonrt_kernel_llvm.panels import Columns, Panel, Rows, decompose, displacement, pack_panel, tiling
+from tenonrt_kernel_llvm.panels import Columns, Panel, Rows, pack_panel, tiling
 from tenonrt_kernel_llvm.panels import product as tile_product
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.softmax import exp_up_to_zero
@@ -96,7 +97,7 @@ class _Writer:
     def _unit(self, unit: Value) -> None:
         fn, attention = self.fn, self.attention
         each, groups = self._groups()
-        *batch, group = decompose(unit, [*(self.routine.dimension(d) for d in attention.batch), groups])
+        *batch, group = unravel(unit, [*(self.routine.dimension(d) for d in attention.batch), groups])
         self._pack(attention.key, batch, attention.depth, 0, self.scratch.key_panel)
         self._pack(attention.value, batch, attention.keys, self.scratch.values, self.scratch.value_panel)
         start, rows, tile = group * each, attention.rows, self.scratch.rows
@@ -113,7 +114,7 @@ class _Writer:
 
     def _pointer(self, source: Source, batch: Sequence[Index]) -> Value:
         strides = source.layout.strides[: len(batch)]
-        return self.fn.offset(self.operands.pointer(source.number), displacement(batch, strides))
+        return self.fn.offset(self.operands.pointer(source.number), distance(batch, strides))
 
     def _pack(self, source: Source, batch: Sequence[Index], depth: int, at: int, panel_bytes: int) -> None:
         fn, width = self.fn, self.scratch.width
@@ -226,7 +227,7 @@ class _Writer:
         sums = tile_product(fn, left, right, rows, attention.keys)
         strides = attention.result.strides
         factor = attention.value.factor
-        at = displacement((*batch, row, panel * scratch.width), (*strides[:-1], ITEM))
+        at = distance((*batch, row, panel * scratch.width), (*strides[:-1], ITEM))
         into = fn.offset(self.operands.pointer(self.problem.outputs[0]), at)
         for i, value in enumerate(sums):
             inverse = fn.load(FLOAT, self.routine.scratch, scratch.inverses + i * ITEM)

@@ -9,6 +9,7 @@ from tenonrt.contracts import Code, Dimension, GraphView, Layer, Problem, Suppor
 
 from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.emitter import I64, Function, Index, Value
+from tenonrt_kernel_llvm.indexing import distance, unravel
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.layouts import ITEM, Layout, known
 from tenonrt_kernel_llvm.operands import Operands
@@ -17,8 +18,6 @@ from tenonrt_kernel_llvm.panels import (
     Panel,
     Rows,
     Tiling,
-    decompose,
-    displacement,
     pack_panel,
     tiling,
 )
@@ -208,7 +207,7 @@ class _Writer:
     def _unit(self, unit: Value) -> None:
         fn, shape, split = self.fn, self.shape, self.split
         sizes = [*(self.routine.dimension(d) for d in shape.batch), split.row_groups, split.panel_groups]
-        *batch, row_group, panel_group = decompose(unit, sizes)
+        *batch, row_group, panel_group = unravel(unit, sizes)
         last_panel = -(-shape.columns // self.tile.width)
         first = panel_group * split.panels
         past = fn.minimum(first + split.panels, last_panel)
@@ -223,7 +222,7 @@ class _Writer:
 
     def _start(self, number: int, layout: Layout, batch: Sequence[Index]) -> Value:
         """Where the matrices of a batch begin."""
-        return self.fn.offset(self.operands.pointer(number), displacement(batch, layout.strides[: len(batch)]))
+        return self.fn.offset(self.operands.pointer(number), distance(batch, layout.strides[: len(batch)]))
 
     def _each_panel(self, first: Index, past: Index, body: Callable[[Value, int], None]) -> None:
         """``body(panel, columns)`` for panels from first to before past; the last one may be narrower."""
@@ -295,7 +294,7 @@ class _Writer:
         number = problem.outputs[0]
         type = problem.types[number]
         layout = Layout(self.shape.full, tuple(s // ITEM * type.numpy.itemsize for s in self.shape.result.strides))
-        into = fn.offset(self.operands.pointer(number), displacement(at, layout.strides))
+        into = fn.offset(self.operands.pointer(number), distance(at, layout.strides))
         reads = {n: self.operands.spread(n, self._full_shape(n), at) for n in tail.operands}
         for i, value in enumerate(sums):
             values = {tail.result: value}

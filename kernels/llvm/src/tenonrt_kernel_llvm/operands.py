@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.emitter import Function, Index, Value
+from tenonrt_kernel_llvm.indexing import distance
 from tenonrt_kernel_llvm.layouts import Layout
-from tenonrt_kernel_llvm.panels import displacement
 from tenonrt_kernel_llvm.routine import Routine
 
 
@@ -29,7 +29,7 @@ class Operands:
     def spread(self, number: int, layout: Layout, at: Sequence[Index]) -> Spread:
         """An operand read at a tile's first element; ``layout`` is that over the whole result."""
         fn = self.routine.function
-        pointer = fn.offset(self.pointer(number), displacement(at, layout.strides))
+        pointer = fn.offset(self.pointer(number), distance(at, layout.strides))
         dtype = self.routine.problem.types[number].dtype
         return Spread(fn, dtype, pointer, layout.strides[-2], layout.strides[-1])
 

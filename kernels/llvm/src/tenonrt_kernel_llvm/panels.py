@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenonrt_kernel_llvm.emitter import FLOAT, Function, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import FLOAT, Function, Value, vector
 from tenonrt_kernel_llvm.target import BLOCK, Target
+from tenonrt_kernel_llvm.transposition import transpose
 
 _UNROLLED = 4  # products of one element each in a turn of the inner loop; more only take longer to compile
 _SQUARE = 8  # columns and rows that are transposed in registers
@@ -121,7 +122,7 @@ def _pack_square_columns(fn: Function, packed: Value, source: Columns, depth: in
     def square(k: Value, _: list[Value]) -> Sequence[Value]:
         rows = [fn.load(vector(_SQUARE), fn.offset(origin, k * 4), column * source.column) for column in range(_SQUARE)]
         at = fn.offset(packed, k * (4 * width))
-        for i, turned in enumerate(transposed(fn, rows)):
+        for i, turned in enumerate(transpose(fn, rows)):
             fn.store(turned, at, 4 * (i * width + first))
         return ()
 
@@ -136,38 +137,3 @@ def _pack_square_columns(fn: Function, packed: Value, source: Columns, depth: in
     whole = depth // _SQUARE * _SQUARE if count == _SQUARE and source.step == 4 else 0
     fn.loop(0, whole, square, step=_SQUARE)
     fn.loop(whole, depth, single)
-
-
-def transposed(fn: Function, rows: Sequence[Value]) -> list[Value]:
-    """Eight vectors of eight floats, columns for rows, by AVX's three stages of shuffles."""
-    low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
-    pairs = [fn.shuffle(rows[i], rows[i + 1], mask) for i in (0, 2, 4, 6) for mask in (low, high)]
-    low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-    fours = [fn.shuffle(pairs[i], pairs[i + 2], mask) for i in (0, 1, 4, 5) for mask in (low, high)]
-    low, high = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
-    return [fn.shuffle(fours[i], fours[i + 4], mask) for mask in (low, high) for i in range(4)]
-
-
-def decompose(index: Value, sizes: Sequence[Index]) -> list[Index]:
-    """The coordinates of a row-major index; the first takes what the others leave."""
-    coordinates: list[Index] = []
-    rest: Value = index
-    for size in reversed(sizes[1:]):
-        if isinstance(size, int) and size == 1:
-            coordinates.append(0)
-        else:
-            coordinates.append(rest % size)
-            rest = rest // size
-    if sizes:
-        coordinates.append(rest)
-    return coordinates[::-1]
-
-
-def displacement(coordinates: Sequence[Index], strides: Sequence[int]) -> Index:
-    """Bytes from the first element to that at some coordinates."""
-    total: Index = 0
-    for coordinate, stride in zip(coordinates, strides, strict=True):
-        if stride and not (isinstance(coordinate, int) and coordinate == 0):
-            term = coordinate * stride
-            total = total + term if isinstance(total, Value) else term + total
-    return total
