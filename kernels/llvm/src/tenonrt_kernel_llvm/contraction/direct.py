@@ -35,8 +35,17 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows, read_geometry
 from tenonrt_kernel_llvm.contraction.grouping import Grouping, read_grouping
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
-from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, divide, padded_runs, runs_of, tiles_for
-from tenonrt_kernel_llvm.emitter import Index, Value
+from tenonrt_kernel_llvm.contraction.tiles import (
+    Run,
+    Tile,
+    divide,
+    narrow_lanes,
+    narrow_tile,
+    padded_runs,
+    runs_of,
+    tiles_for,
+)
+from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
@@ -149,7 +158,9 @@ def recipes(geometry: Geometry, target: Target) -> list[Recipe]:
     for planes in (False, True):
         if planes and (geometry.channels > MAX_PLANES or geometry.groups > 1):
             continue
-        for tile in (*tiles_for(target, read_blocks(geometry)), *_single_pixel_tiles(geometry)):
+        narrow = narrow_tile(target, geometry.outputs) if geometry.groups == 1 else None
+        extra = [*_single_pixel_tiles(geometry), *([narrow] if narrow else [])]
+        for tile in dict.fromkeys((*tiles_for(target, read_blocks(geometry)), *extra)):
             if len([r for r in row_runs(geometry, tile) if r.taps is not None]) > MAX_EDGES:
                 continue
             found += [Recipe(order, tile, planes) for order in ("c", "p")]
@@ -188,8 +199,11 @@ def cycles(geometry: Geometry, recipe: Recipe, target: Target) -> float:
     pixels = geometry.y.output * geometry.x.output if geometry.flat else geometry.x.output
     total = 0.0
     for count, width in divide(pixels, tile.width):
-        sums = width * tile.blocks * each
-        total += count * max(sums / 2, (tile.blocks * each + width) / 2, 4.0 if sums < 8 else 0.0)
+        vectors = tile.blocks * each
+        if tile.blocks == geometry.output_blocks:
+            vectors -= (BLOCK - narrow_lanes(target, geometry.outputs)) // target.lanes
+        sums = width * vectors
+        total += count * max(sums / 2, (vectors + width) / 2, 4.0 if sums < 8 else 0.0)
     batch = geometry.batch if isinstance(geometry.batch, int) else 1
     order = 1.0 if recipe.order == "c" else 1.001
     return batch * total * steps * groups * rows * order
@@ -303,8 +317,10 @@ class DirectWriter:
     ) -> None:  # fmt: skip
         fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
         corner = fn.offset(source, (x * geometry.x.stride + -geometry.x.padding) * self.pixel)
-        sums = [fn.zero(VECTOR)] * (run.width * blocks)
-        sums = self._channels(corner, weights, run, rows, sums)
+        narrow = vector(narrow_lanes(self.routine.target, geometry.outputs)) if self.groups == 1 else VECTOR
+        zeros = [fn.zero(VECTOR)] * (blocks - 1) + [fn.zero(narrow)]
+        sums = self._channels(corner, weights, run, rows, zeros * run.width)
+        sums = [self._whole(total) for total in sums]
         width = geometry.x.output if not geometry.flat else 0
         out = self.routine.outputs[0]
         place_y = y * (width * BLOCK_BYTES) if isinstance(y, Value) else 0
@@ -323,6 +339,14 @@ class DirectWriter:
             lambda: self.epilogue.store(few, rest, place, (BLOCK_BYTES, block_bytes)),
             lambda: self.epilogue.store(sums, blocks, place, (BLOCK_BYTES, block_bytes)),
         )
+
+    def _whole(self, total: Value) -> Value:
+        """Sums of a whole block; the lanes that a narrow one lacks are zero."""
+        lanes = lanes_of(total.type)
+        if lanes == BLOCK:
+            return total
+        fn = self.fn
+        return fn.shuffle(total, fn.zero(total.type), [min(lane, lanes) for lane in range(BLOCK)])
 
     def _channels(
         self, corner: Value, weights: Value, run: Run, rows: tuple[Index, Index], sums: list[Value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenonrt_kernel_llvm.emitter import FLOAT, Function, Value, vector
+from tenonrt_kernel_llvm.emitter import FLOAT, Function, Value, lanes_of, vector
 from tenonrt_kernel_llvm.target import BLOCK
 
 BLOCK_BYTES = 4 * BLOCK
@@ -33,15 +33,18 @@ def accumulate(
 ) -> list[Value]:
     """``sums[pixel * blocks + block]`` after these channels. pixels: (number, byte offset of its input).
 
-    Weights are loaded once per channel and kept in registers; each input is loaded into all lanes of one.
+    Weights are loaded once per channel and kept in registers; each input is loaded into all lanes of one. A block whose
+    sums have fewer lanes has that many output channels.
     """
     result = list(sums)
+    types = [total.type for total in sums[:blocks]]
     for channel in range(steps.count):
         at = channel * steps.weights
-        loaded = [fn.load(VECTOR, weights, at + block * steps.block) for block in range(blocks)]
+        loaded = [fn.load(type, weights, at + block * steps.block) for block, type in enumerate(types)]
         for number, offset in pixels:
-            element = fn.splat(fn.load(FLOAT, inputs, offset + channel * steps.input), BLOCK)
-            for block in range(blocks):
+            element = fn.load(FLOAT, inputs, offset + channel * steps.input)
+            spread = {type: fn.splat(element, lanes_of(type)) for type in dict.fromkeys(types)}
+            for block, type in enumerate(types):
                 place = number * blocks + block
-                result[place] = fn.fma(element, loaded[block], result[place])
+                result[place] = fn.fma(spread[type], loaded[block], result[place])
     return result

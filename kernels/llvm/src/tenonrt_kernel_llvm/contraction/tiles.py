@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tenonrt_kernel_llvm.target import Target
+from tenonrt_kernel_llvm.target import BLOCK, Target
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,20 @@ def tiles_for(target: Target, blocks: int) -> Iterator[Tile]:
         width = (target.registers - 1 - count * each) // (count * each)
         if width >= 2 or count == 1:
             yield Tile(max(width, 1), count)
+
+
+def narrow_lanes(target: Target, outputs: int) -> int:
+    """Lanes that the last block of ``outputs`` channels needs: whole registers, but no more of them."""
+    rest = outputs % BLOCK or BLOCK
+    return -(-rest // target.lanes) * target.lanes
+
+
+def narrow_tile(target: Target, outputs: int) -> Tile | None:
+    """A tile of all output channels, where the last block needs fewer registers than others; None: it does not fit."""
+    blocks, last = -(-outputs // BLOCK), narrow_lanes(target, outputs)
+    each = ((blocks - 1) * BLOCK + last) // target.lanes
+    width = (target.registers - 1 - each) // each
+    return Tile(width, blocks) if last < BLOCK and width >= 2 else None
 
 
 @dataclass(frozen=True)
