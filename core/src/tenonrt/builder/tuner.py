@@ -22,7 +22,7 @@ from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, Problem
 
 # Drawing the inputs of a trial and computing its answer in float64 must not exhaust the machine that builds.
-MAX_TRIAL_BYTES = 1 << 31
+MAX_TRIAL_BYTES = 1 << 29
 # What a step in Python costs beside its own time where others run in the device's program: the way out and back in, and
 # threads that have gone to sleep or compete with those of a library.
 LEAVING_SECONDS = 20e-6
