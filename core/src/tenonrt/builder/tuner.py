@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ import msgspec
 from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
+from tenonrt.builder.sampling import trial_values
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trial import Sample, bind_sample, compile_for
 from tenonrt.builder.trials import TrialPool
@@ -32,9 +34,9 @@ Tell = Callable[[int, int, str], None]
 
 
 def trial_bytes(problem: Problem) -> int:
-    """The bytes of a problem's tensors of fixed size, in float64; symbols are small in a trial."""
-    sizes = [type.size for type in problem.types]
-    return 8 * sum(size for size in sizes if isinstance(size, int))
+    """The bytes of a problem's tensors in float64, at the small values that symbols have in a trial."""
+    values = trial_values(problem, 2)
+    return 8 * sum(math.prod(type.concrete(values)) for type in problem.types)
 
 
 def weight_bytes(problem: Problem) -> int:
