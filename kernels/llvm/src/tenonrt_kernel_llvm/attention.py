@@ -18,7 +18,6 @@ from tenonrt_kernel_llvm.operands import Operands
 from tenonrt_kernel_llvm.panels import Columns, Panel, Rows, pack_panel, tiling
 from tenonrt_kernel_llvm.panels import product as tile_product
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.softmax import exp_up_to_zero
 from tenonrt_kernel_llvm.target import Target, host_target
 
 _MAX_SCRATCH = 16 << 20
@@ -197,7 +196,7 @@ class _Writer:
         nbytes = scratch.key_panels * scratch.width * ITEM
 
         def power(at: Value, sums: list[Value]) -> list[Value]:
-            found = exp_up_to_zero(fn, fn.load(type, scores, at) - highest)
+            found = m.exp_up_to_zero(fn, fn.load(type, scores, at) - highest)
             fn.store(found, scores, at)
             return [sums[0] + found]
 

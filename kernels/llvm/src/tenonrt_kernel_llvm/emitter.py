@@ -373,11 +373,6 @@ class Function:
         self.line(f"ret {self.returns} {status}")
         self.start_block(good)
 
-    def call(self, callee: Function, arguments: Sequence[Value]) -> None:
-        """Call a function without a result that is written into the same module."""
-        inside = ", ".join(f"{a.type} {a.text}" for a in arguments)
-        self.line(f"call void @{callee.name}({inside})")
-
     def ret(self, value: Value | None = None) -> None:
         self.line("ret void" if value is None else f"ret {value.type} {value.text}")
 

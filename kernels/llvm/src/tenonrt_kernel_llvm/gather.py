@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import Array, Code, Dim, Dimension, Problem, Support, Tactic, Weights, normalize_axis
+from tenonrt.contracts import Array, Code, Dim, Dimension, Problem, Support, Tactic, Weights, normalize_axis, product
 
 from tenonrt_kernel_llvm.copying import copy_row
 from tenonrt_kernel_llvm.emitter import I64, Index, Value
@@ -66,20 +66,13 @@ def _picks(problem: Problem) -> _Picks:
     attrs = problem.layer.attrs
     if problem.kinds == ("Gather",):
         axis = normalize_axis(attrs.axis, len(data))
-        count = _product(indices)
+        count = product(indices)
         row = math.prod(known(d) for d in data[axis + 1 :])
         return _Picks(count, (data[axis],), row, one_slice=axis == 0, own=False)
     batch, depth = attrs.batch_dims, known(indices[-1])
-    count = _product(indices[batch:-1])
+    count = product(indices[batch:-1])
     row = math.prod(known(d) for d in data[batch + depth :])
     return _Picks(count, data[batch : batch + depth], row, one_slice=batch == 0, own=True)
-
-
-def _product(sizes: Sequence[Dimension]) -> Dimension:
-    total: Dimension = 1
-    for size in sizes:
-        total = total * size
-    return total
 
 
 class _Picker:

@@ -98,6 +98,23 @@ def exp_bounded(fn: Function, x: Value) -> Value:
     return (fn.fma(p, r * r, r) + 1.0) * _power_of_two(fn, integer, x.type)
 
 
+def exp_up_to_zero(fn: Function, x: Value) -> Value:
+    """exp(x) for x <= 0 or NaN, within 2 ulp; what would be subnormal is 0. One factor less than in general."""
+    low = fn.constant(x.type, -87.33654)
+    inside = maximum(fn, x, low)
+    magic = fn.constant(x.type, 12582912.0)  # 1.5 * 2**23: the sum's low bits are the nearest integer
+    shifted = fn.fma(inside, fn.constant(x.type, _LOG2E), magic)
+    n = shifted - magic
+    r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
+    r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
+    p = polynomial(fn, r, _EXP)
+    result = fn.fma(p, r * r, r) + 1.0
+    bits = fn.convert("bitcast", shifted, I32)
+    power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
+    scaled = result * fn.convert("bitcast", power, "float")
+    return fn.select(fn.compare("olt", x, low), fn.zero(x.type), scaled)
+
+
 def sigmoid(fn: Function, x: Value) -> Value:
     """1 / (1 + exp(-x)), within 3 ulp, or 2e-38 where it is smaller."""
     one = fn.constant(x.type, 1.0)

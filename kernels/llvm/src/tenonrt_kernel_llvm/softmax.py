@@ -21,7 +21,7 @@ from tenonrt.contracts import (
 
 from tenonrt_kernel_llvm import mathematics as m
 from tenonrt_kernel_llvm.accumulation import accumulation, combine_lanes
-from tenonrt_kernel_llvm.emitter import FLOAT, I32, Function, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import Index, Value, vector
 from tenonrt_kernel_llvm.indexing import empty, items_phase, known, plus, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
@@ -39,7 +39,6 @@ from tenonrt_kernel_llvm.rows import (
 from tenonrt_kernel_llvm.scalar_tails import ScalarTail, regions_with_scalar_tail, scalar_tail
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
-_EXP = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]  # Cephes
 _SHORT = 1024  # elements of a row up to which the latencies at its ends count
 
 
@@ -76,23 +75,6 @@ def _refusal(problem: Problem) -> str:
         return "an empty tensor"
     tail = scalar_tail(problem)
     return tail if isinstance(tail, str) else ""
-
-
-def exp_up_to_zero(fn: Function, x: Value) -> Value:
-    """exp(x) for x <= 0 or NaN, within 2 ulp; what would be subnormal is 0. One factor less than in general."""
-    low = fn.constant(x.type, -87.33654)
-    inside = m.maximum(fn, x, low)
-    magic = fn.constant(x.type, 12582912.0)  # 1.5 * 2**23: the sum's low bits are the nearest integer
-    shifted = fn.fma(inside, fn.constant(x.type, 1.4426950408889634), magic)
-    n = shifted - magic
-    r = fn.fma(n, fn.constant(x.type, -0.693359375), inside)
-    r = fn.fma(n, fn.constant(x.type, 2.12194440e-4), r)
-    p = m.polynomial(fn, r, _EXP)
-    result = fn.fma(p, r * r, r) + 1.0
-    bits = fn.convert("bitcast", shifted, I32)
-    power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
-    scaled = result * fn.convert("bitcast", power, FLOAT)
-    return fn.select(fn.compare("olt", x, low), fn.zero(x.type), scaled)
 
 
 class _Softmax:
@@ -139,7 +121,7 @@ class _Softmax:
         def added(at: Index, count: int, state: State) -> State:
             found = []
             for k in rows:
-                power = exp_up_to_zero(fn, fn.load_lanes(vector(BLOCK), sources[k], count, at) - largest[k])
+                power = m.exp_up_to_zero(fn, fn.load_lanes(vector(BLOCK), sources[k], count, at) - largest[k])
                 if not self.log:
                     fn.store_lanes(power, targets[k], count, at)
                 found.append(state[k] + keep_lanes(fn, power, count, fn.zero(power.type)))
@@ -198,7 +180,7 @@ class _Softmax:
         best = along_columns(fn, self.size, stride, larger, [acc.initial(BLOCK)] * len(counts))
 
         def added(at: Index, k: int, state: Value) -> Value:
-            power = exp_up_to_zero(fn, loaded(source, at, k) - best[k])
+            power = m.exp_up_to_zero(fn, loaded(source, at, k) - best[k])
             if not self.log:
                 fn.store_lanes(power, target, counts[k], at)
             return state + power

@@ -143,3 +143,10 @@ def read_tail(problem: Problem) -> Tail | str:
             operands[number] = spread
         made.update(layer.outputs)
     return Tail(layers, operands, result)
+
+
+def tail_of(problem: Problem) -> Tail:
+    """The tail of a problem that `supports` has accepted."""
+    tail = read_tail(problem)
+    assert not isinstance(tail, str), tail
+    return tail

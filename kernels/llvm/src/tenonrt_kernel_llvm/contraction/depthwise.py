@@ -10,22 +10,24 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
 
-from tenonrt_kernel_llvm.contraction.direct import MAX_EDGES, bias_of, pack_rows, strided_operands
+from tenonrt_kernel_llvm.contraction.direct import MAX_EDGES, strided_operands
 from tenonrt_kernel_llvm.contraction.epilogue import (
     Epilogue,
     Place,
+    bias_of,
+    epilogue_rows,
     named,
     operand_formats,
     pack_epilogue,
     tail_refusal,
 )
-from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows, read_geometry
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, inside_rows, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
 from tenonrt_kernel_llvm.contraction.tiles import Run, padded_runs, runs_of
 from tenonrt_kernel_llvm.emitter import Index, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 
@@ -45,8 +47,7 @@ class DepthwiseConvolution(LlvmKernel):
         return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, tail = _geometry(problem), read_tail(problem)
-        assert not isinstance(tail, str)
+        geometry, tail = geometry_of(problem), tail_of(problem)
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         return [
@@ -56,9 +57,8 @@ class DepthwiseConvolution(LlvmKernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [blocks, window rows, columns, 16], zero in channels that are not there."""
-        problem, geometry, arrays = code.problem, _geometry(code.problem), named(code, weights)
-        tail = read_tail(problem)
-        assert not isinstance(tail, str)
+        problem, geometry, arrays = code.problem, geometry_of(code.problem), named(code, weights)
+        tail = tail_of(problem)
         rows, columns = geometry.y.window, geometry.x.window
         padded = np.zeros((geometry.output_blocks * BLOCK, rows, columns), np.float32)
         padded[: geometry.outputs] = arrays[problem.layer.inputs[1]].reshape(-1, rows, columns)
@@ -69,14 +69,10 @@ class DepthwiseConvolution(LlvmKernel):
         ]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        routine = Routine(problem, tactic, target, packed=1 + len(pack_rows(problem)))
-        return _Depthwise(routine, _geometry(problem), int(tactic.key[1:]), target).code()
-
-
-def _geometry(problem: Problem) -> Geometry:
-    geometry = read_geometry(problem)
-    assert not isinstance(geometry, str), geometry
-    return geometry
+        geometry = geometry_of(problem)
+        rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), geometry.outputs)
+        routine = Routine(problem, tactic, target, packed=1 + rows)
+        return _Depthwise(routine, geometry, int(tactic.key[1:]), target).code()
 
 
 def _widths(geometry: Geometry, target: Target) -> list[int]:

@@ -27,12 +27,14 @@ from tenonrt.contracts import (
 from tenonrt_kernel_llvm.contraction.epilogue import (
     Epilogue,
     Place,
+    bias_of,
+    epilogue_rows,
     named,
     operand_formats,
     pack_epilogue,
     tail_refusal,
 )
-from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows, read_geometry
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, inside_rows, read_geometry
 from tenonrt_kernel_llvm.contraction.grouping import Grouping, read_grouping
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
 from tenonrt_kernel_llvm.contraction.tiles import (
@@ -48,7 +50,7 @@ from tenonrt_kernel_llvm.contraction.tiles import (
 from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 MAX_PLANES = BLOCK - 1  # channels of an image that is read plane by plane
@@ -90,9 +92,7 @@ class DirectConvolution(LlvmKernel):
         return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, tail = read_geometry(problem), read_tail(problem)
-        assert not isinstance(geometry, str)
-        assert not isinstance(tail, str)
+        geometry, tail = geometry_of(problem), tail_of(problem)
         found = []
         for recipe in recipes(geometry, host_target()):
             formats = operand_formats(problem, tail, _source_format(geometry, recipe), NCHW16C)
@@ -106,41 +106,22 @@ class DirectConvolution(LlvmKernel):
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         """Cycles that multiplying takes at the tile's best, as if the clock were 3 GHz."""
-        geometry = read_geometry(problem)
-        assert not isinstance(geometry, str)
+        geometry = geometry_of(problem)
         return cycles(geometry, Recipe.parse(tactic.key), host_target()) / 3e9 / problem.threads
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights by blocks of outputs, blocks of inputs, window rows and columns; then the epilogue's."""
         problem, layer, recipe = code.problem, code.problem.layer, Recipe.parse(code.tactic.key)
-        geometry, tail, arrays = read_geometry(problem), read_tail(problem), named(code, weights)
-        assert not isinstance(geometry, str)
-        assert not isinstance(tail, str)
+        geometry, tail, arrays = geometry_of(problem), tail_of(problem), named(code, weights)
         dense = arrays[layer.inputs[1]].reshape(geometry.outputs, -1, geometry.y.window, geometry.x.window)
         packed = pack_weights(dense, geometry, recipe.tile.blocks, recipe.planes)
         return [packed, *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        geometry, tail = read_geometry(problem), read_tail(problem)
-        assert not isinstance(geometry, str)
-        assert not isinstance(tail, str)
-        rows = len(pack_rows(problem))
+        geometry, tail = geometry_of(problem), tail_of(problem)
+        rows = epilogue_rows(problem, tail, bias_of(problem), geometry.outputs)
         routine = Routine(problem, tactic, target, packed=1 + rows)
         return DirectWriter(routine, geometry, Recipe.parse(tactic.key), problem.layer.inputs[0]).code()
-
-
-def bias_of(problem: Problem) -> int:
-    """The number of the bias, -1 when there is none."""
-    return problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
-
-
-def pack_rows(problem: Problem) -> list[Array]:
-    """The epilogue's arrays for constants of zeros: how many there are."""
-    geometry, tail = read_geometry(problem), read_tail(problem)
-    assert not isinstance(geometry, str)
-    assert not isinstance(tail, str)
-    zeros = {number: np.zeros(1, np.float32) for number in problem.constants}
-    return pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, zeros)
 
 
 def strided_operands(problem: Problem, formats: Sequence[Format]) -> tuple[int, ...]:

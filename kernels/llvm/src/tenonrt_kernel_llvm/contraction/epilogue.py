@@ -52,7 +52,7 @@ class Epilogue:
         tail = found
         self.routine, self.tail, self.channels = routine, tail, channels
         self.lanes, self.vector = lanes, vector(lanes)
-        masked = padded and channels % BLOCK != 0 and bool(tail.layers)
+        masked = _needs_mask(tail, channels, padded)
         constants = channel_constants(routine.problem, tail, bias)
         self._rows = {number: routine.packed[first + row] for row, number in enumerate(constants)}
         self._bias = bias
@@ -128,11 +128,25 @@ class Epilogue:
         return fn.convert("bitcast", bits, "float")
 
 
+def bias_of(problem: Problem) -> int:
+    """The number of the bias, -1 when there is none."""
+    return problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
+
+
 def channel_constants(problem: Problem, tail: Tail, bias: int) -> list[int]:
     """The bias (-1: none) and the constants of the tail that have one value for each channel."""
     own = [bias] if bias >= 0 else []
     scalars = scalar_values(problem)
     return own + [n for n, reach in tail.operands.items() if n in problem.constants and n not in scalars]
+
+
+def epilogue_rows(problem: Problem, tail: Tail, bias: int, channels: int, padded: bool = True) -> int:
+    """How many arrays `pack_epilogue` makes."""
+    return len(channel_constants(problem, tail, bias)) + _needs_mask(tail, channels, padded)
+
+
+def _needs_mask(tail: Tail, channels: int, padded: bool) -> bool:
+    return padded and channels % BLOCK != 0 and bool(tail.layers)
 
 
 def pack_epilogue(
@@ -145,7 +159,7 @@ def pack_epilogue(
         row = np.zeros(length, np.float32)
         row[:channels] = np.broadcast_to(arrays[number].reshape(-1), (channels,))
         rows.append(row)
-    if padded and channels % BLOCK and tail.layers:
+    if _needs_mask(tail, channels, padded):
         mask = np.zeros(length, np.int32)
         mask[:channels] = -1
         rows.append(mask)

@@ -23,14 +23,22 @@ from tenonrt.contracts import (
     product,
 )
 
-from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place, named, pack_epilogue, tail_refusal
+from tenonrt_kernel_llvm.contraction.epilogue import (
+    Epilogue,
+    Place,
+    bias_of,
+    epilogue_rows,
+    named,
+    pack_epilogue,
+    tail_refusal,
+)
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 UNROLLED = BLOCK  # inputs between two turns of the loop
@@ -86,21 +94,18 @@ class FullyConnectedKernel(LlvmKernel):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [groups of blocks, depth, blocks, 16]; then what the epilogue reads."""
         problem, given = code.problem, _product(code.problem)
-        tail, arrays = read_tail(problem), named(code, weights)
-        assert not isinstance(tail, str)
+        tail, arrays = tail_of(problem), named(code, weights)
         blocks = _parse(code.tactic.key)[1].blocks
         groups = -(-given.blocks // blocks)
         padded = np.zeros((groups * blocks * BLOCK, given.depth), np.float32)
         padded[: given.outputs] = arrays[problem.layer.inputs[1]]
         packed = np.ascontiguousarray(padded.reshape(groups, blocks * BLOCK, given.depth).transpose(0, 2, 1))
-        return [packed, *pack_epilogue(problem, tail, _bias(problem), given.outputs, arrays, padded=False)]
+        return [packed, *pack_epilogue(problem, tail, bias_of(problem), given.outputs, arrays, padded=False)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        given, tail = _product(problem), read_tail(problem)
-        assert not isinstance(tail, str)
-        zeros = {number: np.zeros(1, np.float32) for number in problem.constants}
-        rows = pack_epilogue(problem, tail, _bias(problem), given.outputs, zeros, padded=False)
-        routine = Routine(problem, tactic, target, packed=1 + len(rows))
+        given = _product(problem)
+        rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), given.outputs, padded=False)
+        routine = Routine(problem, tactic, target, packed=1 + rows)
         order, tile = _parse(tactic.key)
         return _Rows(routine, given, order, tile).code()
 
@@ -109,10 +114,6 @@ def _product(problem: Problem) -> Product:
     given = read_product(problem)
     assert not isinstance(given, str), given
     return given
-
-
-def _bias(problem: Problem) -> int:
-    return problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
 
 
 def _recipes(given: Product, target: Target) -> Iterator[tuple[Tile, str]]:
@@ -145,7 +146,7 @@ class _Rows:
         self.routine, self.fn, self.given, self.order, self.tile = routine, routine.function, given, order, tile
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
-        self.epilogue = Epilogue(routine, _bias(problem), given.outputs, 1, padded=False)
+        self.epilogue = Epilogue(routine, bias_of(problem), given.outputs, 1, padded=False)
         self.groups = -(-given.blocks // tile.blocks)
         self.strip = self._strip()
 

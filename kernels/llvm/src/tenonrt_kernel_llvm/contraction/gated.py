@@ -15,8 +15,6 @@ from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, P
 from tenonrt_kernel_llvm.contraction.direct import (
     DirectWriter,
     Recipe,
-    bias_of,
-    pack_rows,
     pack_weights,
     recipes,
     strided_operands,
@@ -24,7 +22,8 @@ from tenonrt_kernel_llvm.contraction.direct import (
 from tenonrt_kernel_llvm.contraction.epilogue import (
     Epilogue,
     Place,
-    channel_constants,
+    bias_of,
+    epilogue_rows,
     named,
     operand_formats,
     pack_epilogue,
@@ -36,7 +35,7 @@ from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.operations import refusal
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import Reach, Tail, reach, read_tail, regions_with_tail
+from tenonrt_kernel_llvm.tails import Reach, Tail, reach, read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 MAX_HEAD = 6
@@ -106,8 +105,7 @@ class GatedConvolution(LlvmKernel):
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         parts = _parts(problem)
-        tail = read_tail(parts.rest)
-        assert not isinstance(tail, str)
+        tail = tail_of(parts.rest)
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         kept = [r for r in recipes(parts.geometry, host_target()) if r.order == "p" and not r.planes]
@@ -116,8 +114,7 @@ class GatedConvolution(LlvmKernel):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """As `DirectConvolution` packs, then the constants of the layers before."""
         parts, arrays = _parts(code.problem), named(code, weights)
-        rest, geometry, tail = parts.rest, parts.geometry, read_tail(parts.rest)
-        assert not isinstance(tail, str)
+        rest, geometry, tail = parts.rest, parts.geometry, tail_of(parts.rest)
         dense = arrays[rest.layer.inputs[1]].reshape(geometry.outputs, -1, 1, 1)
         return [
             pack_weights(dense, geometry, Recipe.parse(code.tactic.key).tile.blocks, planes=False),
@@ -127,8 +124,10 @@ class GatedConvolution(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         parts = _parts(problem)
-        rows, head = len(pack_rows(parts.rest)), len(channel_constants(problem, parts.head, -1))
-        routine = Routine(parts.rest, tactic, target, packed=1 + rows + head)
+        rest, geometry = parts.rest, parts.geometry
+        rows = epilogue_rows(rest, tail_of(rest), bias_of(rest), geometry.outputs)
+        head = epilogue_rows(rest, parts.head, -1, geometry.channels, padded=False)
+        routine = Routine(rest, tactic, target, packed=1 + rows + head)
         code = _Gated(routine, parts, Recipe.parse(tactic.key), 1 + rows).code()
         return msgspec.structs.replace(code, problem=problem)
 

@@ -95,6 +95,13 @@ def read_geometry(problem: Problem) -> Geometry | str:
     return Geometry(source.shape[0], channels, kernels, attrs.groups, y, axes[-1])
 
 
+def geometry_of(problem: Problem) -> Geometry:
+    """The geometry of a problem that `supports` has accepted."""
+    geometry = read_geometry(problem)
+    assert not isinstance(geometry, str), geometry
+    return geometry
+
+
 def _axis(window: WindowAxis, size: int, output: int) -> Axis:
     return Axis(size, output, window.window, window.stride, window.dilation, window.padding(size)[0])
 

@@ -11,9 +11,17 @@ from collections.abc import Iterable, Sequence
 
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
 
-from tenonrt_kernel_llvm.contraction.direct import bias_of, pack_rows, strided_operands
-from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, named, operand_formats, pack_epilogue, tail_refusal
-from tenonrt_kernel_llvm.contraction.geometry import Geometry, read_geometry
+from tenonrt_kernel_llvm.contraction.direct import strided_operands
+from tenonrt_kernel_llvm.contraction.epilogue import (
+    Epilogue,
+    bias_of,
+    epilogue_rows,
+    named,
+    operand_formats,
+    pack_epilogue,
+    tail_refusal,
+)
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
 from tenonrt_kernel_llvm.contraction.tiles import Run
 from tenonrt_kernel_llvm.contraction.winograd_recipes import Plan, Recipe, cycles, recipes
@@ -22,7 +30,7 @@ from tenonrt_kernel_llvm.contraction.winograd_transforms import WINDOW, transfor
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail
+from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 PHASE_TILES = 16  # transformed in one unit of a phase
@@ -47,8 +55,7 @@ class WinogradConvolution(LlvmKernel):
         return recipes(geometry, host_target(), problem.threads)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, tail = _read(problem), read_tail(problem)
-        assert not isinstance(tail, str)
+        geometry, tail = geometry_of(problem), tail_of(problem)
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         found = []
@@ -65,28 +72,22 @@ class WinogradConvolution(LlvmKernel):
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         """Cycles from end to end, as if the clock were 3 GHz."""
-        return cycles(_read(problem), Recipe.parse(tactic.key), host_target(), problem.threads) / 3e9
+        return cycles(geometry_of(problem), Recipe.parse(tactic.key), host_target(), problem.threads) / 3e9
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Transformed weights in the order in which the tactic reads them, then the epilogue's."""
         problem, recipe = code.problem, Recipe.parse(code.tactic.key)
-        geometry, tail, arrays = _read(problem), read_tail(problem), named(code, weights)
-        assert not isinstance(tail, str)
+        geometry, tail, arrays = geometry_of(problem), tail_of(problem), named(code, weights)
         dense = arrays[problem.layer.inputs[1]]
         packed = transform_weights(dense, recipe.size, recipe.tile.blocks, group_first=recipe.tiles > 0)
         return [packed, *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         recipe = Recipe.parse(tactic.key)
-        routine = Routine(problem, tactic, target, packed=1 + len(pack_rows(problem)))
-        writer = _Winograd(routine, Plan(_read(problem), recipe))
+        geometry = geometry_of(problem)
+        rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), geometry.outputs)
+        writer = _Winograd(Routine(problem, tactic, target, packed=1 + rows), Plan(geometry, recipe))
         return writer.fused() if recipe.tiles else writer.phased()
-
-
-def _read(problem: Problem) -> Geometry:
-    geometry = read_geometry(problem)
-    assert not isinstance(geometry, str), geometry
-    return geometry
 
 
 def refusal(geometry: Geometry) -> str:
