@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
 
-from tenonrt_kernel_llvm.contraction.direct import MAX_EDGES, strided_operands
+from tenonrt_kernel_llvm.contraction.direct import strided_operands
+from tenonrt_kernel_llvm.contraction.direct_recipes import MAX_EDGES
 from tenonrt_kernel_llvm.contraction.epilogue import (
     Epilogue,
     Place,

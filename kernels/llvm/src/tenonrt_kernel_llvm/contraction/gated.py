@@ -12,13 +12,9 @@ from dataclasses import dataclass
 import msgspec
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, ProblemLayer, Support, Tactic, Weights
 
-from tenonrt_kernel_llvm.contraction.direct import (
-    DirectWriter,
-    Recipe,
-    pack_weights,
-    recipes,
-    strided_operands,
-)
+from tenonrt_kernel_llvm.contraction.direct import strided_operands
+from tenonrt_kernel_llvm.contraction.direct_recipes import Recipe, pack_weights, recipes
+from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter, Work
 from tenonrt_kernel_llvm.contraction.epilogue import (
     Epilogue,
     Place,
@@ -194,7 +190,7 @@ class _Gated(DirectWriter):
 
         def group(number: Value, _: list[Value]) -> Sequence[Value]:
             weights = fn.offset(self.weights, number * self.weights_bytes())
-            self.row_of_tiles(image, number, source, weights, 0, (first, last))
+            self.tiles(Work(image, number, source, weights, self.whole), 0, (first, last))
             return ()
 
         fn.loop(0, self.groups, group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tenonrt_kernel_llvm.contraction import direct
+from tenonrt_kernel_llvm.contraction import direct_recipes as direct
 from tenonrt_kernel_llvm.contraction.geometry import Geometry
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
 from tenonrt_kernel_llvm.contraction.winograd_tiles import Grid, Panel

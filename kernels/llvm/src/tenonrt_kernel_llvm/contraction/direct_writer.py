@@ -1,0 +1,231 @@
+"""Writes the code of direct convolution: strips of pixels, register tiles in them, window and channels in each tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tenonrt.contracts import NCHW16C, Code
+
+from tenonrt_kernel_llvm.contraction.direct_recipes import STRIP_BYTES, Recipe, row_runs
+from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place, bias_of
+from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows
+from tenonrt_kernel_llvm.contraction.grouping import read_grouping
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
+from tenonrt_kernel_llvm.contraction.tiles import Run, narrow_lanes
+from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
+from tenonrt_kernel_llvm.routine import Routine
+from tenonrt_kernel_llvm.target import BLOCK
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a strip computes: a group of blocks of output channels of an image, from these inputs and weights."""
+
+    image: Value
+    group: Value
+    source: Value
+    weights: Value
+    depth: Index  # whole blocks of input channels
+
+
+@dataclass(frozen=True)
+class Row:
+    """An output row, or all of a flat image at y = 0: its first input row, and the rows of the window inside."""
+
+    y: Index
+    source: Value
+    window: tuple[Index, Index]
+
+
+class DirectWriter:
+    """Writes the code of one recipe. source: the number of the activation that is convolved."""
+
+    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe, source: int) -> None:
+        self.routine, self.fn, self.geometry, self.recipe = routine, routine.function, geometry, recipe
+        grouping = read_grouping(geometry)
+        assert not isinstance(grouping, str)
+        self.grouping = grouping
+        problem = routine.problem
+        self.source = routine.inputs[problem.activations.index(source)]
+        self.weights = routine.packed[0]
+        self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1)
+        self.pixel = 4 if recipe.planes else BLOCK_BYTES
+        self.row = geometry.x.size * self.pixel
+        self.plane = geometry.y.size * self.row  # from one channel, or one block of them, to the next
+        self.groups = -(-geometry.output_blocks // recipe.tile.blocks)
+        self.runs = row_runs(geometry, recipe.tile)
+        self.whole, self.rest = (0, grouping.depth) if recipe.planes else divmod(grouping.depth, BLOCK)
+
+    def code(self) -> Code:
+        geometry = self.geometry
+        parts, part = self.strips()
+
+        def unit(number: Value) -> None:
+            if self.recipe.order == "p":
+                rest, group = number // self.groups, number % self.groups
+                image, strip = rest // parts, rest % parts
+            else:
+                rest, strip = number // parts, number % parts
+                image, group = rest // self.groups, rest % self.groups
+            self.unit(self.work(image, group), strip, part)
+
+        self.routine.phase(geometry.batch * self.groups * parts, unit)
+        return self.routine.code(self.scratch_bytes())
+
+    def scratch_bytes(self) -> int:
+        """Bytes that each thread needs."""
+        return 0
+
+    def strips(self) -> tuple[int, int]:
+        """Into how many strips an image is cut, and how many rows, or tiles of a flat image, each has."""
+        geometry, depth = self.geometry, self.grouping.depth
+        if not geometry.flat:
+            return geometry.y.output, 1
+        tiles = sum(run.count for run in self.runs)
+        wanted = max(1, STRIP_BYTES // (4 * depth * self.recipe.tile.width))
+        strips = max(-(-tiles // max(wanted, 4)), min(4, tiles))
+        each = -(-tiles // strips)
+        return -(-tiles // each), each
+
+    def work(self, image: Value, group: Value) -> Work:
+        """All channels of a group of blocks."""
+        fn = self.fn
+        source = fn.offset(self.source.pointer, image * self.source.strides[0])
+        source = fn.offset(source, self.grouping.first_block(group, self.recipe.tile.blocks) * self.plane)
+        return Work(image, group, source, fn.offset(self.weights, group * self.weights_bytes()), self.whole)
+
+    def weights_bytes(self) -> int:
+        """Of a group of blocks."""
+        geometry = self.geometry
+        return self.grouping.depth * geometry.y.window * geometry.x.window * self.recipe.tile.blocks * BLOCK_BYTES
+
+    def unit(self, work: Work, strip: Value, part: int) -> None:
+        """The strip of this number."""
+        fn = self.fn
+        if self.geometry.flat:
+            first = strip * part
+            self.tiles(work, 0, (first, fn.minimum(first + part, sum(run.count for run in self.runs))))
+        else:
+            self.tiles(work, strip)
+
+    def tiles(self, work: Work, y: Index, part: tuple[Value, Index] | None = None) -> None:
+        """The tiles of output row y, or those numbered [a, b) of a flat image."""
+        fn, row = self.fn, self._row(work, y)
+        for run in self.runs:
+            first, last = (0, run.count)  # type: tuple[Index, Index]
+            if part is not None:
+                first = fn.maximum(part[0] - run.first, 0)
+                last = fn.minimum(part[1] - run.first, run.count)
+
+            def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
+                self.tile(work, row, number * run.width + run.start, run)
+                return ()
+
+            fn.loop(first, last, tile)
+
+    def _row(self, work: Work, y: Index) -> Row:
+        axis = self.geometry.y
+        if not isinstance(y, Value):
+            return Row(y, work.source, (0, axis.window))
+        begin = y * axis.stride + -axis.padding
+        window: tuple[Index, Index] = inside_rows(self.fn, begin, axis) if axis.padded else (0, axis.window)
+        return Row(y, self.fn.offset(work.source, begin * self.row), window)
+
+    def tile(self, work: Work, row: Row, x: Value, run: Run) -> None:
+        """The outputs of a tile whose first pixel is x."""
+        self.store(work, row.y, x, self.sums(work, row, x, run, self.zeros(run.width)))
+
+    def zeros(self, width: int) -> list[Value]:
+        """Sums of nothing, for this many pixels."""
+        fn, geometry = self.fn, self.geometry
+        narrow = vector(narrow_lanes(self.routine.target, geometry.outputs)) if self.groups == 1 else VECTOR
+        return ([fn.zero(VECTOR)] * (self.recipe.tile.blocks - 1) + [fn.zero(narrow)]) * width
+
+    def store(self, work: Work, y: Index, x: Value, sums: Sequence[Value]) -> None:
+        """Finish the sums and write them; the last group may have fewer blocks."""
+        fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
+        assert self.routine.outputs[0].type.format == NCHW16C
+        whole = [self._whole(total) for total in sums]
+        place_y = y * (geometry.x.output * BLOCK_BYTES) if isinstance(y, Value) else 0
+        block_bytes = geometry.y.output * geometry.x.output * BLOCK_BYTES
+        place = Place(work.image, work.group * blocks, x * BLOCK_BYTES + place_y + work.group * (blocks * block_bytes))
+        rest = geometry.output_blocks % blocks
+        if rest == 0:
+            self.epilogue.store(whole, blocks, place, (BLOCK_BYTES, block_bytes))
+            return
+        few = [s for i, s in enumerate(whole) if i % blocks < rest]
+        fn.when(
+            fn.compare("eq", work.group, self.groups - 1),
+            lambda: self.epilogue.store(few, rest, place, (BLOCK_BYTES, block_bytes)),
+            lambda: self.epilogue.store(whole, blocks, place, (BLOCK_BYTES, block_bytes)),
+        )
+
+    def _whole(self, total: Value) -> Value:
+        """Sums of a whole block; the lanes that a narrow one lacks are zero."""
+        lanes = lanes_of(total.type)
+        if lanes == BLOCK:
+            return total
+        fn = self.fn
+        return fn.shuffle(total, fn.zero(total.type), [min(lane, lanes) for lane in range(BLOCK)])
+
+    def sums(self, work: Work, row: Row, x: Value, run: Run, sums: list[Value]) -> list[Value]:
+        """The sums after all whole blocks of input channels, then the channels of a last one that is not whole."""
+        fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
+        corner = fn.offset(row.source, (x * geometry.x.stride + -geometry.x.padding) * self.pixel)
+        weights_block = BLOCK * geometry.y.window * geometry.x.window * blocks * BLOCK_BYTES
+        input_step = self.plane if self.recipe.planes else 4
+
+        def block(number: Value, carried: list[Value]) -> Sequence[Value]:
+            steps = Steps(BLOCK, input_step, blocks * BLOCK_BYTES)
+            inputs, weights = fn.offset(corner, number * self.plane), fn.offset(work.weights, number * weights_block)
+            return self._window(inputs, weights, run, row.window, carried, steps)
+
+        sums = fn.loop(0, work.depth, block, sums)
+        if self.rest:
+            steps = Steps(self.rest, input_step, blocks * BLOCK_BYTES)
+            inputs = fn.offset(corner, self.whole * self.plane)
+            weights = fn.offset(work.weights, self.whole * weights_block)
+            sums = self._window(inputs, weights, run, row.window, sums, steps)
+        return sums
+
+    def _window(
+        self, inputs: Value, weights: Value, run: Run, rows: tuple[Index, Index], sums: list[Value], steps: Steps
+    ) -> list[Value]:
+        fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
+        tap_bytes = steps.count * steps.weights
+        pixels = [(p, p * geometry.x.stride * self.pixel) for p in range(run.width)]
+
+        def row(number: Value, carried: list[Value]) -> Sequence[Value]:
+            line = fn.offset(inputs, number * (geometry.y.dilation * self.row))
+            first = fn.offset(weights, number * (geometry.x.window * tap_bytes))
+            if run.taps is not None:
+                return self._edge_taps(line, first, run.taps, pixels, carried, steps)
+
+            def column(tap: Value, inner: list[Value]) -> Sequence[Value]:
+                at = fn.offset(line, tap * (geometry.x.dilation * self.pixel))
+                return accumulate(fn, inner, blocks, at, fn.offset(first, tap * tap_bytes), pixels, steps)
+
+            return fn.loop(0, geometry.x.window, column, carried)
+
+        return fn.loop(rows[0], rows[1], row, sums)
+
+    def _edge_taps(
+        self,
+        line: Value,
+        weights: Value,
+        taps: Sequence[Sequence[int]],
+        pixels: Sequence[tuple[int, int]],
+        sums: list[Value],
+        steps: Steps,
+    ) -> list[Value]:
+        """Column by column of the window, for the pixels that have it, each in a basic block of its own."""
+        fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
+        for tap, present in enumerate(taps):
+            if not present:
+                continue
+            fn.new_block()
+            at = fn.offset(line, tap * geometry.x.dilation * self.pixel)
+            where = fn.offset(weights, tap * steps.count * steps.weights)
+            sums = accumulate(fn, sums, blocks, at, where, [pixels[p] for p in present], steps)
+        return sums
