@@ -34,7 +34,7 @@ def test_four_builds_write_one_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "timings.sqlite"
     writers = [writer(path, number, ENTRIES // 2) for number in range(4)]
     for process in writers:
-        process.communicate(timeout=100)
+        process.communicate(timeout=300)
     assert [process.returncode for process in writers] == [0] * 4
     cache = TimingCache(path, FINGERPRINT)
     for i in range(ENTRIES // 2):

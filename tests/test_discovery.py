@@ -64,7 +64,7 @@ def python(folder: Path, script: str, **environment: str) -> Any:
     path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
     found = subprocess.run(
         [sys.executable, "-c", f"{PRELUDE}\n{script}\nprint(json.dumps(result))"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, **environment, "PYTHONPATH": path},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

@@ -13,7 +13,7 @@ HEAVY = ["cupy", "onnx", "google.protobuf", "llvmlite", "highspy", "scipy", "tor
 
 def loaded(statement: str) -> set[str]:
     script = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     return set(json.loads(found.stdout))
 
 

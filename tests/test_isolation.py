@@ -56,7 +56,7 @@ def python(code: str, *arguments: str, plugins: Sequence[str] = (), **environmen
     """Run code in a process where broken plugins are installed."""
     variables = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(str(BROKEN / name) for name in plugins)}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=False)
 
 
 def build(level: int, plugins: Sequence[str]) -> dict[str, Any]:

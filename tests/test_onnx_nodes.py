@@ -19,6 +19,8 @@ import pytest
 import tenonrt
 from tenonrt import ExecutionContext, PluginSet, Registry, UnsupportedError
 
+pytestmark = pytest.mark.xdist_group("onnx nodes")
+
 onnx = pytest.importorskip("onnx")
 
 Array = np.ndarray[Any, Any]

@@ -62,6 +62,7 @@ def names() -> list[str]:
     return [line.removeprefix("def ").partition("(")[0] for i, line in enumerate(source) if source[i - 1] == "@bomb"]
 
 
+@pytest.mark.xdist_group("bombs")
 @pytest.mark.parametrize("name", [*names(), "vectors"])
 def test_models_that_ask_for_too_much(bombs: dict[str, dict[str, Any]], name: str) -> None:
     chosen = [r for n, r in bombs.items() if n == name or (name == "vectors" and n.startswith("vector_of"))]
@@ -72,15 +73,9 @@ def test_models_that_ask_for_too_much(bombs: dict[str, dict[str, Any]], name: st
         assert report["mebibytes"] < MEBIBYTES, tell(report)
 
 
-@pytest.fixture(scope="module")
-def cases() -> list[dict[str, Any]]:
-    arguments = [str(a) for kind, count in CASES.items() for a in (kind, SEED, count)]
-    return run("cases", *arguments)
-
-
 @pytest.mark.parametrize("kind", CASES)
-def test_damaged_models(cases: list[dict[str, Any]], kind: str) -> None:
-    reports = [report for report in cases if report["kind"] == kind]
+def test_damaged_models(kind: str) -> None:
+    reports = run("cases", kind, str(SEED), str(CASES[kind]))
     batches = [report for report in reports if report["outcome"] == "batch"]
     outcomes = Counter(report["outcome"] for report in reports)
     assert sum(outcomes.values()) - len(batches) == CASES[kind]

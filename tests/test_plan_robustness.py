@@ -123,7 +123,7 @@ def blocks_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # children: this file run as a script ---------------------------------------------------------------------------------
 
 
-def child(*arguments: object, timeout: float = 100.0) -> subprocess.CompletedProcess[str]:
+def child(*arguments: object, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)

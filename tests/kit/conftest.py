@@ -44,7 +44,7 @@ class Kit:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
         done = subprocess.run(
             [*command, f"--junitxml={results}", "--rootdir", str(self.folder), *options],
-            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
+            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=1800, check=False,
         )  # fmt: skip
         return KitRun(done.returncode, done.stdout + done.stderr, _outcomes(results))
 

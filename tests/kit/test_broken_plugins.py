@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("broken plugins")
+
 # Subject (distribution, or distribution and entry point) -> the rules that it breaks.
 EXPECTED = {
     "broken-wrong": {"test_result_is_right"},

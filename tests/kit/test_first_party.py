@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("first-party plugins")
+
 # What must hold for a distribution to be here: it is developed in this repository and offers something to the core.
 NAMES = sorted(
     d.metadata["Name"]

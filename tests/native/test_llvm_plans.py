@@ -15,6 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
 from tenonrt.plugins.selection import PluginSet
 
+pytestmark = pytest.mark.xdist_group("llvm plans")
+
 pytest.importorskip("llvmlite", reason="generates the kernels of these tests")
 
 DEVICE, LLVM = "tenonrt-device-cpu", "tenonrt-kernel-llvm"

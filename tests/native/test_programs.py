@@ -98,7 +98,7 @@ def test_the_profiler_hears_every_step(build: Build, cases: Any, registry: Regis
     x = ones(300, 300)
     assert np.array_equal(context.execute({"x": x})["y"], cases.expected(x, 5))
     assert [name for name, _ in heard] == ["add_0", "relu_1", "add_2", "relu_3", "add_4"]
-    assert all(1e-6 < seconds < 0.1 for _, seconds in heard)
+    assert all(1e-6 < seconds < 1 for _, seconds in heard)
 
 
 def test_python_steps_divide_native_ones(registry: Registry, cases: Any, build: Build) -> None:
@@ -151,8 +151,8 @@ def test_fork_in_the_middle_of_other_runs(build: Build, cases: Any, registry: Re
             answers = fork.Queue()
             child = fork.Process(target=_child, args=(idle, x, answers))
             child.start()
-            found = answers.get(timeout=30)
-            child.join(30)
+            found = answers.get(timeout=120)
+            child.join(120)
             assert child.exitcode == 0
             assert set(found) == {wanted}
     finally:
@@ -181,7 +181,7 @@ def test_spawned_processes_load_and_run(build: Build, cases: Any, registry: Regi
     x = ones(*SHAPE)
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "spawned.py").write_text(SPAWNED)
-    subprocess.run([sys.executable, tmp_path / "spawned.py", str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, tmp_path / "spawned.py", str(tmp_path)], check=True, timeout=300)
     assert np.load(tmp_path / "y.npy").tobytes() == cases.expected(x, 6).tobytes()
 
 

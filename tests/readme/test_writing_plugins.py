@@ -48,7 +48,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
 def run(installed: dict[str, str], folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=folder, env=installed, capture_output=True, text=True, timeout=240, check=False,
+        cwd=folder, env=installed, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

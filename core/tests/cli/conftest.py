@@ -23,7 +23,7 @@ def tenonrt() -> Tenonrt:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "COLUMNS": "140", **environment},
         )
 

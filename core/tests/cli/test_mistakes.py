@@ -118,7 +118,7 @@ def interrupted_build(model: Path, folder: Path) -> tuple[int, str]:
     while not cache.exists() and process.poll() is None:
         pass
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 

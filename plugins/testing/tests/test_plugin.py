@@ -18,7 +18,7 @@ from tenonrt_testing.names import misnamed
 def kit(folder: Path, *arguments: str) -> Any:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder), *arguments]
     return subprocess.run(
-        command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -153,9 +153,14 @@ def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
 
 
 def compile_for(kernel: Kernel, problem: Problem, tactic: Tactic, support: Support, sample: Sample) -> Code:
-    """Code for the symbolic problem where the kernel takes every symbol at run time, else for the sample's sizes."""
+    """Code for the problem that the kernel compiles where the sample is tried."""
+    return kernel.compile(problem_to_compile(problem, support, sample), tactic)
+
+
+def problem_to_compile(problem: Problem, support: Support, sample: Sample) -> Problem:
+    """The symbolic problem where the kernel takes every symbol at run time, else that of the sample's sizes."""
     general = support.runtime_symbols == "all" or {s.name for s in problem.symbols} <= set(support.runtime_symbols)
-    return kernel.compile(problem if general else sample.problem, tactic)
+    return problem if general else sample.problem
 
 
 def bind_sample(

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from tenonrt.builder.trial import Sample, compile_for
+from tenonrt.builder.trial import Sample, compile_for, problem_to_compile
 from tenonrt.builder.trials import TrialProcess
 from tenonrt.builder.worker import TrialReply
 from tenonrt.contracts import Code, Device, Kernel, Support, Tactic
@@ -117,10 +117,19 @@ class Subject:
         return self._samples[case.posed.key]
 
     def code(self, candidate: Candidate) -> Code:
-        """Code for the candidate's sample, compiled in this process: once, since that can take longer than all else."""
+        """Code for the candidate's sample: once, since compiling can take longer than all else.
+
+        Machine code is that of the first run, as in a build; it needs nothing of the process that compiled it. Other
+        code is made in this process, so that only `test_code_works_in_another_process` asks whether it could move.
+        """
         if candidate not in self._codes:
-            problem, sample = candidate.case.problem, self.sample(candidate.case)
-            self._codes[candidate] = compile_for(self.kernel, problem, candidate.tactic, candidate.support, sample)
+            sample, reply = self.sample(candidate.case), candidate.reply
+            if reply.native is None:
+                code = compile_for(self.kernel, candidate.case.problem, candidate.tactic, candidate.support, sample)
+            else:
+                problem = problem_to_compile(candidate.case.problem, candidate.support, sample)
+                code = Code(problem, candidate.tactic, reply.blob, reply.info, reply.native)
+            self._codes[candidate] = code
         return self._codes[candidate]
 
     def compiled(self) -> Iterator[tuple[Candidate, Code, Sample]]:

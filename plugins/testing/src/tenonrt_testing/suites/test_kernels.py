@@ -24,7 +24,7 @@ from tenonrt.plugins.discovery import Entry, incompatibility
 from tenonrt.plugins.registry import DEVICES, Registry
 
 from tenonrt_testing.candidates import Candidate, Fault, Subject
-from tenonrt_testing.elsewhere import Question, SavedArray, ask
+from tenonrt_testing.elsewhere import OtherProcess, Question, SavedArray
 from tenonrt_testing.examples import same_values
 from tenonrt_testing.execution import CompiledKernel, allocates, fill, run, strided, surroundings, with_operands, wrong
 from tenonrt_testing.problems import given_sample
@@ -38,6 +38,20 @@ _subjects: dict[str, Subject] = {}
 def trials(request: pytest.FixtureRequest) -> Iterator[TrialProcess]:
     """One worker for all first runs; it is replaced when it ends."""
     with TrialProcess(request.config.getoption("--tenonrt-seconds")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def another_hash_seed() -> Iterator[OtherProcess]:
+    """A process that is asked for tactics."""
+    with OtherProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def nothing_compiled() -> Iterator[OtherProcess]:
+    """A process that is given code, and was never asked to make any, nor for tactics."""
+    with OtherProcess() as process:
         yield process
 
 
@@ -163,7 +177,7 @@ def _misfit(tactic: Tactic, problem: object) -> str:
     return ""
 
 
-def test_tactics_are_stable(subject: Subject) -> None:
+def test_tactics_are_stable(subject: Subject, another_hash_seed: OtherProcess) -> None:
     """Another process, with other hash seeds, offers the same tactics in the same order.
 
     When this fails: tactics come from a set or a dict keyed by objects, or depend on what ran before. Timing caches and
@@ -171,7 +185,7 @@ def test_tactics_are_stable(subject: Subject) -> None:
     """
     cases = [case for case, _ in subject.supported]
     questions = [Question(subject.entry.id, case.problem) for case in cases]
-    answers = ask(questions, 60 + subject.trials.seconds)
+    answers = another_hash_seed.ask(questions, 60 + subject.trials.seconds)
     if isinstance(answers, str):
         pytest.fail(answers, pytrace=False)
     bad = []
@@ -386,8 +400,8 @@ def test_in_place_pairs_work(subject: Subject, request: pytest.FixtureRequest) -
         pytest.skip("no tactic declares in-place pairs")
 
 
-def test_code_works_in_another_process(sound: Subject) -> None:
-    """Code that was encoded, and weights that were packed here, give the right result in a new process.
+def test_code_works_in_another_process(sound: Subject, nothing_compiled: OtherProcess) -> None:
+    """Code that was encoded, and weights that were packed here, give the right result where nothing was compiled.
 
     When this fails: `bind` needs something that only `compile` or `pack` in the same process provides. Everything goes
     into `Code` (blob, info) and the packed arrays; packed arrays are read-only there, as in a memory-mapped plan.
@@ -403,7 +417,7 @@ def test_code_works_in_another_process(sound: Subject) -> None:
         packed = tuple(SavedArray.of(a) for a in sound.kernel.pack(code, Weights(constants)))
         names.append(candidate.name)
         questions.append(Question(sound.entry.id, candidate.case.problem, code, packed))
-    answers = ask(questions, 60 + sound.trials.seconds)
+    answers = nothing_compiled.ask(questions, 60 + sound.trials.seconds)
     if isinstance(answers, str):
         pytest.fail(answers, pytrace=False)
     bad = [f"{name}: {answer.why}" for name, answer in zip(names, answers, strict=True) if answer.why]
