@@ -193,7 +193,8 @@ class Tuner:
             entry = self.known(offer) or CacheEntry()
             self._learn(offer, CacheEntry(f"at the largest sizes it raised {error!r}", entry.error))
             return None
-        return Entrant(launch, runnable)
+        known = self.known(offer)
+        return Entrant(launch, runnable, known is not None and known.native)
 
     def nanoseconds(self, offer: Offer) -> int:
         """What the cover is told: the time, else the kernel's estimate, else a microsecond."""
