@@ -22,6 +22,7 @@ VERBS = {
     "inspect": "Show what a plan holds and why each kernel was chosen.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
+_READ_MODELS = {"build", "run", "bench"}  # and so have the options of parsers
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 
@@ -60,7 +61,12 @@ def _loaded(name: str) -> Any:
         return command_of(name, load_contributed(name))
     from importlib import import_module
 
-    return command_of(name, getattr(import_module(f"tenonrt.cli.{name}"), name))
+    function = getattr(import_module(f"tenonrt.cli.{name}"), name)
+    if name in _READ_MODELS:
+        from tenonrt.cli.parsing import with_parser_options
+
+        function = with_parser_options(function)
+    return command_of(name, function)
 
 
 def command_of(name: str, function: Any) -> Any:
