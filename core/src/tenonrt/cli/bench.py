@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenonrt.cli.options import NONE_GIVEN, Json, Level, MaxBatch, ParserOptions, Shapes, Source, Threads, config, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Json,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Source,
+    Threads,
+    config,
+    shapes_of,
+)
 from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenonrt.cli.options import NONE_GIVEN, Json, Level, MaxBatch, ParserOptions, Shapes, Source, config, pairs_of, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Json,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Source,
+    config,
+    pairs_of,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     from tenonrt.runtime.engine import Engine

@@ -18,7 +18,7 @@ class Segment(NamedTuple):
 
     dtype: str
     start: int
-    count: int
+    length: int
     stride: int
     rest: int = 0
 
@@ -75,8 +75,8 @@ class Blob:
 
     def _segment(self, segment: Segment) -> Array:
         if segment.rest:
-            raise ParseError(f"byte {segment.start}: {segment.rest} bytes are left over after {segment.count} numbers")
+            raise ParseError(f"byte {segment.start}: {segment.rest} bytes are left over after {segment.length} numbers")
         dtype = np.dtype(segment.dtype).newbyteorder("<")
-        values: Array = np.ndarray((segment.count,), dtype, self.data, segment.start, (segment.stride,))
+        values: Array = np.ndarray((segment.length,), dtype, self.data, segment.start, (segment.stride,))
         # A cast to the same type still copies what is strided or not aligned.
         return np.require(values, np.float32, ["ALIGNED", "C_CONTIGUOUS"])

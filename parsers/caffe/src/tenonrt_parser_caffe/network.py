@@ -107,13 +107,11 @@ def _read_binary(data: bytes) -> tuple[Any, Net]:
 
 
 def _by_layer(message: Any, binary: Net) -> dict[str, list[Blob]]:
-    found: dict[str, list[Blob]] = {}
-    named = [(layer.name or layer.layer.name, blobs) for layer, blobs in zip(message.layers, binary.layers, strict=True)]
+    named = [
+        (layer.name or layer.layer.name, blobs) for layer, blobs in zip(message.layers, binary.layers, strict=True)
+    ]
     named += [(layer.name, blobs) for layer, blobs in zip(message.layer, binary.layer, strict=True)]
-    for name, blobs in named:
-        if blobs:
-            found[name] = blobs
-    return found
+    return {name: blobs for name, blobs in named if blobs}
 
 
 def _embedded(message: Any) -> dict[str, list[Blob]]:

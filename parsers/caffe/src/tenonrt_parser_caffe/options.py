@@ -17,7 +17,7 @@ class CaffeOptions(ParserOptions, frozen=True):
     ] = ()
     mean: Annotated[str | None, Meta(description="A binaryproto whose values are subtracted from the input.")] = None
     random_weights: Annotated[
-        int | None, Meta(ge=0, description="Make up the weights that are missing, from this seed.")
+        Annotated[int, Meta(ge=0)] | None, Meta(description="Make up the weights that are missing, from this seed.")
     ] = None
     input_shape: Annotated[
         tuple[str, ...],

@@ -73,7 +73,7 @@ class _naming:  # noqa: N801 - read as a word
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, UnsupportedError):
             raise UnsupportedError(f"{self.path}: {error}", error.operators) from error
         if isinstance(error, ParseError | GraphError):

@@ -79,7 +79,7 @@ def number(text: str) -> int | float:
         if len(digits) > 20:  # more than 64 bits, and quadratic to convert
             return float(sign + digits)
         return int(sign + digits)
-    return float(text.removesuffix("f") if digits not in {"inf"} else text)
+    return float(text.removesuffix("f") if digits != "inf" else text)
 
 
 def _guess(word: Word) -> Any:
@@ -94,7 +94,7 @@ class _Reader:
         self.text = text
         self.position = 0
         self.line = 1
-        self.kind, self.token = "", ""
+        self.kind, self.word = "", ""
         self.advance()
 
     def advance(self) -> None:
@@ -103,12 +103,12 @@ class _Reader:
             found = _TOKEN.match(self.text, self.position)
             if found is None:
                 raise self.error(f"{self.text[self.position]!r} begins nothing that belongs here")
-            self.kind, self.token = str(found.lastgroup), found[0]
+            self.kind, self.word = str(found.lastgroup), found[0]
             self.position = found.end()
             if self.kind != "space":
                 return
-            self.line += self.token.count("\n")
-        self.kind, self.token = "end", ""
+            self.line += self.word.count("\n")
+        self.kind, self.word = "end", ""
 
     def error(self, what: str) -> ParseError:
         return ParseError(f"line {self.line}: {what}")
@@ -118,12 +118,12 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise self.error(f"messages are nested more than {MAX_DEPTH} deep")
         entries: list[Entry] = []
-        while not (self.token == close and self.kind == "mark"):
+        while not (self.word == close and self.kind == "mark"):
             if self.kind == "end":
                 if close is None:
                     break
                 raise self.error(f"the text ends where {close!r} must close a message")
-            if self.kind == "mark" and self.token in ";," and entries:
+            if self.kind == "mark" and self.word in ";," and entries:
                 self.advance()
                 continue
             self.field(entries, depth)
@@ -137,12 +137,12 @@ class _Reader:
         if self.take("["):
             while not self.take("]"):
                 entries.append(Entry(name, self.value(name, depth), line))
-                if not self.take(",") and not (self.kind == "mark" and self.token == "]"):
-                    raise self.error(f"{self.token!r} follows a value in the list of {name!r}; expected ',' or ']'")
-        elif colon or (self.kind == "mark" and self.token in "{<"):
+                if not self.take(",") and not (self.kind == "mark" and self.word == "]"):
+                    raise self.error(f"{self.word!r} follows a value in the list of {name!r}; expected ',' or ']'")
+        elif colon or (self.kind == "mark" and self.word in "{<"):
             entries.append(Entry(name, self.value(name, depth), line))
         else:
-            raise self.error(f"{self.token!r} follows the field {name!r}; expected ':' or '{{'")
+            raise self.error(f"{self.word!r} follows the field {name!r}; expected ':' or '{{'")
 
     def name(self) -> str:
         if self.take("["):  # an extension, or a type's address
@@ -150,18 +150,18 @@ class _Reader:
             while not self.take("]"):
                 if self.kind == "end":
                     raise self.error("the text ends inside the name of an extension")
-                parts.append(self.token)
+                parts.append(self.word)
                 self.advance()
             return f"[{''.join(parts)}]"
-        if self.kind not in {"name", "number"} or not re.fullmatch(r"[A-Za-z_]\w*", self.token):
-            raise self.error(f"found {self.token or 'the end'!r}; expected the name of a field")
-        name = self.token
+        if self.kind not in {"name", "number"} or not re.fullmatch(r"[A-Za-z_]\w*", self.word):
+            raise self.error(f"found {self.word or 'the end'!r}; expected the name of a field")
+        name = self.word
         self.advance()
         return name
 
     def take(self, mark: str) -> bool:
         """Go past a mark if it is the next token."""
-        if self.kind == "mark" and self.token == mark:
+        if self.kind == "mark" and self.word == mark:
             self.advance()
             return True
         return False
@@ -170,11 +170,11 @@ class _Reader:
         for opening, closing in (("{", "}"), ("<", ">")):
             if self.take(opening):
                 return self.message(closing, depth + 1)
-        kind, text = self.kind, self.token
+        kind, text = self.kind, self.word
         if kind == "string":
             parts = []
             while self.kind == "string":
-                parts.append(_unescaped(self.token[1:-1]))
+                parts.append(_unescaped(self.word[1:-1]))
                 self.advance()
             return Word(kind, "".join(parts))
         if kind not in {"number", "name"}:

@@ -22,6 +22,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_parser_caffe.attributes import attributes, plain
+from tenonrt_parser_caffe.classic import add_plugin, factory_of
 from tenonrt_parser_caffe.network import CaffeNetwork, LayerSpec
 from tenonrt_parser_caffe.options import CaffeOptions
 from tenonrt_parser_caffe.parameters import Store
@@ -47,6 +48,7 @@ class Translator:
         self.store = store
         self.options = options
         self.mean = mean
+        self.shapes = dict(map(_shape_option, options.input_shape))
         self.tensors: dict[str, Tensor] = {}
         self.waiting: dict[str, tuple[int, ...] | None] = {}  # inputs that nothing has read yet, with their shapes
         self.inputs: list[Tensor] = []
@@ -83,7 +85,9 @@ class Translator:
             if not self._has_kind(spec.type):
                 missing.setdefault(spec.type, []).append(spec.name)
         if missing:
-            told = "; ".join(f"{kind or 'no type'} (layer {', '.join(map(repr, n[:3]))})" for kind, n in missing.items())
+            told = "; ".join(
+                f"{kind or 'no type'} (layer {', '.join(map(repr, n[:3]))})" for kind, n in missing.items()
+            )
             raise UnsupportedError(
                 f"has layers that no installed plugin provides: {told}. Install a distribution that offers the type as "
                 f"a layer kind, or a mapping caffe::TYPE or caffe:layer:NAME",
@@ -91,6 +95,9 @@ class Translator:
             )
 
     def _by_name(self, spec: LayerSpec) -> LayerMapping | None:
+        """What a factory or a plugin makes of this very layer."""
+        if factory_of(spec.name) is not None:
+            return add_plugin
         return self.builder.mapping("caffe", "layer", spec.name) if spec.name else None
 
     def _has_kind(self, kind: str) -> bool:
@@ -134,19 +141,23 @@ class Translator:
     def _find(self, blob: str) -> Tensor:
         if blob in self.waiting:
             self._input(blob, self.waiting.pop(blob))
+        if blob not in self.tensors and blob in self.shapes:  # the data layer was for training only
+            self._input(blob, self.shapes[blob])
         if blob not in self.tensors:
-            raise ParseError(f"reads the blob {blob!r}, which no layer before it makes")
+            raise ParseError(
+                f"reads the blob {blob!r}, which no layer before it makes; if it is an input, give its shape: "
+                f"input_shape {blob}=1x3x224x224"
+            )
         return self.tensors[blob]
 
     # inputs ----------------------------------------------------------------------------------------------------------
 
     def _source(self, spec: LayerSpec) -> None:
-        given = dict(map(_shape_option, self.options.input_shape))
         shapes = _declared_shapes(spec)
         for index, blob in enumerate(spec.tops):
             if blob in self.waiting or blob in self.tensors:
                 raise ParseError(f"writes the blob {blob!r}, which another layer made")
-            self.waiting[blob] = given.get(blob, shapes[index] if index < len(shapes) else None)
+            self.waiting[blob] = self.shapes.get(blob, shapes[index] if index < len(shapes) else None)
 
     def _input(self, blob: str, shape: tuple[int, ...] | None) -> None:
         if shape is None:

@@ -39,10 +39,10 @@ _V0_FIELDS: dict[str, dict[str, tuple[str, str]]] = {
     "batchsize": {kind: (f"{param}_param", "batch_size") for kind, param in
                   (("data", "data"), ("images", "image_data"), ("hdf5_data", "hdf5_data"),
                    ("window_data", "window_data"))},
-    "cropsize": {kind: ("transform_param", "crop_size") for kind in ("data", "images", "window_data")},
-    "scale": {kind: ("transform_param", "scale") for kind in ("data", "images", "window_data")},
-    "mirror": {kind: ("transform_param", "mirror") for kind in ("data", "images", "window_data")},
-    "meanfile": {kind: ("transform_param", "mean_file") for kind in ("data", "images", "window_data")},
+    "cropsize": dict.fromkeys(("data", "images", "window_data"), ("transform_param", "crop_size")),
+    "scale": dict.fromkeys(("data", "images", "window_data"), ("transform_param", "scale")),
+    "mirror": dict.fromkeys(("data", "images", "window_data"), ("transform_param", "mirror")),
+    "meanfile": dict.fromkeys(("data", "images", "window_data"), ("transform_param", "mean_file")),
 }  # fmt: skip
 
 # V1 types whose names are not the words in CamelCase.

@@ -123,7 +123,7 @@ def _unpacked_run(data: bytes, start: int, end: int) -> int:
 def _store(blob: Blob, data: bytes, found: Field) -> None:
     length = found.end - found.payload
     match found.number, found.kind:
-        case (1 | 2 | 3 | 4), 0:
+        case ((1 | 2 | 3 | 4), 0):
             blob.legacy[found.number - 1] = found.value
         case 5, 2:
             blob.segments.append(Segment("float32", found.payload, length // 4, 4, length % 4))

@@ -110,8 +110,8 @@ class DetectionOutputLayer(LayerType):
         def case(name: str, images: int, priors: int, classes: int, **attrs: Any) -> Case:
             made = DetectionOutputAttributes(classes, **attrs)
             boxes = priors * 4 * (1 if made.share_location else classes)
-            types = (TensorType((images, boxes)), TensorType((images, priors * classes)), TensorType((1, 2, priors * 4)))
-            return Case(made, types, name)
+            shapes = ((images, boxes), (images, priors * classes), (1, 2, priors * 4))
+            return Case(made, tuple(map(TensorType, shapes)), name)
 
         for code in get_args(CodeType):
             yield case(code, 2, 12, 3, code=code, confidence=0.4, threshold=0.45)
@@ -125,10 +125,11 @@ def _decoded(attrs: Any, codes: Array, priors: Array, variances: Array) -> Array
     """Boxes [P, locations, 4] from what the network says of them."""
     steps = codes if attrs.scaled else codes * variances
     if attrs.code == "corner":
-        return priors + steps
+        moved: Array = priors + steps
+        return moved
     sides = priors[..., 2:] - priors[..., :2]
     if attrs.code == "corner_size":
-        return priors + steps * np.concatenate([sides, sides], -1)
+        return np.asarray(priors + steps * np.concatenate([sides, sides], -1))
     centres = (priors[..., :2] + priors[..., 2:]) / 2 + steps[..., :2] * sides
     with np.errstate(over="ignore"):
         half = np.exp(steps[..., 2:]) * sides / 2
@@ -148,11 +149,11 @@ def _detections(attrs: Any, image: int, boxes: Array, scores: Array) -> Array:
         kept = order[suppressed(own[order], attrs.threshold, eta=attrs.eta)]
         labels.append(np.full(len(kept), label))
         chosen.append(kept)
-    label, prior = (np.concatenate(parts).astype(int) if parts else np.zeros(0, int) for parts in (labels, chosen))
-    score = scores[prior, label]
+    classes, prior = (np.concatenate([np.zeros(0, int), *parts]).astype(int) for parts in (labels, chosen))
+    score = scores[prior, classes]
     if 0 <= attrs.keep < len(prior):
         best = np.argsort(-score, kind="stable")[: attrs.keep]
-        best = best[np.argsort(label[best], kind="stable")]
-        label, prior, score = label[best], prior[best], score[best]
-    found = boxes[prior, 0 if attrs.share_location else label]
-    return np.column_stack([np.full(len(prior), image), label, score, found]).astype(boxes.dtype)
+        best = best[np.argsort(classes[best], kind="stable")]
+        classes, prior, score = classes[best], prior[best], score[best]
+    found = boxes[prior, 0 if attrs.share_location else classes]
+    return np.column_stack([np.full(len(prior), image), classes, score, found]).astype(boxes.dtype)

@@ -23,7 +23,7 @@ def depthwise(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[T
 
 def deconvolution(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """The transposed convolution: weights [C, K / groups, kh, kw], padding crops the result."""
-    found = []
+    found: list[Tensor] = []
     for x in bottoms(inputs, 1, -1):
         outputs, groups = positive(node, "num_output"), positive(node, "group")
         channels = _channels(node, x)
@@ -45,7 +45,9 @@ def _convolution(builder: GraphBuilder, node: SourceNode, x: Tensor, groups: int
 
 def _channels(node: SourceNode, x: Tensor) -> int:
     if axis(node, x) != 1 or rank(x) < 3:
-        raise ParseError(f"axis is {node.attrs['axis']} and the bottom {x.type}; channels must be axis 1, before others")
+        raise ParseError(
+            f"axis is {node.attrs['axis']} and the bottom {x.type}; channels must be axis 1, before others"
+        )
     return sizes(x, 1, 2)[0]
 
 
@@ -96,7 +98,7 @@ def _per_axis(node: SourceNode, name: str, stem: str | None, count: int, default
 
 def inner_product(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """The axes from ``axis`` on make one vector, which is multiplied with the weights."""
-    found = []
+    found: list[Tensor] = []
     for x in bottoms(inputs, 1, -1):
         start, outputs = axis(node, x), positive(node, "num_output")
         length = merged(sizes(x, start))

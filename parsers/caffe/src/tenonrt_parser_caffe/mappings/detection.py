@@ -95,12 +95,14 @@ def _flat(builder: GraphBuilder, x: Tensor) -> Tensor:
 
 
 def roi_pooling(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The maxima of the parts of regions."""
     features, regions = bottoms(inputs, 2)
     attrs = {"pooled": (positive(node, "pooled_h"), positive(node, "pooled_w")), "scale": node.attrs["spatial_scale"]}
     return [one(builder.add("RoiPooling", [features, _regions(builder, regions)], attrs))]
 
 
 def psroi_pooling(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The means of the parts of regions, each of channels of its own."""
     features, regions = bottoms(inputs, 2)
     attrs = {"channels": positive(node, "output_dim"), "groups": positive(node, "group_size"),
              "scale": node.attrs["spatial_scale"] or 0.0}  # fmt: skip
@@ -113,6 +115,7 @@ def _regions(builder: GraphBuilder, regions: Tensor) -> Tensor:
 
 
 def proposal(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Regions that a region proposal network sees objects in."""
     scores, shifts, image = bottoms(inputs, 3)
     attrs = {
         "stride": positive(node, "feat_stride"), "base": positive(node, "base_size"),

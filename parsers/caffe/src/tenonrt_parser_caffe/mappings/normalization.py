@@ -38,10 +38,9 @@ def batch_norm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[
         scale = blobs.take(3, channels, filler(node, "scale_filler") or {"type": "constant", "value": 1.0}, "constant")
         bias = blobs.take(4, channels, filler(node, "bias_filler"), "constant")
         epsilon = max(epsilon, 1e-5)
-    if len(blobs) == 5:
-        whole = np.float32(1)  # NVCaffe keeps running averages, not sums
-    else:
-        whole = np.float32(0) if factor[0] == 0 else np.float32(1) / factor[0]
+    # NVCaffe's five blobs hold averages, Caffe's three sums.
+    divisor = np.float32(1) if len(blobs) == 5 else factor[0]
+    whole = np.float32(0) if divisor == 0 else np.float32(1) / divisor
     # The core folds this into a convolution before it.
     statistics: list[Array] = [scale, bias, mean * whole, variance * whole]
     return [one(builder.add("BatchNormalization", [x, *statistics], {"epsilon": epsilon}))]
@@ -83,6 +82,7 @@ def normalize(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[T
 
 
 def softmax(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """exp(x) over its sum along an axis."""
     x = bottom(inputs)
     return [one(builder.add("Softmax", [x], {"axis": axis(node, x)}))]
 

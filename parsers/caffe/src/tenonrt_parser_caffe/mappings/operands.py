@@ -28,6 +28,7 @@ def bottom(inputs: Inputs) -> Tensor:
 
 
 def rank(tensor: Tensor) -> int:
+    """How many axes a tensor has."""
     return len(tensor.type.shape)
 
 
@@ -66,12 +67,11 @@ def one(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def binary(builder: GraphBuilder, operation: str, a: Tensor | Array, b: Tensor | Array) -> Tensor:
+    """An elementwise operation of two operands."""
     return one(builder.add("Elementwise", [a, b], {"operation": operation}))
 
 
-def affine(
-    builder: GraphBuilder, x: Tensor, shift: float = 0.0, scale: float = 1.0, power: float = 1.0
-) -> Tensor:
+def affine(builder: GraphBuilder, x: Tensor, shift: float = 0.0, scale: float = 1.0, power: float = 1.0) -> Tensor:
     """(shift + scale * x) ** power, leaving out what changes nothing."""
     operands = [None if v == neutral else scalar(v) for v, neutral in ((shift, 0.0), (scale, 1.0), (power, 1.0))]
     return x if operands == [None] * 3 else one(builder.add("Scale", [x, *operands], {"mode": "uniform"}))
@@ -102,5 +102,6 @@ def merged(sizes: Sequence[Dimension]) -> Dimension:
 
 
 def filler(node: SourceNode, name: str) -> Filler:
+    """A filler of the layer, None when it has none."""
     found: Filler = node.attrs.get(name)
     return found

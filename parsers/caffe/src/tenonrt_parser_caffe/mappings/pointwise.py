@@ -28,6 +28,7 @@ def _activation(builder: GraphBuilder, x: Tensor, function: str, **attrs: Any) -
 
 
 def relu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """max(x, 0), or leaky with negative_slope."""
     slope = node.attrs["negative_slope"]
     if slope:
         return _activation(builder, bottom(inputs), "leaky_relu", alpha=slope)
@@ -35,6 +36,7 @@ def relu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def relu6(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """x between 0 and 6."""
     return _activation(builder, bottom(inputs), "clip", alpha=0.0, beta=6.0)
 
 
@@ -59,10 +61,12 @@ def elu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
 
 
 def sigmoid(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """1 / (1 + exp(-x))."""
     return _activation(builder, bottom(inputs), "sigmoid")
 
 
 def tanh(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The hyperbolic tangent."""
     return _activation(builder, bottom(inputs), "tanh")
 
 
@@ -72,10 +76,12 @@ def bnll(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def swish(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """x * sigmoid(beta * x)."""
     return _activation(builder, bottom(inputs), "swish", alpha=node.attrs["beta"])
 
 
 def clip(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """x between min and max."""
     low, high = node.attrs["min"], node.attrs["max"]
     if low is None or high is None:
         raise ParseError("needs both min and max")
@@ -83,6 +89,7 @@ def clip(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def absval(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """|x|."""
     return [one(builder.add("Unary", [bottom(inputs)], {"operation": "abs"}))]
 
 

@@ -37,7 +37,7 @@ def lstm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
     """c = cont f c + i g, h = o tanh(c), the gates of x and of cont h; their order is i, f, o, g."""
     given = _read(builder, node, inputs, 2)
     gates, recurrent = _projected(builder, node, given, 4)
-    states = given.states or [_zeros(given), _zeros(given)]
+    states: list[Tensor | Array] = [*given.states] or [_zeros(given), _zeros(given)]
 
     def step(body: GraphBuilder, h: Tensor, c: Tensor, x: Tensor, cont: Tensor) -> list[Tensor]:
         sums = binary(body, "sum", x, one(body.add("FullyConnected", [binary(body, "prod", h, cont), recurrent])))
@@ -71,7 +71,7 @@ def rnn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
         return [h, one(body.add("Activation", [o], {"function": "tanh"}))]
 
     body = _body(builder, given, gates, 1, step)
-    states = given.states or [_zeros(given)]
+    states: list[Tensor | Array] = [*given.states] or [_zeros(given)]
     h, outputs = builder.add("Scan", [*states, gates, given.cont], {"num_scan_inputs": 2}, graphs=[body])
     return _results(builder, node, given, outputs, [h])
 

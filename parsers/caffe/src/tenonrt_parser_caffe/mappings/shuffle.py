@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ _LEGACY = {"axis": 1, "concat_dim": 1, "slice_dim": 1}
 
 
 def concat(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Join the bottoms along an axis."""
     parts = bottoms(inputs, 1, -1)
     along = _axis(node, parts[0], "concat_dim")
     return parts if len(parts) == 1 else [one(builder.add("Concatenation", parts, {"axis": along}))]
@@ -37,9 +39,9 @@ def slice_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tens
     length, points = sizes(x, along, along + 1)[0], node.attrs["slice_point"]
     if points:
         edges = [0, *points, length]
-        if len(points) != count - 1 or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        if len(points) != count - 1 or any(a >= b for a, b in itertools.pairwise(edges)):
             raise ParseError(f"slice_point is {points}; {count} tops of {length} need {count - 1} that rise")
-        lengths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        lengths = [b - a for a, b in itertools.pairwise(edges)]
     elif not count or length % count:
         raise ParseError(f"cannot cut {length} elements into {count} equal tops")
     else:
@@ -66,6 +68,7 @@ def silence(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Ten
 
 
 def flatten(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Merge the axes from ``axis`` to ``end_axis``."""
     x = bottom(inputs)
     start, end = axis(node, x), axis(node, x, "end_axis") + 1
     if end <= start:
@@ -140,6 +143,7 @@ def crop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def tile(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Repeat along an axis."""
     x, along, times = bottom(inputs), axis(node, bottom(inputs)), positive(node, "tiles")
     repeats = np.ones(rank(x), np.int64)
     repeats[along] = times
