@@ -1,5 +1,6 @@
 """Detection layers in Caffe's form: SSD's against OpenCV, regions against transcriptions of Faster R-CNN and R-FCN."""
 
+# ruff: noqa: E501 - networks and tables keep their lines
 from __future__ import annotations
 
 from math import ceil, floor
@@ -29,7 +30,7 @@ def test_ssd(networks: ModuleType, tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     cells, boxes = (3, 4), 4
     count = cells[0] * cells[1] * boxes
-    inputs = {
+    inputs: dict[str, Any] = {
         "features": np.zeros((1, 2, *cells), np.float32),
         "image": np.zeros((1, 3, 30, 40), np.float32),
         "location": RNG.standard_normal((1, count * 4)).astype(np.float32),
@@ -125,13 +126,14 @@ def overlap(a: Any, b: Any) -> float:
 def test_proposals(networks: ModuleType, tmp_path: Path) -> None:
     text = """layer { name: "proposal" type: "Python" bottom: "scores" bottom: "shifts" bottom: "image" top: "rois"
               python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "'feat_stride': 16" } }"""
-    inputs = {
+    inputs: dict[str, Any] = {
         "scores": RNG.permutation(18 * 5 * 6).reshape(1, 18, 5, 6).astype(np.float32) / 540,
         "shifts": 0.1 * RNG.standard_normal((1, 36, 5, 6)).astype(np.float32),
         "image": np.array([[80, 96, 1]], np.float32),
     }
     (tmp_path / "net.prototxt").write_text(networks.prototxt(text, **{n: a.shape for n, a in inputs.items()}))
     found = networks.run(tmp_path / "net.prototxt", inputs)["rois"]
-    expected = propose(*(a.astype(float) for a in inputs.values()), least=16, after=300)
+    scores, shifts, image = (a.astype(float) for a in inputs.values())
+    expected = propose(scores, shifts, image, 16, 300)
     assert (found[:, 0] == 0).all()
     np.testing.assert_allclose(found[:, 1:], expected, rtol=1e-5, atol=1e-3)

@@ -1,5 +1,6 @@
 """Layers that OpenCV lacks or reads in its own way, against transcriptions of Caffe's arithmetic in float64."""
 
+# ruff: noqa: E501 - a table reads better with a case on a line or two
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -70,6 +71,7 @@ BLOBS_LSTM, BLOBS_RNN = (
 SEQUENCE, CONT = normal(5, 2, 4), np.array([[0, 0], [1, 1], [1, 0], [1, 1], [0, 1]], np.float32)
 GAMMA, BETA, TABLE = normal(4, 5), normal(4, 5), normal(7, 3)
 S, V, B3, B4 = normal(4), np.abs(normal(4)) + 0.5, normal(4), normal(4)
+WEIGHTS = normal(30, 3)
 TIES = np.array([[3, 1, 3, 0, 2], [5, 5, 5, 5, 5]], np.float32)
 
 # name: the layer, its inputs, its blobs, and what it computes of the inputs in float64.
@@ -88,7 +90,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
     "swish": (layer("Swish", "swish_param { beta: 1.5 }"), {"x": X}, [], lambda x: x / (1 + np.exp(-1.5 * x))),
     "threshold": (layer("Threshold", "threshold_param { threshold: 0.3 }"), {"x": X}, [],
                   lambda x: (x > np.float32(0.3)).astype(float)),
-    "prelu shared": (layer("PReLU", "prelu_param { channel_shared: true }"), {"x": X}, [np.float32(0.3)[None].reshape(())],
+    "prelu shared": (layer("PReLU", "prelu_param { channel_shared: true }"), {"x": X}, [np.full((), 0.3)],
                      lambda x: np.where(x > 0, x, np.float64(np.float32(0.3)) * x)),
     "bias": (layer("Bias", "bias_param { axis: 1 num_axes: 2 }"), {"x": X}, [BETA], lambda x: x + BETA[..., None]),
     "scale of two axes": (layer("Scale", "scale_param { axis: 1 num_axes: 2 bias_term: true }"), {"x": X}, [GAMMA, BETA],
@@ -112,12 +114,13 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
                    lambda x: mvn(x, (1, 2, 3), np.float64(np.float32(0.1)))),
     "mvn mean only": (layer("MVN", "mvn_param { normalize_variance: false }"), {"x": X}, [],
                       lambda x: x - x.mean((2, 3), keepdims=True)),
-    "normalize across": (layer("Normalize", "norm_param { eps: 0.5 }"), {"x": X}, [np.array([2], np.float32)[0:1].reshape(())],
+    "normalize across": (layer("Normalize", "norm_param { eps: 0.5 }"), {"x": X}, [np.full((), 2)],
                          lambda x: 2 * x / np.sqrt((x**2).sum((1, 2, 3), keepdims=True) + 0.5)),
     "embed": (layer("Embed", "embed_param { input_dim: 7 num_output: 3 }"), {"x": np.array([[1, 6], [0, 3]], np.float32)},
               [TABLE, BETA[0, :3]], lambda x: TABLE[x.astype(int)].astype(float) + BETA[0, :3]),
     "inner product transposed": (layer("InnerProduct", "inner_product_param { num_output: 3 axis: 2 transpose: true "
-                                       "bias_term: false }"), {"x": X}, [normal(30, 3)], None),
+                                       "bias_term: false }"), {"x": X}, [WEIGHTS],
+                                 lambda x: x.reshape(2, 4, 30) @ WEIGHTS.astype(float)),
     "crop": (layer("Crop", "crop_param { axis: 2 offset: 1 offset: 2 }", "x like"), {"x": X, "like": normal(1, 9, 3, 4)},
              [], lambda x, like: x[:, :, 1:4, 2:6]),
     "slice": (layer("Slice", "slice_param { slice_point: 1 slice_point: 3 }", "x", "y z w"), {"x": X}, [],
@@ -153,9 +156,6 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
     "rnn": (layer("RNN", "recurrent_param { num_output: 3 }", "x cont"), {"x": SEQUENCE, "cont": CONT}, BLOBS_RNN,
             lambda x, cont: rnn(x, cont, BLOBS_RNN)),
 }  # fmt: skip
-WEIGHTS = CASES["inner product transposed"][2][0]
-CASES["inner product transposed"] = (*CASES["inner product transposed"][:3],
-                                     lambda x: x.reshape(2, 4, 30) @ WEIGHTS.astype(float))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

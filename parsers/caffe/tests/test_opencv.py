@@ -1,5 +1,6 @@
 """Layers and whole networks against OpenCV's reading of the same files."""
 
+# ruff: noqa: E501 - networks and tables keep their lines
 from __future__ import annotations
 
 from pathlib import Path

@@ -137,7 +137,7 @@ def test_refusals(tmp_path: Path, text: str) -> None:
 
 def test_every_unknown_type_is_named(tmp_path: Path) -> None:
     text = INPUT + "".join(f"layer {{ name: '{n}' type: '{n}Kind' bottom: 'x' top: '{n}' }}" for n in "AB")
-    with pytest.raises(UnsupportedError, match="AKind.*BKind") as caught:
+    with pytest.raises(UnsupportedError, match=r"AKind.*BKind") as caught:
         parse(tmp_path, text)
     assert caught.value.operators == ("AKind", "BKind")
 

@@ -34,12 +34,10 @@ def attributes(spec: LayerSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in names:
         found |= plain(getattr(spec.message, name))
+    extra: dict[str, Any] = {}
     for name, value in spec.extra.items():
-        if isinstance(value, dict):
-            found |= value
-        else:
-            found[name] = value
-    return found
+        extra |= value if isinstance(value, dict) else {name: value}
+    return {**extra, **found}  # what the schema knows has been checked
 
 
 def _own(kind: str, known: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -29,7 +30,7 @@ def prior_box(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[T
 
 def _boxes(node: SourceNode) -> tuple[tuple[float, float], ...]:
     """Width and height of each box of a cell, in SSD's order; sizes count in whole pixels."""
-    least, greatest = ([int(size) for size in node.attrs[name]] for name in ("min_size", "max_size"))
+    least, greatest = (_whole(name, node.attrs[name]) for name in ("min_size", "max_size"))
     if not least or min(least) < 1 or (greatest and len(greatest) != len(least)):
         raise ParseError(f"min_size is {least} and max_size {greatest}; there must be some, and as many or no greatest")
     if any(high <= low for low, high in zip(least, greatest, strict=False)):
@@ -49,6 +50,12 @@ def _boxes(node: SourceNode) -> tuple[tuple[float, float], ...]:
             found.append((sqrt(size * greatest[index]),) * 2)
         found += [(size * sqrt(ratio), size / sqrt(ratio)) for ratio in ratios if abs(ratio - 1) >= 1e-6]
     return tuple(found)
+
+
+def _whole(name: str, values: Sequence[float]) -> list[int]:
+    if not all(abs(value) < 1 << 31 for value in values):
+        raise ParseError(f"{name} is {values}; sizes are pixels")
+    return [int(value) for value in values]
 
 
 def _pair(node: SourceNode, stem: str, positive: bool) -> tuple[Any, Any] | None:
