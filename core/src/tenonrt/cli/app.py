@@ -40,7 +40,7 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and _loaded(str(command.name)), rest
+        return name, command and _loaded(str(command.name), rest), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Errors raised on purpose become one message and status 1, an interrupt status 130."""
@@ -56,7 +56,8 @@ class Verbs(TyperGroup):
             raise typer.Exit(_CANCELLED) from None
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str, arguments: Sequence[str]) -> Any:
+    """A verb's command. Parsers, which are heavy, are asked for their options when more than help is wanted."""
     if name not in VERBS:
         return command_of(name, load_contributed(name))
     from importlib import import_module
@@ -65,7 +66,7 @@ def _loaded(name: str) -> Any:
     if name in _READ_MODELS:
         from tenonrt.cli.parsing import with_parser_options
 
-        function = with_parser_options(function)
+        function = with_parser_options(function, ask=not {*arguments} <= {"-h", "--help"})
     return command_of(name, function)
 
 

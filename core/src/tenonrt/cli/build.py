@@ -69,7 +69,8 @@ def build(
 ) -> None:
     """Optimize a model for this machine and save the plan.
 
-    Every candidate kernel is checked against its layer's reference before it is timed.
+    Every candidate kernel is checked against its layer's reference before it is timed. What parsers can be told is
+    listed by `tenonrt build MODEL --help`.
     """
     target = _target(model, plan)
     settings = config(

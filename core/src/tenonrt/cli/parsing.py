@@ -13,16 +13,16 @@ import typer
 _PREFIX = "parser_"  # no command has an argument that begins so, except the one that gets what was said
 
 
-def with_parser_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_parser_options(command: Callable[..., None], ask: bool = True) -> Callable[..., None]:
     """A command with the options of the installed parsers beside its own.
 
     Those that were used come as ``parser_options``, by the name of the field of the parser's ``Options``. An option
-    that the command has itself stays the command's.
+    that the command has itself stays the command's. ask: False leaves the parsers alone, which import NumPy.
     """
     own = signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
     hints.pop("parser_options")
-    added = {f"{_PREFIX}{name}": hint for name, hint in _contributed() if name not in own}
+    added = {f"{_PREFIX}{name}": hint for name, hint in _contributed() if name not in own} if ask else {}
 
     @wraps(command)
     def run(**given: Any) -> None:
