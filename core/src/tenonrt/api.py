@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tenonrt.builder.builder import Builder
 from tenonrt.builder.config import BuilderConfig
-from tenonrt.contracts import LayerType
+from tenonrt.contracts import LayerType, Parser, ParserOptions
 from tenonrt.errors import ParseError
 from tenonrt.graph.network import Network
 from tenonrt.graph.verification import verify
@@ -23,8 +26,16 @@ def layer_type(kind: str) -> LayerType:
     return current_registry().layer_type(kind)
 
 
-def parse(path: str | Path, format: str | None = None, registry: Registry | None = None) -> Network:
-    """The network of a model file. The parser is chosen by suffix, then by the file's first bytes, or named."""
+def parse(
+    path: str | Path,
+    format: str | None = None,
+    registry: Registry | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Network:
+    """The network of a model file. The parser is chosen by suffix, then by the file's first bytes, or named.
+
+    options: of the parser, by name; texts are converted. `ParseError` names those that it does not have or take.
+    """
     path, registry = Path(path), registry or current_registry()
     try:
         with path.open("rb") as file:
@@ -32,7 +43,9 @@ def parse(path: str | Path, format: str | None = None, registry: Registry | None
     except OSError as error:
         raise ParseError(f"{path} cannot be read: {error}") from error
     network = Network(path.stem, registry)
-    registry.parser(format or _detect(path, head, registry)).parse(path, network)
+    name = format or _detect(path, head, registry)
+    parser = registry.parser(name)
+    parser.parse_with(path, network, _options(name, parser, options or {}))
     verify(network.graph)
     return network
 
@@ -52,8 +65,22 @@ def _detect(path: Path, head: bytes, registry: Registry) -> str:
     )
 
 
-def compile(model: str | Path | Network, **config: Any) -> Engine:
-    """Build an engine from a file or a network; the keywords are those of `BuilderConfig`."""
+def _options(name: str, parser: Parser, given: Mapping[str, Any]) -> ParserOptions:
+    known = parser.Options.__struct_fields__
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ParseError(f"the {name} parser has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    try:
+        return msgspec.convert(dict(given), parser.Options, strict=False)
+    except msgspec.ValidationError as error:
+        raise ParseError(f"options of the {name} parser: {error}") from error
+
+
+def compile(model: str | Path | Network, *, options: Mapping[str, Any] | None = None, **config: Any) -> Engine:
+    """Build an engine from a file or a network; the keywords are those of `BuilderConfig`.
+
+    options: of the file's parser, as for `parse`.
+    """
     known = {field.name for field in fields(BuilderConfig)}
     unknown = sorted(set(config) - known)
     if unknown:
@@ -61,5 +88,5 @@ def compile(model: str | Path | Network, **config: Any) -> Engine:
     settings = replace(BuilderConfig(), **config)
     if not isinstance(model, Network):
         registry = Registry(settings.plugins) if settings.plugins is not None else None
-        model = parse(model, registry=registry)
+        model = parse(model, registry=registry, options=options)
     return Builder(settings).build(model)

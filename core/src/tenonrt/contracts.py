@@ -313,10 +313,19 @@ class SourceGraph(Protocol):
 LayerMapping = Callable[[GraphBuilder, SourceNode, Sequence[Tensor | None]], Sequence[Tensor]]
 
 
+class ParserOptions(Attributes, frozen=True):
+    """Base of what a parser may be told besides the model: plain values with defaults.
+
+    The command line offers each field as an option, ``output_blob`` as ``--output-blob``, described by its
+    `msgspec.Meta`; a field that is a tuple may be given repeatedly, a boolean is a switch.
+    """
+
+
 class Parser(ABC):
     """Reads one model format."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type[ParserOptions]] = ParserOptions
 
     @abstractmethod
     def sniff(self, head: bytes) -> bool:
@@ -325,6 +334,10 @@ class Parser(ABC):
     @abstractmethod
     def parse(self, path: Path, builder: GraphBuilder) -> None:
         """Fill the builder. `ParseError` names byte, node or field; `UnsupportedError` lists every unknown operator."""
+
+    def parse_with(self, path: Path, builder: GraphBuilder, options: Any) -> None:
+        """Called instead of `parse` with an instance of ``Options``; override it where there are some."""
+        self.parse(path, builder)
 
 
 # --- passes (group tenonrt.passes, name <phase>.<name>) -------------------------------------------------------------
@@ -570,8 +583,8 @@ __all__ = [
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
     "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer",
     "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
-    "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant",
-    "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
+    "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
+    "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
     "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
     "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "erf", "from_storage",
     "hookimpl", "is_float", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",

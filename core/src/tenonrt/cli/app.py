@@ -22,6 +22,7 @@ VERBS = {
     "inspect": "Show what a plan holds and why each kernel was chosen.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
+_READ_MODELS = {"build", "run", "bench"}  # and so have the options of parsers
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 
@@ -39,7 +40,7 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and _loaded(str(command.name)), rest
+        return name, command and _loaded(str(command.name), rest), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Errors raised on purpose become one message and status 1, an interrupt status 130."""
@@ -55,12 +56,18 @@ class Verbs(TyperGroup):
             raise typer.Exit(_CANCELLED) from None
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str, arguments: Sequence[str]) -> Any:
+    """A verb's command. Parsers, which are heavy, are asked for their options when more than help is wanted."""
     if name not in VERBS:
         return command_of(name, load_contributed(name))
     from importlib import import_module
 
-    return command_of(name, getattr(import_module(f"tenonrt.cli.{name}"), name))
+    function = getattr(import_module(f"tenonrt.cli.{name}"), name)
+    if name in _READ_MODELS:
+        from tenonrt.cli.parsing import with_parser_options
+
+        function = with_parser_options(function, ask=not {*arguments} <= {"-h", "--help"})
+    return command_of(name, function)
 
 
 def command_of(name: str, function: Any) -> Any:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenonrt.cli.options import Json, Level, MaxBatch, Shapes, Source, Threads, config, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Json,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Source,
+    Threads,
+    config,
+    shapes_of,
+)
 from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:
@@ -30,6 +41,8 @@ def bench(
     opt_level: Level = 3,
     threads: Threads = 1,
     json: Json = False,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Measure latency, throughput and memory of a plan or a model, on random inputs.
 
@@ -40,7 +53,7 @@ def bench(
     settings = config(max_batch=max_batch, optimization_level=opt_level, threads=threads)
     from tenonrt.cli.sources import open_engine
 
-    engine = open_engine(source, settings)
+    engine = open_engine(source, settings, parser_options)
     sizes: list[int | None] = [*batch] if batch else [None]
     rows = [_measured(engine, size, shapes, runs, time_limit, seed, layers) for size in sizes]
     if json:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenonrt.cli.options import Level, MaxBatch, Shapes, Threads, config, parsed, plugin_set, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Threads,
+    config,
+    parsed,
+    plugin_set,
+    shapes_of,
+)
 from tenonrt.cli.quantities import nbytes, parse_bytes, seconds
 
 if TYPE_CHECKING:
@@ -53,10 +64,13 @@ def build(
     plugins_deny: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Use none of these, acme-* for instance. Repeatable.")
     ] = None,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Optimize a model for this machine and save the plan.
 
-    Every candidate kernel is checked against its layer's reference before it is timed.
+    Every candidate kernel is checked against its layer's reference before it is timed. What parsers can be told is
+    listed by `tenonrt build MODEL --help`.
     """
     target = _target(model, plan)
     settings = config(
@@ -74,7 +88,7 @@ def build(
     from tenonrt.cli.sources import build_engine
 
     start = time.perf_counter()
-    engine = build_engine(model, settings)
+    engine = build_engine(model, settings, parser_options)
     elapsed = time.perf_counter() - start
     engine.save(target)
     _report(engine, model, target, elapsed)

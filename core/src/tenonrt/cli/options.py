@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -26,6 +26,8 @@ Level = Annotated[
     typer.Option("--opt-level", min=0, max=5, help="0 chooses without timing, from 3 on every tactic is timed."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that the engine uses.")]
+ParserOptions = Mapping[str, Any]  # what was said for the model's parser; see parsing.py
+NONE_GIVEN: ParserOptions = {}
 MaxBatch = Annotated[
     int | None,
     typer.Option("--max-batch", min=1, help="Accept batches of 1 to this many, and tune for the largest."),

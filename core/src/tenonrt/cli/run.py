@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenonrt.cli.options import Json, Level, MaxBatch, Shapes, Source, config, pairs_of, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Json,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Source,
+    config,
+    pairs_of,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     from tenonrt.runtime.engine import Engine
@@ -29,6 +40,8 @@ def run(
     max_batch: MaxBatch = None,
     opt_level: Level = 3,
     json: Json = False,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Run a plan or a model once and describe its outputs.
 
@@ -39,7 +52,7 @@ def run(
     from tenonrt.cli.inputs import fill, input_sizes, load_array
     from tenonrt.cli.sources import open_engine
 
-    engine = open_engine(source, settings)
+    engine = open_engine(source, settings, parser_options)
     inputs = [binding for binding in engine.bindings if binding.is_input]
     types = {binding.name: binding.type for binding in inputs}
     arrays = {name: load_array(name, Path(file), types[name]) for name, file in files.items() if name in types}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,15 +28,15 @@ def is_plan(path: Path) -> bool:
         raise ParseError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def open_engine(path: Path, config: BuilderConfig) -> Engine:
-    """An engine from a plan (``config`` plays no part then) or built from a model."""
+def open_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) -> Engine:
+    """An engine from a plan (``config`` and ``options`` play no part then) or built from a model."""
     from tenonrt.runtime.engine import Engine
 
-    return Engine.load(path) if is_plan(path) else build_engine(path, config)
+    return Engine.load(path) if is_plan(path) else build_engine(path, config, options)
 
 
-def build_engine(path: Path, config: BuilderConfig) -> Engine:
-    """Build a model with a progress bar on a terminal, and none elsewhere."""
+def build_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) -> Engine:
+    """Build a model with a progress bar on a terminal, and none elsewhere. options: of the model's parser."""
     from tenonrt.api import compile
     from tenonrt.errors import ParseError
 
@@ -44,7 +44,7 @@ def build_engine(path: Path, config: BuilderConfig) -> Engine:
         raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
     with _progress() as progress:
         config = replace(config, progress=progress)
-        return compile(path, **{field.name: getattr(config, field.name) for field in fields(config)})
+        return compile(path, options=options, **{field.name: getattr(config, field.name) for field in fields(config)})
 
 
 _PHASES = {"optimize": "rewriting", "offers": "asking kernels", "check": "first runs", "tune": "timing"}

@@ -238,6 +238,7 @@ _HOMES = {
     "recurrent": "LSTM GRU RNN",
     "control": "If Loop Scan",
     "quantization": "Quantize Dequantize",
+    "detection": "PriorBox DetectionOutput RoiPooling PositionSensitiveRoiPooling Proposal",
 }
 
 

@@ -1,0 +1,1 @@
+"""What Caffe's layer types mean, as functions of plain values."""

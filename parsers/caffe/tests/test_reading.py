@@ -1,0 +1,219 @@
+"""Files: older formats, what other branches write, rules of phases, and refusals that say where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from tenonrt import ParseError, UnsupportedError
+from tenonrt_parser_caffe.classic import register_factory, unregister_factory
+from tenonrt_parser_caffe.network import read_network, read_weights
+from tenonrt_parser_caffe.options import CaffeOptions
+from tenonrt_parser_caffe.parser import CaffeParser, UnknownFieldWarning, read
+from tenonrt_parser_caffe.schema import new
+
+V0 = """input: "data" input_dim: 1 input_dim: 2 input_dim: 5 input_dim: 5
+layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "data" top: "padded" }
+layers { layer { name: "conv" type: "conv" num_output: 3 kernelsize: 3 biasterm: false stride: 2 }
+         bottom: "padded" top: "conv" }
+layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
+layers { layer { name: "pool" type: "pool" pool: AVE kernelsize: 2 } bottom: "conv" top: "pool" }
+"""
+V1 = """input: "data" input_shape { dim: 1 dim: 2 dim: 5 dim: 5 }
+layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" blobs_lr: 1 param: "shared"
+         convolution_param { num_output: 3 kernel_size: 3 pad: 1 stride: 2 bias_term: false } }
+layers { name: "relu" type: RELU bottom: "conv" top: "conv" }
+layers { name: "pool" type: POOLING bottom: "conv" top: "pool" pooling_param { pool: AVE kernel_size: 2 } }
+"""
+WEIGHTS = np.random.default_rng(1).standard_normal((3, 2, 3, 3)).astype(np.float32)
+
+
+def varint(value: int) -> bytes:
+    made = b""
+    while value > 127:
+        made, value = made + bytes([value & 127 | 128]), value >> 7
+    return made + bytes([value])
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def model(blob: bytes) -> bytes:
+    return field(1, b"net") + field(100, field(1, b"conv") + field(2, b"Convolution") + field(7, blob))
+
+
+SHAPE = field(7, field(1, b"".join(map(varint, WEIGHTS.shape))))
+LEGACY = b"".join(field(i, size) for i, size in enumerate(WEIGHTS.shape, 1))
+FORMS = {
+    "packed": SHAPE + field(5, WEIGHTS.tobytes()),
+    "legacy shape": LEGACY + field(5, WEIGHTS.tobytes()),
+    "unpacked": LEGACY + b"".join(b"\x2d" + v.tobytes() for v in WEIGHTS.ravel()),
+    "double": SHAPE + field(8, WEIGHTS.astype(np.float64).tobytes()),
+    "raw fp32": SHAPE + field(10, 1) + field(12, WEIGHTS.tobytes()),
+    "raw fp16": SHAPE + field(10, 2) + field(12, WEIGHTS.astype(np.float16).tobytes()),
+    "raw fp64": SHAPE + field(10, 0) + field(12, WEIGHTS.astype(np.float64).tobytes()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_blobs(tmp_path: Path, form: str) -> None:
+    (tmp_path / "net.caffemodel").write_bytes(model(FORMS[form]))
+    (blob,) = read_weights(tmp_path / "net.caffemodel")["conv"]
+    assert blob.array().dtype == np.float32
+    np.testing.assert_allclose(blob.array(), WEIGHTS, atol=2e-3 if "16" in form else 0)
+
+
+@pytest.mark.parametrize("text", [V0, V1], ids=["V0", "V1"])
+def test_older_formats(networks: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(model(FORMS["packed"]))
+    x = np.random.default_rng(2).standard_normal((1, 2, 5, 5)).astype(np.float32)
+    found = networks.run(tmp_path / "net.prototxt", {"data": x}, weights=str(tmp_path / "net.caffemodel"))
+    padded = np.pad(x.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
+    conv = np.maximum(np.einsum("nchwij,kcij->nkhw", patches, WEIGHTS), 0)
+    means = sum(conv[:, :, i : i + 2, j : j + 2] for i in (0, 1) for j in (0, 1)) / 4
+    np.testing.assert_allclose(found["pool"], means, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_that_branches_share_are_told_apart(tmp_path: Path) -> None:
+    nvidia = field(1, b"a") + field(2, b"ReLU") + field(145, 2) + field(148, 1)
+    bvlc = field(1, b"b") + field(2, b"Swish") + field(147, b"\x0d" + np.float32(2).tobytes())
+    tensorrt = field(1, b"c") + field(2, b"Permute") + field(8781, field(1, 1) + field(1, 0))
+    (tmp_path / "net.caffemodel").write_bytes(b"".join(field(100, layer) for layer in (nvidia, bvlc, tensorrt)))
+    first, second, third = (spec.message for spec in read_network(tmp_path / "net.caffemodel").layers)
+    assert (first.forward_type, first.HasField("parameter_param")) == (2, False)
+    assert second.swish_param.beta == 2
+    assert list(third.permute_param.order) == [1, 0]
+
+
+RULES = {
+    "": True, "include { phase: TRAIN }": False, "include { phase: TEST }": True, "exclude { phase: TEST }": False,
+    "include { min_level: 1 }": False, "include { max_level: 0 }": True, 'include { stage: "deploy" }': True,
+    'include { stage: "other" }': False, 'include { not_stage: "deploy" }': False, "phase: TRAIN": True,
+    "include { phase: TRAIN } include { phase: TEST max_level: 0 }": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules(tmp_path: Path, rule: str) -> None:
+    (tmp_path / "net.prototxt").write_text(f'state {{ stage: "deploy" }} layer {{ name: "a" type: "ReLU" {rule} }}')
+    assert bool(read_network(tmp_path / "net.prototxt").layers) == RULES[rule]
+
+
+INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+
+
+def parse(tmp_path: Path, text: str, **options: Any) -> tenonrt.Network:
+    (tmp_path / "net.prototxt").write_text(text)
+    return tenonrt.parse(tmp_path / "net.prototxt", options=options)
+
+
+REFUSED = {
+    "a": "line 1",
+    "layer { name: 3 }": "line 1: layer\\[0\\].name is '3'",
+    "layer { name: 'a' convolution_param { pad: -1 } }": "convolution_param.pad is '-1'",
+    "layer {" * 100: "nested more than 64",
+    INPUT + "layer { name: 'a' type: 'ReLU' bottom: 'z' top: 'y' }": "layer 'a'.*reads the blob 'z'",
+    INPUT + "layer { name: 'a' type: 'Softmax' bottom: 'x' top: 'y' softmax_param { axis: 7 } }": "axis is 7",
+    INPUT + "layer { name: 'a' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param { num_output: 2 } }":
+        "layer 'a'.*no trained blobs.*weights",
+    "layers { name: 'a' type: RELU } layer { name: 'b' type: 'ReLU' }": "both 'layers'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_refusals(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ParseError, match=f"net.prototxt: .*{REFUSED[text]}"):
+        parse(tmp_path, text)
+
+
+def test_every_unknown_type_is_named(tmp_path: Path) -> None:
+    text = INPUT + "".join(f"layer {{ name: '{n}' type: '{n}Kind' bottom: 'x' top: '{n}' }}" for n in "AB")
+    with pytest.raises(UnsupportedError, match=r"AKind.*BKind") as caught:
+        parse(tmp_path, text)
+    assert caught.value.operators == ("AKind", "BKind")
+
+
+def test_unknown_fields_are_told(tmp_path: Path) -> None:
+    text = INPUT + "layer { name: 'a' type: 'ReLU' bottom: 'x' top: 'y' relu_param { novelty: 3 } }"
+    with pytest.warns(UnknownFieldWarning, match="relu_param.novelty \\(line 2\\)"):
+        parse(tmp_path, text)
+
+
+def test_an_unknown_type_is_a_kind_of_the_registry(tmp_path: Path) -> None:
+    """Its parameters are the attributes: here LpNormalization, which Caffe does not have."""
+    text = INPUT + "layer { name: 'a' type: 'LpNormalization' bottom: 'x' top: 'y' lp_param { p: 1 axis: 0 } }"
+    with pytest.warns(UnknownFieldWarning):
+        (layer,) = parse(tmp_path, text).layers
+    assert (layer.kind, layer.attrs.p, layer.attrs.axis) == ("LpNormalization", 1, 0)
+
+
+class Doubling:
+    """A plugin factory in TensorRT's form."""
+
+    def isPlugin(self, layer: str) -> bool:  # noqa: N802
+        return layer == "twice"
+
+    def createPlugin(self, layer: str, weights: Any, count: int) -> Any:  # noqa: N802
+        return self
+
+    def getNbOutputs(self) -> int:  # noqa: N802
+        return 1
+
+    def getOutputDimensions(self, index: int, inputs: Any, count: int) -> Any:  # noqa: N802
+        return inputs[0]
+
+    def enqueue(self, batch: int, inputs: Any, outputs: Any, workspace: Any, stream: Any) -> int:
+        outputs[0][:] = 2 * inputs[0]
+        return 0
+
+
+def test_classic_plugin_factory(networks: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(INPUT + "layer { name: 'twice' type: 'Own' bottom: 'x' top: 'y' }")
+    register_factory("test", Doubling())
+    try:
+        x = np.ones((2, 3), np.float32)
+        np.testing.assert_array_equal(networks.run(tmp_path / "net.prototxt", {"x": x})["y"], 2 * x)
+    finally:
+        unregister_factory("test")
+
+
+def test_shared_parameters_outputs_mean_and_blobs(networks: ModuleType, tmp_path: Path) -> None:
+    image = "layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 2 dim: 2 dim: 2 } } }"
+    text = image + "".join(
+        f"layer {{ name: '{n}' type: 'InnerProduct' bottom: 'x' top: '{n}' param {{ name: 'w' }} param {{ name: 'b' }} "
+        f"inner_product_param {{ num_output: 3 weight_filler {{ type: 'xavier' }} }} }}" for n in "ab"
+    )  # fmt: skip
+    mean = new("BlobProto")
+    mean.num, mean.channels, mean.height, mean.width = 1, 2, 2, 2
+    mean.data.extend([1.0] * 8)
+    (tmp_path / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    (tmp_path / "net.prototxt").write_text(text)
+    x, path = np.ones((1, 2, 2, 2), np.float32), tmp_path / "net.prototxt"
+    found = networks.run(path, {"x": 2 * x}, random_weights=4)
+    np.testing.assert_array_equal(found["a"], found["b"])
+    shifted = networks.run(
+        path, {"x": 3 * x}, random_weights=4, mean=str(tmp_path / "mean.binaryproto"), output_blob=["b"]
+    )
+    assert list(shifted) == ["b"]
+    np.testing.assert_allclose(shifted["b"], found["b"], rtol=1e-6)
+    network = tenonrt.Network("blobs")
+    tensors = read(path, network, CaffeOptions(random_weights=4, free_batch=True))
+    assert set(tensors) == {"x", "a", "b"}
+    assert str(tensors["a"].type) == "float32[Nx3]"
+
+
+def test_sniff() -> None:
+    parser = CaffeParser()
+    assert parser.sniff(V1.encode())
+    assert parser.sniff(model(FORMS["packed"])[:60])
+    assert not parser.sniff(b"node { name: 'a' }")
+    assert not parser.sniff(b"\x08\x07\x12\x04onnx")

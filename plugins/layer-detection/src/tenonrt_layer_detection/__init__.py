@@ -1,0 +1,1 @@
+"""Object detection layers: prior boxes, detection output, region proposals, ROI pooling."""
