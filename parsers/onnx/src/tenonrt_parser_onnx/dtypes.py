@@ -21,3 +21,11 @@ def dtype_named(code: int) -> str:
         known = ", ".join(f"{number} {name}" for number, name in NAMES.items())
         raise ParseError(f"data type {code} is not one of those known: {known}")
     return NAMES[code]
+
+
+def dtype_called(name: str) -> str:
+    """The element type that ``TensorProto.DataType`` calls so: FLOAT, DOUBLE, INT64."""
+    wanted = {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+    if wanted not in NAMES.values():
+        raise ParseError(f"{name[:40]!r} is not the name of a data type")
+    return wanted

@@ -17,7 +17,7 @@ from tenonrt_parser_onnx.translate import Frame, Scope, Translator, located
 
 
 class OnnxParser(Parser):
-    """ONNX models of opsets 7 to 28. onnx is imported when a file is parsed, not before."""
+    """ONNX models of opsets 1 to 28. onnx is imported when a file is parsed, not before."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
