@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tenonrt.contracts import Dim, ParseError, Tensor
+from tenonrt.contracts import Dim, ParseError, Tensor, contents, is_container, ranked
 
 from tenonrt_parser_onnx.dtypes import CODES
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, NodeProto
+    from onnx import FunctionProto, NodeProto, TypeProto
     from onnx.defs import OpSchema
 
 MAX_BODY = 256  # nodes; the largest body of onnx 1.23, Attention's, has about half
@@ -101,10 +101,13 @@ def _resolved(node: NodeProto, attributes: Mapping[str, Any]) -> NodeProto:
     return plain
 
 
-def _type(tensor: Tensor) -> Any:
+def _type(tensor: Tensor) -> TypeProto:
     from onnx import TypeProto
 
     type = TypeProto()
+    if is_container(tensor.type.dtype):
+        _fill(type, tensor.type.dtype)
+        return type
     type.tensor_type.elem_type = CODES[tensor.type.dtype]
     type.tensor_type.shape.SetInParent()
     for dimension in tensor.type.shape:
@@ -114,3 +117,21 @@ def _type(tensor: Tensor) -> Any:
         else:
             dim.dim_value = dimension
     return type
+
+
+def _fill(type: TypeProto, name: str) -> None:
+    """Make a type what the name of a container, or of the tensors in one, says."""
+    if not is_container(name):
+        dtype, rank = ranked(name)
+        type.tensor_type.elem_type = CODES[dtype]
+        if rank is not None:
+            type.tensor_type.shape.SetInParent()
+            for _ in range(rank):
+                type.tensor_type.shape.dim.add()
+        return
+    kind, parts = contents(name)
+    if kind == "map":
+        type.map_type.key_type = CODES[parts[0]]
+        _fill(type.map_type.value_type, parts[1])
+    else:
+        _fill(getattr(type, f"{kind}_type").elem_type, parts[0])

@@ -25,10 +25,13 @@ from tenonrt_parser_onnx.order import describe, ordered
 from tenonrt_parser_onnx.standard import defaults, function_schema, standard_function
 from tenonrt_parser_onnx.tensors import read_tensor
 from tenonrt_parser_onnx.text import text
-from tenonrt_parser_onnx.values import read_type
+from tenonrt_parser_onnx.values import declared_type, read_type
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
+    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+
+# The format by whose name distributions offer mappings for what no native layer does: asked last.
+PACK = "onnx-reference"
 
 
 def located(where: str, error: ParseError | GraphError) -> ParseError:
@@ -46,8 +49,13 @@ class Scope:
         self.tensors: dict[str, Tensor | None] = {}
         self.initializers: dict[str, TensorProto] = {}
         self.made: set[int] = set()  # ids of the tensors that nodes of this graph made, which `tensors` keeps alive
+        self.declared: dict[str, ValueInfoProto] = {}
         self._model = model
         self._parent = parent
+
+    def declare(self, graph: GraphProto) -> None:
+        """Take note of the types that the graph gives for what its nodes make."""
+        self.declared = {value.name: value for value in (*graph.value_info, *graph.output)}
 
     def has(self, name: str) -> bool:
         found = name in self.tensors or name in self.initializers
@@ -94,6 +102,7 @@ class Translator:
         """Translate a whole graph; ``types`` stand in for those its inputs do not declare."""
         self._initializers(graph, scope)
         self._inputs(graph, scope, types)
+        scope.declare(graph)
         self._nodes(graph.node, scope, frame)
         self._outputs(graph, scope, nested)
 
@@ -162,11 +171,12 @@ class Translator:
         domain, kind = operator
         version = self._version(domain, frame)
         source = SourceNode(
-            "onnx", domain, kind, name, version, attributes, tuple(bool(output) for output in node.output)
-        )
+            "onnx", domain, kind, name, version, attributes, tuple(bool(output) for output in node.output),
+            tuple(declared_type(scope.declared.get(output)) for output in node.output),
+        )  # fmt: skip
         mapping = self.mapping(scope.builder, domain, kind)
         if mapping is not None:
-            return self._mapped(mapping, source, inputs, scope.builder)
+            return self._native(mapping, source, inputs, scope.builder)
         function = self.model.functions.get(function_key(node))
         inner = replace(frame, prefix=f"{name}/", arguments=attributes)
         if function is not None:
@@ -179,9 +189,24 @@ class Translator:
             inner = replace(inner, versions={**frame.versions, **read_versions(body.opset_import)}, arguments=arguments)
             # Graphs among the attributes are part of the body now, and may read what is around the node.
             return self._call(body, inputs, Scope(scope.builder, self.model, scope), inner)
+        pack = scope.builder.mapping(PACK, domain, kind)
+        if pack is not None:
+            return self._mapped(pack, source, inputs, scope.builder)
         lacking = Lacking()
         lacking.add(operator, version, describe(node, 0))
         raise lacking.error()
+
+    def _native(
+        self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder
+    ) -> Sequence[Tensor]:
+        """A mapping's layers. What it refuses for its inputs or attributes, the pack may take."""
+        try:
+            return self._mapped(mapping, source, inputs, builder)
+        except (ParseError, GraphError):
+            pack = builder.mapping(PACK, source.domain, source.type)
+            if pack is None:
+                raise
+            return self._mapped(pack, source, inputs, builder)
 
     def _mapped(
         self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder
@@ -227,6 +252,7 @@ class Translator:
                 if graph.input:
                     raise ParseError(f"has {len(graph.input)} inputs; a branch has none")
                 self._initializers(graph, inner)
+                inner.declare(graph)
                 self._nodes(graph.node, inner, frame)
                 return [self._found(inner, text(value.name, "an output's name")) for value in graph.output]
             except ParseError as error:
