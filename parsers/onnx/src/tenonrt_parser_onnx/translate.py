@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from tenonrt_parser_onnx.values import declared_type, read_type
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+    from onnx.defs import OpSchema
 
 # The format by whose name distributions offer mappings for what no native layer does: asked last.
 PACK = "onnx-reference"
@@ -174,39 +175,59 @@ class Translator:
             "onnx", domain, kind, name, version, attributes, tuple(bool(output) for output in node.output),
             tuple(declared_type(scope.declared.get(output)) for output in node.output),
         )  # fmt: skip
+        inner = replace(frame, prefix=f"{name}/", arguments=attributes)
         mapping = self.mapping(scope.builder, domain, kind)
         if mapping is not None:
-            return self._native(mapping, source, inputs, scope.builder)
+            return self._or_pack(lambda: self._mapped(mapping, source, inputs, scope.builder), source, inputs, scope)
         function = self.model.functions.get(function_key(node))
-        inner = replace(frame, prefix=f"{name}/", arguments=attributes)
         if function is not None:
-            inner = replace(inner, versions={**frame.versions, **read_versions(function.opset_import)})
-            return self._call(function, inputs, Scope(scope.builder, self.model), inner)
+            versions = {**frame.versions, **read_versions(function.opset_import)}
+            return self._call(function, inputs, Scope(scope.builder, self.model), replace(inner, versions=versions))
         schema = function_schema(domain, kind, version)
         if schema is not None:
-            body = standard_function(schema, node, attributes, version, inputs)
-            arguments = {**defaults(schema), **attributes}
-            inner = replace(inner, versions={**frame.versions, **read_versions(body.opset_import)}, arguments=arguments)
-            # Graphs among the attributes are part of the body now, and may read what is around the node.
-            return self._call(body, inputs, Scope(scope.builder, self.model, scope), inner)
+            return self._or_pack(lambda: self._standard(schema, node, source, inputs, scope, inner), source, inputs, scope)
         pack = scope.builder.mapping(PACK, domain, kind)
-        if pack is not None:
-            return self._mapped(pack, source, inputs, scope.builder)
-        lacking = Lacking()
-        lacking.add(operator, version, describe(node, 0))
-        raise lacking.error()
+        if pack is None:
+            lacking = Lacking()
+            lacking.add(operator, version, describe(node, 0))
+            raise lacking.error()
+        return self._mapped(pack, source, inputs, scope.builder)
 
-    def _native(
-        self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder
-    ) -> Sequence[Tensor]:
-        """A mapping's layers. What it refuses for its inputs or attributes, the pack may take."""
+    def _standard(
+        self,
+        schema: OpSchema,
+        node: NodeProto,
+        source: SourceNode,
+        inputs: Sequence[Tensor | None],
+        scope: Scope,
+        frame: Frame,
+    ) -> Sequence[Tensor | None]:
+        """Expand what onnx defines as a function."""
+        body = standard_function(schema, node, source.attrs, source.version, inputs)
+        arguments = {**defaults(schema), **source.attrs}
+        versions = {**frame.versions, **read_versions(body.opset_import)}
+        # Graphs among the attributes are part of the body now, and may read what is around the node.
+        inner = Scope(scope.builder, self.model, scope)
+        return self._call(body, inputs, inner, replace(frame, versions=versions, arguments=arguments))
+
+    def _or_pack(
+        self,
+        attempt: Callable[[], Sequence[Tensor | None]],
+        source: SourceNode,
+        inputs: Sequence[Tensor | None],
+        scope: Scope,
+    ) -> Sequence[Tensor | None]:
+        """What native layers refuse for its inputs or attributes, the pack may take. Layers begun are dead."""
         try:
-            return self._mapped(mapping, source, inputs, builder)
-        except (ParseError, GraphError):
-            pack = builder.mapping(PACK, source.domain, source.type)
+            return attempt()
+        except (ParseError, GraphError) as error:
+            pack = scope.builder.mapping(PACK, source.domain, source.type)
             if pack is None:
                 raise
-            return self._mapped(pack, source, inputs, builder)
+            try:
+                return self._mapped(pack, source, inputs, scope.builder)
+            except (ParseError, GraphError):
+                raise error from None
 
     def _mapped(
         self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder

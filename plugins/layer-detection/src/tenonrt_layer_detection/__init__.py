@@ -1,0 +1,1 @@
+"""Layers of object detectors, as TenonRT layer types."""
