@@ -119,9 +119,7 @@ def outcomes(chosen: dict[str, Callable[[Any], None]]) -> Outcomes:
 
 
 @pytest.mark.parametrize("letter", string.ascii_lowercase)
-def test_cases(
-    letter: str, cases: dict[str, dict[str, Callable[[Any], None]]], finished: dict[str, Outcomes]
-) -> None:
+def test_cases(letter: str, cases: dict[str, dict[str, Callable[[Any], None]]], finished: dict[str, Outcomes]) -> None:
     found = finished[letter] = outcomes(cases.get(letter, {}))
     if not onnx.__version__.startswith(VERSION):
         pytest.skip(f"the list is of the cases of onnx {VERSION}x")

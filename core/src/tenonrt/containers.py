@@ -1,9 +1,9 @@
 """Values that are no tensors: sequences, optionals and maps, as element types of scalars that live on the host.
 
 ``sequence(float32)`` is a list of float32 tensors, ``sequence(float32:2)`` one of matrices, where their rank is known.
-``optional(float32:1)`` is a vector or nothing, ``map(string,int64)`` a dict. They nest. An array of such a type has rank
-0 and NumPy's type ``object``: one list, dict, array or None in it. Only layers that say so take them, and none is ever a
-constant of a plan.
+``optional(float32:1)`` is a vector or nothing, ``map(string,int64)`` a dict. They nest. An array of such a type has
+rank 0 and NumPy's type ``object``: one list, dict, array or None in it. Only layers that say so take them, and none is
+ever a constant of a plan.
 """
 
 from __future__ import annotations

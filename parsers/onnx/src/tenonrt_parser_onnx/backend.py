@@ -1,4 +1,4 @@
-"""TenonRT as a backend of ONNX's own conformance runner (``onnx.backend.test``), and of code written for that interface.
+"""TenonRT as a backend of ONNX's conformance runner (``onnx.backend.test``), and of code written for that interface.
 
 The whole path is behind it: the file is parsed, optimized, covered without timing, saved as a plan, loaded and run.
 """
@@ -61,7 +61,8 @@ class TenonBackend(Backend):
         names = [name for name in node.input if name]
         arrays = [np.asarray(value) for value in inputs]
         given = [
-            helper.make_tensor_value_info(name, _element_type(a), a.shape) for name, a in zip(names, arrays, strict=True)
+            helper.make_tensor_value_info(name, _element_type(a), a.shape)
+            for name, a in zip(names, arrays, strict=True)
         ]
         wanted = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "node", given, wanted)

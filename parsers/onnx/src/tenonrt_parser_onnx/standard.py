@@ -12,18 +12,18 @@ from tenonrt_parser_onnx.dtypes import CODES
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, NodeProto, TypeProto
-    from onnx.defs import OpSchema
 
+OpSchema = Any  # onnx.defs.OpSchema, whose type stubs lack most of its attributes
 MAX_BODY = 256  # nodes; the largest body of onnx 1.23, Attention's, has about half
 
 
 @cache
-def function_schema(domain: str, kind: str, version: int) -> OpSchema | None:
+def function_schema(domain: str, kind: str, version: int) -> OpSchema:
     """The definition of an operator that is a function; None when it is no such operator."""
     from onnx import defs
 
     try:
-        schema = defs.get_schema(kind, version, domain)
+        schema: OpSchema = defs.get_schema(kind, version, domain)
     except defs.SchemaError:
         return None
     return schema if schema.has_function or schema.has_context_dependent_function else None
@@ -58,7 +58,7 @@ def standard_function(
         body = schema.get_context_dependent_function_with_opset_version(definition, plain, types)
     except (RuntimeError, ValueError) as error:  # what onnx makes of its C++ exceptions
         raise ParseError(f"cannot be expanded by onnx: {error}") from error
-    function = FunctionProto.FromString(body)
+    function: FunctionProto = FunctionProto.FromString(body)
     if not function.node:
         given = ", ".join("absent" if t is None else str(t.type) for t in inputs)
         raise ParseError(f"has no definition in onnx for inputs ({given})")

@@ -22,14 +22,13 @@ from tenonrt_parser_onnx.lacking import Lacking
 from tenonrt_parser_onnx.model import Model, function_key, read_versions, standard_domain
 from tenonrt_parser_onnx.nested import NestedGraph
 from tenonrt_parser_onnx.order import describe, ordered
-from tenonrt_parser_onnx.standard import defaults, function_schema, standard_function
+from tenonrt_parser_onnx.standard import OpSchema, defaults, function_schema, standard_function
 from tenonrt_parser_onnx.tensors import read_tensor
 from tenonrt_parser_onnx.text import text
 from tenonrt_parser_onnx.values import declared_type, read_type
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
-    from onnx.defs import OpSchema
 
 # The format by whose name distributions offer mappings for what no native layer does: asked last.
 PACK = "onnx-reference"
@@ -185,7 +184,9 @@ class Translator:
             return self._call(function, inputs, Scope(scope.builder, self.model), replace(inner, versions=versions))
         schema = function_schema(domain, kind, version)
         if schema is not None:
-            return self._or_pack(lambda: self._standard(schema, node, source, inputs, scope, inner), source, inputs, scope)
+            return self._or_pack(
+                lambda: self._standard(schema, node, source, inputs, scope, inner), source, inputs, scope
+            )
         pack = scope.builder.mapping(PACK, domain, kind)
         if pack is None:
             lacking = Lacking()

@@ -58,8 +58,8 @@ class NonMaxSuppressionLayer(LayerType):
         for image, classes in enumerate(scores):
             corners = _corners(boxes[image].astype(np.float64), attrs.centered)
             for label, values in enumerate(classes):
-                for box in _best(corners, values.astype(np.float64), count, overlap or 0.0, least):
-                    chosen.append((image, label, box))
+                best = _best(corners, values.astype(np.float64), count, overlap or 0.0, least)
+                chosen.extend((image, label, box) for box in best)
         return [np.array(chosen, np.int64).reshape(-1, 3)]
 
     def sample(
@@ -114,4 +114,5 @@ def _overlaps(box: Array, others: Array) -> Array:
     extent = np.minimum(box[1], others[:, 1]) - np.maximum(box[0], others[:, 0])
     shared = np.prod(np.maximum(extent, 0), -1)
     union = np.prod(box[1] - box[0]) + np.prod(others[:, 1] - others[:, 0], -1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlaps: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return overlaps

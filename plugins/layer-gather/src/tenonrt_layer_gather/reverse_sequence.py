@@ -67,4 +67,6 @@ class ReverseSequenceLayer(LayerType):
         for batch, time in ((1, 0), (0, 1), (2, 0)):
             shape = (4, 5, 3)
             lengths = TensorType((shape[batch],), "int64")
-            yield Case(ReverseSequenceAttributes(batch, time), (TensorType(shape), lengths), f"batch {batch} time {time}")
+            yield Case(
+                ReverseSequenceAttributes(batch, time), (TensorType(shape), lengths), f"batch {batch} time {time}"
+            )

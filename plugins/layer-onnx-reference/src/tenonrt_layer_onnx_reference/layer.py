@@ -44,9 +44,7 @@ class OnnxReferenceLayer(LayerType):
     def infer(self, attrs: OnnxReferenceAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         return infer(_operator(attrs), inputs)
 
-    def reference(
-        self, attrs: OnnxReferenceAttributes, arrays: Sequence[Array | None], run: Run
-    ) -> list[Array]:
+    def reference(self, attrs: OnnxReferenceAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         return evaluate(_operator(attrs), arrays)
 
     def flops(
@@ -69,9 +67,7 @@ class OnnxReferenceRandomLayer(OnnxReferenceLayer):
 
     pure = False
 
-    def reference(
-        self, attrs: OnnxReferenceAttributes, arrays: Sequence[Array | None], run: Run
-    ) -> list[Array]:
+    def reference(self, attrs: OnnxReferenceAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         return evaluate_random(_operator(attrs), arrays, run.generator)
 
     def cases(self) -> Iterable[Case]:

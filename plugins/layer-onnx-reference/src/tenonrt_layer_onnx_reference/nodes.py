@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tenonrt.contracts import Array
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def _attribute(operator: str, key: str, value: Any) -> Any:
     if value != ():
         return make_attribute(key, value)
     domain, _, kind = operator.partition(":")
-    declared = defs.get_schema(kind, domain).attributes  # an empty list does not tell of what
+    declared: Any = defs.get_schema(kind, domain).attributes  # an empty list does not tell of what
     return make_attribute(key, value, attr_type=declared[key].type.value if key in declared else AttributeProto.INTS)
 
 

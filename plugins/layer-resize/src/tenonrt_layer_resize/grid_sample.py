@@ -84,12 +84,13 @@ class GridSampleLayer(LayerType):
         return [draw(x, rng), rng.uniform(-1.4, 1.4, grid.concrete({})).astype(grid.numpy)]
 
     def reduction(self, attrs: GridSampleAttributes, inputs: Sequence[TensorInfo | None]) -> Dimension:
-        return {"nearest": 1, "linear": 2, "cubic": 4}[attrs.mode] ** (required(inputs, 1)[0].rank - 2)
+        taps: int = {"nearest": 1, "linear": 2, "cubic": 4}[attrs.mode] ** (required(inputs, 1)[0].rank - 2)
+        return taps
 
     def cases(self) -> Iterable[Case]:
         for mode in ("linear", "nearest", "cubic"):
             for padding in ("zeros", "border", "reflection"):
-                attrs = GridSampleAttributes(mode, padding, padding == "border")  # type: ignore[arg-type]
+                attrs = GridSampleAttributes(mode, padding, padding == "border")
                 yield Case(attrs, (TensorType((2, 3, 4, 5)), TensorType((2, 3, 2, 2))), f"{mode} {padding}")
         yield Case(GridSampleAttributes(), (TensorType((1, 2, 3, 4, 5)), TensorType((1, 2, 3, 4, 3))), "volumes")
 
@@ -112,9 +113,7 @@ def _taps(attrs: GridSampleAttributes, place: Array, length: int) -> list[tuple[
     return [_neighbour(attrs.padding, start + i, weight, low, high, length) for i, weight in enumerate(weights)]
 
 
-def _neighbour(
-    padding: str, index: Array, weight: Array, low: float, high: float, length: int
-) -> tuple[Array, Array]:
+def _neighbour(padding: str, index: Array, weight: Array, low: float, high: float, length: int) -> tuple[Array, Array]:
     inside = (index >= 0) & (index <= length - 1)
     if padding == "zeros":
         weight = np.where(inside, weight, 0)

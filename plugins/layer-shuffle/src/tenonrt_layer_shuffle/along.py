@@ -1,4 +1,4 @@
-"""The SqueezeAlong and UnsqueezeAlong layers: axes of length one at places that are known only when the network runs."""
+"""The SqueezeAlong and UnsqueezeAlong layers: axes of length one at places known only when the network runs."""
 
 from __future__ import annotations
 

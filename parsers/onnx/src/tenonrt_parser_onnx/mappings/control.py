@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor, TensorType
 
-from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, integer, integers, is_known, normalized_axis, present, required
+from tenonrt_parser_onnx.mappings.arguments import (
+    Inputs,
+    emit,
+    integer,
+    integers,
+    is_known,
+    normalized_axis,
+    present,
+    required,
+)
 from tenonrt_parser_onnx.nested import NestedGraph
 
 

@@ -100,8 +100,10 @@ def _requantized(
         (real,) = emit(builder, node, "Elementwise", [real, wide], operation, part=f"scaled{index}")
     (steps,) = emit(builder, node, "Cast", [real], {"to": "float32"}, part="steps")
     one: Array = np.ones((), np.float32)
-    (zero_point,) = (zero,) if not zero.info.rank else emit(
-        builder, node, "Reshape", [zero, np.zeros(0, np.int64)], part="zero_point"
+    (zero_point,) = (
+        (zero,)
+        if not zero.info.rank
+        else emit(builder, node, "Reshape", [zero, np.zeros(0, np.int64)], part="zero_point")
     )
     attrs = {"dtype": zero.info.dtype, "axis": 1, "block": 0, "saturate": True}
     return list(emit(builder, node, "Quantize", [steps, one, zero_point], attrs))

@@ -37,9 +37,7 @@ def reduction(operation: str, axes_input_since: int = 18) -> LayerMapping:
     return mapping
 
 
-def _reduce_along(
-    builder: GraphBuilder, node: SourceNode, operation: str, x: Tensor, axes: Tensor
-) -> list[Tensor]:
+def _reduce_along(builder: GraphBuilder, node: SourceNode, operation: str, x: Tensor, axes: Tensor) -> list[Tensor]:
     attrs = {
         "operation": operation,
         "keep_dims": flag(node, "keepdims", True),

@@ -50,7 +50,9 @@ def bit_cast(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Te
 def cum_prod(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """Running products along an axis, which is an input."""
     attrs = {"exclusive": flag(node, "exclusive"), "reverse": flag(node, "reverse")}
-    return list(emit(builder, node, "CumulativeProduct", [required(inputs, 0, "x"), required(inputs, 1, "axis")], attrs))
+    return list(
+        emit(builder, node, "CumulativeProduct", [required(inputs, 0, "x"), required(inputs, 1, "axis")], attrs)
+    )
 
 
 def eye_like(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
@@ -60,7 +62,7 @@ def eye_like(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Te
         raise ParseError(f"needs a matrix, not {x.info.type}")
     named = integer(node, "dtype", 0)
     zero, one = np.asarray(0, np.int64), np.asarray(1, np.int64)
-    places = []
+    places: list[Tensor] = []
     for axis, part in enumerate(("rows", "columns")):
         attrs = {"start": axis, "end": axis + 1}
         (vector,) = emit(builder, node, "Shape", [x], attrs, part=f"{part}/shape")
