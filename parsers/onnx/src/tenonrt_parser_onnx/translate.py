@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 # The format by whose name distributions offer mappings for what no native layer does: asked last.
-PACK = "onnx-reference"
+PACK = "onnx_reference"
 
 
 def located(where: str, error: ParseError | GraphError) -> ParseError:

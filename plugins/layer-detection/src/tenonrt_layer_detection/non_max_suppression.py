@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tenonrt.contracts import (
+    INTEGERS,
     Array,
     Attributes,
     Case,
@@ -14,6 +15,7 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    is_float,
     optional,
     required,
     same,
@@ -42,12 +44,14 @@ class NonMaxSuppressionLayer(LayerType):
         boxes, scores = required(inputs, 2)
         if boxes.rank != 3 or scores.rank != 3:
             raise ValueError(f"boxes and scores must have rank 3, found {boxes.type} and {scores.type}")
+        if not is_float(boxes.dtype) or not is_float(scores.dtype):
+            raise ValueError(f"boxes and scores must be floats, found {boxes.type} and {scores.type}")
         same(4, boxes.shape[2], "the last axis of the boxes")
         same(boxes.shape[1], scores.shape[2], "the number of scores")
         same(boxes.shape[0], scores.shape[0], "the batch of the scores")
         for info in inputs[2:]:
-            if info is not None and info.shape not in {(), (1,)}:
-                raise ValueError(f"the limits must be scalars, found {info.type}")
+            if info is not None and not (info.shape in {(), (1,)} and (is_float(info.dtype) or info.dtype in INTEGERS)):
+                raise ValueError(f"the limits must be scalars of real numbers, found {info.type}")
         return [TensorInfo(TensorType((unknown(scores.type.size), 3), "int64"))]
 
     def reference(self, attrs: NonMaxSuppressionAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:

@@ -17,6 +17,7 @@ from tenonrt.contracts import (
     draw,
     normalize_axes,
     required,
+    same,
 )
 
 
@@ -39,6 +40,7 @@ class ReverseSequenceLayer(LayerType):
         normalize_axes((attrs.batch_axis, attrs.time_axis), x.rank)
         if lengths.rank != 1 or lengths.dtype not in {"int32", "int64"}:
             raise ValueError(f"the lengths must be a vector of integers, found {lengths.type}")
+        same(x.shape[attrs.batch_axis], lengths.shape[0], "the number of lengths")
         return [x.like()]
 
     def reference(self, attrs: ReverseSequenceAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tenonrt.contracts import (
+    FLOATS,
+    INTEGERS,
     Array,
     Attributes,
     Case,
@@ -46,6 +48,8 @@ class EinsumLayer(LayerType):
             raise ValueError(f"the equation {attrs.equation!r} has {len(terms)} terms for {len(operands)} inputs")
         if len({x.dtype for x in operands}) != 1:
             raise ValueError(f"the inputs need one element type, found {', '.join(x.dtype for x in operands)}")
+        if operands[0].dtype not in FLOATS + INTEGERS:
+            raise ValueError(f"the inputs must hold numbers, found {operands[0].type}")
         sizes, batch = _sizes(terms, [x.shape for x in operands])
         unknown = set(output) - {"."} - set(sizes)
         if unknown:
