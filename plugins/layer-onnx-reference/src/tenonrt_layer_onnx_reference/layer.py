@@ -58,7 +58,6 @@ class OnnxReferenceLayer(LayerType):
     def cases(self) -> Iterable[Case]:
         x = TensorType((3, 4))
         yield _case("ai.onnx.ml:Binarizer", {"threshold": 0.5}, (x,))
-        yield _case("ai.onnx.ml:Normalizer", {"norm": "L2"}, (x,))
         yield _case(":StringConcat", {}, (TensorType((3, 1), "string"), TensorType((4,), "string")))
 
 

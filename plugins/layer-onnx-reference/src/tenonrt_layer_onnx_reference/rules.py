@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
-from tenonrt.contracts import TensorInfo, TensorType
+from tenonrt.contracts import TensorInfo, TensorType, is_container
 
 from tenonrt_layer_onnx_reference import general, learning, sequences, strings
 from tenonrt_layer_onnx_reference.nodes import Operator
@@ -22,6 +24,7 @@ def infer(operator: Operator, inputs: Sequence[TensorInfo | None]) -> list[Tenso
     rule = RULES.get(operator.name)
     if rule is None:
         raise ValueError(f"{operator.name} is not one of the operators that this layer runs")
+    _check_types(operator, inputs)
     types = rule(operator, inputs)
     missing = len(operator.outputs) - len(types)
     if missing > 0:
@@ -29,3 +32,30 @@ def infer(operator: Operator, inputs: Sequence[TensorInfo | None]) -> list[Tenso
     # An output that is left out is an empty array.
     pairs = zip(operator.outputs, types, strict=False)
     return [TensorInfo(type if used else TensorType((0,), "float32")) for used, type in pairs]
+
+
+# Names of element types in onnx's schemas, where they differ from NumPy's.
+_SCHEMA_NAMES = {"float32": "float", "float64": "double"}
+
+
+def _check_types(operator: Operator, inputs: Sequence[TensorInfo | None]) -> None:
+    """Refuse element types that onnx's schema of the operator does not list; rules look at containers."""
+    formal = _formal_inputs(operator.name, operator.version)
+    for index, info in enumerate(inputs):
+        if info is None or is_container(info.dtype) or not formal:
+            continue
+        allowed = formal[min(index, len(formal) - 1)]  # the last one may be variadic
+        if f"tensor({_SCHEMA_NAMES.get(info.dtype, info.dtype)})" not in allowed:
+            raise ValueError(f"input {index} of {operator.name} is {info.type}; it must be one of {sorted(allowed)}")
+
+
+@cache
+def _formal_inputs(name: str, version: int) -> tuple[frozenset[str], ...]:
+    from onnx import defs
+
+    domain, _, kind = name.partition(":")
+    try:
+        schema: Any = defs.get_schema(kind, version, domain)
+    except defs.SchemaError as error:
+        raise ValueError(f"onnx knows no {name} of version {version}") from error
+    return tuple(frozenset(parameter.types) for parameter in schema.inputs)
