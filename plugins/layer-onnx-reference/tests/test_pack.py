@@ -57,3 +57,21 @@ def test_a_sequence_whose_rank_nobody_tells_is_refused(tmp_path):
     index = helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [])
     with pytest.raises(ParseError, match="rank of the float32 tensors is not known; declare"):
         engine(nodes, [index], [tensor("y", 2)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({}, "needs its attributes blocksize"),
+        ({"blocksize": 2.0}, "'blocksize'"),
+        ({"blocksize": 2, "mode": "CRD", "other": 1}, "has no attribute 'other'"),
+    ],
+)
+def test_attributes_are_held_to_the_schema(attributes, message):
+    from tenonrt.contracts import TensorInfo, TensorType
+    from tenonrt_layer_onnx_reference.layer import OnnxReferenceAttributes, OnnxReferenceLayer
+    from tenonrt_layer_onnx_reference.nodes import encode
+
+    attrs = OnnxReferenceAttributes(":SpaceToDepth", 28, encode(":SpaceToDepth", attributes))
+    with pytest.raises(ValueError, match=message):
+        OnnxReferenceLayer().infer(attrs, [TensorInfo(TensorType((1, 1, 4, 4)))])

@@ -24,6 +24,7 @@ def infer(operator: Operator, inputs: Sequence[TensorInfo | None]) -> list[Tenso
     rule = RULES.get(operator.name)
     if rule is None:
         raise ValueError(f"{operator.name} is not one of the operators that this layer runs")
+    _check_attributes(operator)
     _check_types(operator, inputs)
     types = rule(operator, inputs)
     missing = len(operator.outputs) - len(types)
@@ -49,13 +50,32 @@ def _check_types(operator: Operator, inputs: Sequence[TensorInfo | None]) -> Non
             raise ValueError(f"input {index} of {operator.name} is {info.type}; it must be one of {sorted(allowed)}")
 
 
-@cache
+def _check_attributes(operator: Operator) -> None:
+    """Refuse attributes that onnx's schema lacks or has with another type, and the lack of those it requires."""
+    from onnx import NodeProto
+
+    known = _schema(operator.name, operator.version).attributes
+    given = {attribute.name: attribute.type for attribute in NodeProto.FromString(operator.node).attribute}
+    for name, type in given.items():
+        if name not in known:
+            raise ValueError(f"{operator.name} has no attribute {name!r}; it has {', '.join(known) or 'none'}")
+        if type != known[name].type.value and operator.name != ":Optional":  # whose type is kept as a name
+            raise ValueError(f"attribute {name!r} of {operator.name} must be of type {known[name].type.name}")
+    missing = [name for name, attribute in known.items() if attribute.required and name not in given]
+    if missing:
+        raise ValueError(f"{operator.name} needs its attributes {', '.join(missing)}")
+
+
 def _formal_inputs(name: str, version: int) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(parameter.types) for parameter in _schema(name, version).inputs)
+
+
+@cache
+def _schema(name: str, version: int) -> Any:
     from onnx import defs
 
     domain, _, kind = name.partition(":")
     try:
-        schema: Any = defs.get_schema(kind, version, domain)
+        return defs.get_schema(kind, version, domain)
     except defs.SchemaError as error:
         raise ValueError(f"onnx knows no {name} of version {version}") from error
-    return tuple(frozenset(parameter.types) for parameter in schema.inputs)
