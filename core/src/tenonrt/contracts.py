@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 import numpy as np
 
+from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
@@ -301,6 +302,7 @@ class SourceNode(msgspec.Struct, frozen=True):
     version: int  # of the operator set, 1 where the format has none
     attrs: Mapping[str, Any]  # numbers, strings, arrays, sequences of them; a subgraph is a `SourceGraph`
     outputs: tuple[bool, ...]  # which outputs the model uses
+    declared: tuple[TensorType | None, ...] = ()  # what the model says of their types, where it does: a hint
 
 
 class SourceGraph(Protocol):
@@ -586,8 +588,9 @@ __all__ = [
     "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
     "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
     "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
-    "WindowAxis", "broadcast", "broadcasts_to", "common_place", "differ", "draw", "dtype_name", "erf", "from_storage",
-    "hookimpl", "is_float", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
-    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "required", "same", "share_padding", "store",
-    "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw", "dtype_name",
+    "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "logical_shape",
+    "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis", "product",
+    "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol", "to_storage", "unknown",
+    "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tenonrt.containers import contents, is_container, ranked
 from tenonrt.dims import Dim, Dimension, bounds, evaluate, product, substitute, symbols
 
 Array = NDArray[Any]
@@ -37,6 +38,10 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
         return extended
     if name == "string":
+        return np.dtype(object)
+    if is_container(name):
+        for part in contents(name)[1]:
+            numpy_dtype(part if is_container(part) else ranked(part)[0])
         return np.dtype(object)
     known = ", ".join(sorted(NUMPY_TYPES | EXTENDED_TYPES | {"string"}))
     raise ValueError(f"unknown element type {name!r}; known are {known}")

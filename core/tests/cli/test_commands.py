@@ -177,3 +177,30 @@ def test_a_plan_without_weights_whose_batch_is_a_symbol(tenonrt: Tenonrt, tmp_pa
     result = tenonrt("run", path, "--batch", 3, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["joined"]["shape"] == [3, 6]
+
+
+def test_check_lists_layers_with_their_plugins(model: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("parse", "--check", model)
+    assert result.returncode == 0, result.stderr
+    assert "Everything is supported" in result.stdout
+    found = json.loads(tenonrt("parse", model, "--json").stdout)
+    assert found["layers"]["Convolution"]["nodes"] == ["conv"]
+    assert found["layers"]["Convolution"]["distribution"].startswith("tenonrt-layer-convolution ")
+    assert found["outputs"] == {"y/out": "float32[Nx3]", "doubled": "int64[2]"}
+
+
+def test_check_lists_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [helper.make_node(kind, ["x"], [kind], name=kind, domain="acme") for kind in ("Fold", "Unfold")]
+    graph = helper.make_graph(
+        nodes,
+        "lacking",
+        [helper.make_tensor_value_info("x", floats, [2])],
+        [helper.make_tensor_value_info(kind, floats, [2]) for kind in ("Fold", "Unfold")],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    result = tenonrt("parse", "--check", tmp_path / "m.onnx")
+    assert result.returncode == 1
+    assert "acme:Fold" in result.stderr
+    assert "acme:Unfold" in result.stderr

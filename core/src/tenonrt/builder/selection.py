@@ -242,8 +242,8 @@ def find_view(layer: Layer) -> View | None:
     if view is None:
         return None
     host = {t for t in (*layer.inputs[:1], *layer.outputs) if t is not None and t.info.place == "host"}
-    strings = any(t.type.dtype == "string" for t in layer.outputs)
-    return None if host or strings or (view.parts is None and _depends_on_values(layer)) else view
+    objects = any(t.type.numpy.hasobject for t in layer.outputs)
+    return None if host or objects or (view.parts is None and _depends_on_values(layer)) else view
 
 
 def _depends_on_values(layer: Layer) -> bool:

@@ -16,6 +16,7 @@ from tenonrt.errors import TenonError
 
 # Verb: what the listing says of it. Each is a function of the same name in the module of the same name.
 VERBS = {
+    "parse": "Read a model without building it, and say which plugins provide its layers.",
     "build": "Optimize a model for this machine and save the plan.",
     "run": "Run a plan or a model once and describe its outputs.",
     "bench": "Measure latency, throughput and memory, per step if asked.",

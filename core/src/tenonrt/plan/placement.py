@@ -39,12 +39,12 @@ def arena_layout(program: Program, size: Size) -> tuple[dict[int, int], Layout]:
 
 
 def arena_roots(program: Program) -> list[int]:
-    """Tensors with bytes of their own in the arena: no views, no constants, no strings, no data-dependent shapes."""
+    """Tensors with bytes of their own in the arena: no views, no constants, no objects, no data-dependent shapes."""
     known = input_symbols(program)
     return [
         i
         for i, t in enumerate(program.tensors)
-        if t.base == UNPLACED and t.weight == UNPLACED and t.type.dtype != "string" and t.type.symbol_names() <= known
+        if t.base == UNPLACED and t.weight == UNPLACED and not t.type.numpy.hasobject and t.type.symbol_names() <= known
     ]
 
 
@@ -108,5 +108,6 @@ def _may_overwrite(tensors: Sequence[ProgramTensor], root: int, source: int, out
     """Whole, dense, of the same size and place, and not a constant; an output that is itself a view keeps its place."""
     old, new, owner = tensors[source], tensors[output], tensors[root]
     same = old.type.nbytes == new.type.nbytes == owner.type.nbytes and old.place == new.place
-    bytes_only = "string" not in (old.type.dtype, new.type.dtype) or old.type.dtype == new.type.dtype
+    objects = old.type.numpy.hasobject or new.type.numpy.hasobject
+    bytes_only = not objects or old.type.dtype == new.type.dtype
     return same and bytes_only and old.part is None and new.base == UNPLACED and owner.weight == UNPLACED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tenonrt.containers import boxed, is_container
 from tenonrt.errors import ExecutionError
 from tenonrt.plan.program import Binding
 from tenonrt.plugins.registry import put_back, put_in_force
@@ -30,13 +31,17 @@ class ExecutionContext:
         self._inputs = [(b, numpy_dtype(b.type.dtype)) for b in engine.bindings if b.is_input]
         self._wanted = {b.name for b, _ in self._inputs}
         self._outputs = [name for name, _ in engine.plan.program.outputs]
+        self._boxes = {b.name for b in engine.bindings if not b.is_input and is_container(b.type.dtype)}
         # Which thread runs, claimed by one operation. Not a lock: an interrupt just after it was taken would leave it
         # so for ever, while a claim of its own does not keep a thread out.
         self._owner: dict[str, int] = {}
         self._running = False
 
-    def execute(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Outputs by name, in arrays that belong to the caller. `ExecutionError` names a wrong input or failed step."""
+    def execute(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name, in arrays that belong to the caller. `ExecutionError` names a wrong input or failed step.
+
+        A sequence is a list, a map a dict, an optional its value or None, as input and as output.
+        """
         arrays = self._check(inputs)
         thread = threading.get_ident()
         if self._owner.setdefault("thread", thread) != thread or self._running:
@@ -51,7 +56,10 @@ class ExecutionContext:
         finally:
             self._running = False
             self._owner.clear()
-        return dict(zip(self._outputs, outputs, strict=True))
+        found: dict[str, Any] = dict(zip(self._outputs, outputs, strict=True))
+        for name in self._boxes:
+            found[name] = found[name].item()
+        return found
 
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
         if inputs.keys() != self._wanted:
@@ -70,6 +78,8 @@ class ExecutionContext:
 
 def _check_type(binding: Binding, dtype: np.dtype[Any], value: Any) -> Array:
     """The value as an array of exactly the binding's element type."""
+    if is_container(binding.type.dtype):
+        return boxed(value)
     array = np.asarray(value)
     if array.dtype is dtype and not dtype.hasobject:  # NumPy has one object for each type in native byte order
         return array

@@ -11,6 +11,7 @@ from tenonrt_parser_onnx.external import ExternalFiles
 from tenonrt_parser_onnx.nested import NestedGraph
 from tenonrt_parser_onnx.tensors import read_tensor
 from tenonrt_parser_onnx.text import text
+from tenonrt_parser_onnx.values import container
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, NodeProto
@@ -48,7 +49,7 @@ def read_attributes(
 
 
 def read_attribute(attribute: AttributeProto, files: ExternalFiles, nest: Nest) -> Any:
-    """The value: int, float, str, array, `NestedGraph`, or a tuple of one of them."""
+    """The value: int, float, str, array, `NestedGraph`, or a tuple of one of them. A type is its name."""
     field = _value_field(attribute)
     value = getattr(attribute, field)
     if field in ("f", "i"):
@@ -67,6 +68,8 @@ def read_attribute(attribute: AttributeProto, files: ExternalFiles, nest: Nest) 
         return nest(value)
     if field == "graphs":
         return tuple(nest(g) for g in value)
+    if field == "tp":
+        return container(value)
     raise ParseError(f"is a {field}, which this parser does not read")
 
 

@@ -11,6 +11,7 @@ NAMES: dict[int, str] = {
     17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4",
     23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2",
 }  # fmt: skip
+CODES = {name: number for number, name in NAMES.items()}
 
 BITS = {"uint4": 4, "int4": 4, "float4_e2m1fn": 4, "uint2": 2, "int2": 2}  # those that are packed in files
 
@@ -21,3 +22,11 @@ def dtype_named(code: int) -> str:
         known = ", ".join(f"{number} {name}" for number, name in NAMES.items())
         raise ParseError(f"data type {code} is not one of those known: {known}")
     return NAMES[code]
+
+
+def dtype_called(name: str) -> str:
+    """The element type that ``TensorProto.DataType`` calls so: FLOAT, DOUBLE, INT64."""
+    wanted = {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+    if wanted not in NAMES.values():
+        raise ParseError(f"{name[:40]!r} is not the name of a data type")
+    return wanted

@@ -16,7 +16,7 @@ from tenonrt_parser_onnx.text import text
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
-OLDEST_OPSET = 7  # before it, broadcasting was an attribute of each operator
+OLDEST_OPSET = 1  # where an operator changed, the mappings look at the version
 NEWEST_OPSET = 28  # the newest whose changes the mappings follow
 MAX_FILE = 2**31 - 1  # of protobuf
 
@@ -53,8 +53,8 @@ def read_model(path: Path) -> Model:
     versions = read_versions(proto.opset_import)
     if "" in versions and not OLDEST_OPSET <= versions[""] <= NEWEST_OPSET:
         raise ParseError(
-            f"uses opset {versions['']} of the standard operators; {OLDEST_OPSET} to {NEWEST_OPSET} are supported "
-            "(before 7, broadcasting was different). Convert it with onnx.version_converter or export it again"
+            f"uses opset {versions['']} of the standard operators; {OLDEST_OPSET} to {NEWEST_OPSET} are supported. "
+            "Convert it with onnx.version_converter or export it again"
         )
     return Model(path, proto.graph, versions, _functions(proto), ExternalFiles(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import GraphBuilder, TensorType
+from tenonrt.contracts import GraphBuilder, Tensor, TensorType
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class NestedGraph:
 
     name: str
     translate: Callable[[GraphBuilder, Sequence[TensorType]], None]
+    translate_inline: Callable[[GraphBuilder], list[Tensor]]
 
     def build(self, builder: GraphBuilder, types: Sequence[TensorType] = ()) -> None:
         """Translate it into a builder made by `GraphBuilder.subgraph`.
@@ -21,3 +22,7 @@ class NestedGraph:
         ``types`` stand in for the types of inputs that the model does not declare (it need not, for Loop and Scan).
         """
         self.translate(builder, types)
+
+    def inline(self, builder: GraphBuilder) -> list[Tensor]:
+        """Translate a graph without inputs into the builder of the graph around it; returns its outputs."""
+        return self.translate_inline(builder)

@@ -13,11 +13,11 @@ from tenonrt_parser_onnx.model import Model, read_model
 from tenonrt_parser_onnx.probe import Probe
 from tenonrt_parser_onnx.sniff import is_onnx
 from tenonrt_parser_onnx.survey import Survey
-from tenonrt_parser_onnx.translate import Frame, Scope, Translator, located
+from tenonrt_parser_onnx.translate import PACK, Frame, Scope, Translator, located
 
 
 class OnnxParser(Parser):
-    """ONNX models of opsets 7 to 28. onnx is imported when a file is parsed, not before."""
+    """ONNX models of opsets 1 to 28. onnx is imported when a file is parsed, not before."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
@@ -34,7 +34,11 @@ class OnnxParser(Parser):
     def _parse(self, path: Path, builder: GraphBuilder) -> None:
         model = read_model(path)
         translator = Translator(model)
-        survey = Survey(model.functions, lambda domain, kind: translator.mapping(builder, domain, kind))
+        survey = Survey(
+            model.functions,
+            lambda domain, kind: translator.mapping(builder, domain, kind),
+            lambda domain, kind: builder.mapping(PACK, domain, kind),
+        )
         lacking = survey.check(model.graph.node, model.versions)
         if lacking.uses:
             raise _everything(model, builder, lacking)

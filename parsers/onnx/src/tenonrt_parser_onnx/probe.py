@@ -25,7 +25,8 @@ from tenonrt.contracts import (
 from tenonrt_parser_onnx.lacking import Lacking
 from tenonrt_parser_onnx.model import Model, function_key, standard_domain
 from tenonrt_parser_onnx.order import describe
-from tenonrt_parser_onnx.translate import Frame, Scope, Translator
+from tenonrt_parser_onnx.standard import function_schema
+from tenonrt_parser_onnx.translate import PACK, Frame, Scope, Translator
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -78,7 +79,9 @@ class Probe(Translator):
         self._where = (domain, str(node.op_type)), frame.versions.get(domain), describe(node, index)
         try:
             mapped = self.mapping(scope.builder, domain, str(node.op_type)) is not None
-            if not mapped and function_key(node) not in self.model.functions:
+            defined = mapped or function_key(node) in self.model.functions
+            defined = defined or scope.builder.mapping(PACK, *self._where[0]) is not None
+            if not defined and function_schema(*self._where[0], self._version(domain, frame)) is None:
                 raise ParseError("nothing maps it")
             super()._node(node, index, scope, frame)
         except (ParseError, GraphError):

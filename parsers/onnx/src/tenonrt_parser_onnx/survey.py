@@ -11,6 +11,7 @@ from tenonrt.contracts import LayerMapping, ParseError
 from tenonrt_parser_onnx.lacking import Lacking
 from tenonrt_parser_onnx.model import FunctionKey, function_key
 from tenonrt_parser_onnx.order import describe, nested_graphs
+from tenonrt_parser_onnx.standard import MAX_BODY, function_schema
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, NodeProto
@@ -23,9 +24,10 @@ Find = Callable[[str, str], LayerMapping | None]
 class Survey:
     """Walks every node, those of nested graphs and of the functions called included."""
 
-    def __init__(self, functions: Mapping[FunctionKey, FunctionProto], find: Find) -> None:
+    def __init__(self, functions: Mapping[FunctionKey, FunctionProto], find: Find, pack: Find | None = None) -> None:
         self._functions = functions
         self._find = find
+        self._pack = pack
         self._sizes: dict[FunctionKey, tuple[int, int]] = {}
         self._open: list[FunctionKey] = []
         self._versions: Mapping[str, int] = {}
@@ -53,6 +55,12 @@ class Survey:
             raise ParseError(f"graphs and functions nest deeper than {MAX_DEPTH}")
         return size, below + 1
 
+    def _in_pack(self, domain: str, kind: str) -> bool:
+        return self._pack is not None and self._pack(domain, kind) is not None
+
+    def _version(self, domain: str) -> int:
+        return self._versions.get(domain) or 1
+
     def _operator(self, node: NodeProto, index: int, depth: int) -> tuple[int, int]:
         key = function_key(node)
         domain, kind, _ = key
@@ -62,6 +70,10 @@ class Survey:
                 return 0, 0
         except PluginError as error:
             reason = str(error)
+        if reason is None and key not in self._functions and function_schema(domain, kind, self._version(domain)):
+            return MAX_BODY, 1
+        if reason is None and key not in self._functions and self._in_pack(domain, kind):
+            return 0, 0
         if reason is not None or key not in self._functions:
             where = f" in function {self._open[-1][1]}" if self._open else ""
             self._lacking.add((domain, kind), self._versions.get(domain), describe(node, index) + where, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,20 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_parser_onnx.attributes import read_attribute, read_attributes
+from tenonrt_parser_onnx.lacking import Lacking
 from tenonrt_parser_onnx.model import Model, function_key, read_versions, standard_domain
 from tenonrt_parser_onnx.nested import NestedGraph
 from tenonrt_parser_onnx.order import describe, ordered
+from tenonrt_parser_onnx.standard import OpSchema, defaults, function_schema, standard_function
 from tenonrt_parser_onnx.tensors import read_tensor
 from tenonrt_parser_onnx.text import text
-from tenonrt_parser_onnx.values import read_type
+from tenonrt_parser_onnx.values import declared_type, read_type
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
+    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+
+# The format by whose name distributions offer mappings for what no native layer does: asked last.
+PACK = "onnx_reference"
 
 
 def located(where: str, error: ParseError | GraphError) -> ParseError:
@@ -44,8 +49,13 @@ class Scope:
         self.tensors: dict[str, Tensor | None] = {}
         self.initializers: dict[str, TensorProto] = {}
         self.made: set[int] = set()  # ids of the tensors that nodes of this graph made, which `tensors` keeps alive
+        self.declared: dict[str, ValueInfoProto] = {}
         self._model = model
         self._parent = parent
+
+    def declare(self, graph: GraphProto) -> None:
+        """Take note of the types that the graph gives for what its nodes make."""
+        self.declared = {value.name: value for value in (*graph.value_info, *graph.output)}
 
     def has(self, name: str) -> bool:
         found = name in self.tensors or name in self.initializers
@@ -92,6 +102,7 @@ class Translator:
         """Translate a whole graph; ``types`` stand in for those its inputs do not declare."""
         self._initializers(graph, scope)
         self._inputs(graph, scope, types)
+        scope.declare(graph)
         self._nodes(graph.node, scope, frame)
         self._outputs(graph, scope, nested)
 
@@ -133,26 +144,97 @@ class Translator:
             node, frame.arguments, self.model.files, lambda graph: self._nested(graph, scope, frame)
         )
         domain = standard_domain(text(node.domain, "the domain"))
-        mapping = self.mapping(scope.builder, domain, text(node.op_type, "the operator"))
+        kind = text(node.op_type, "the operator")
         name = self._name(node, index, frame)
-        if mapping is None:
-            function = self.model.functions[function_key(node)]
-            inner = Frame({**frame.versions, **read_versions(function.opset_import)}, f"{name}/", attributes)
-            results = self._call(function, inputs, scope.builder, inner)
-        else:
-            source = SourceNode(
-                "onnx", domain, node.op_type, name, self._version(domain, frame), attributes,
-                tuple(bool(output) for output in node.output),
-            )  # fmt: skip
-            with scope.builder.origin(name):
-                results = list(mapping(scope.builder, source, inputs))
+        results = self._results(node, (domain, kind), name, attributes, inputs, scope, frame)
         for position, output in enumerate(node.output):
             if output and position >= len(results):
                 raise ParseError(f"has {len(results)} outputs; the model uses output {position}, {output!r}")
             if output:
-                scope.tensors[output] = results[position]
-                if not any(results[position] is tensor for tensor in inputs):
-                    scope.made.add(id(results[position]))
+                scope.tensors[output] = result = results[position]
+                if result is None:
+                    raise ParseError(f"{node.op_type!r} does not define its output {position}, {output!r}")
+                if not any(result is tensor for tensor in inputs):
+                    scope.made.add(id(result))
+
+    def _results(
+        self,
+        node: NodeProto,
+        operator: tuple[str, str],
+        name: str,
+        attributes: dict[str, Any],
+        inputs: Sequence[Tensor | None],
+        scope: Scope,
+        frame: Frame,
+    ) -> Sequence[Tensor | None]:
+        """The outputs of a node, by the first of: a mapping, a function of the model, onnx's own definition, a pack."""
+        domain, kind = operator
+        version = self._version(domain, frame)
+        source = SourceNode(
+            "onnx", domain, kind, name, version, attributes, tuple(bool(output) for output in node.output),
+            tuple(declared_type(scope.declared.get(output)) for output in node.output),
+        )  # fmt: skip
+        inner = replace(frame, prefix=f"{name}/", arguments=attributes)
+        mapping = self.mapping(scope.builder, domain, kind)
+        if mapping is not None:
+            return self._or_pack(lambda: self._mapped(mapping, source, inputs, scope.builder), source, inputs, scope)
+        function = self.model.functions.get(function_key(node))
+        if function is not None:
+            versions = {**frame.versions, **read_versions(function.opset_import)}
+            return self._call(function, inputs, Scope(scope.builder, self.model), replace(inner, versions=versions))
+        schema = function_schema(domain, kind, version)
+        if schema is not None:
+            return self._or_pack(
+                lambda: self._standard(schema, node, source, inputs, scope, inner), source, inputs, scope
+            )
+        pack = scope.builder.mapping(PACK, domain, kind)
+        if pack is None:
+            lacking = Lacking()
+            lacking.add(operator, version, describe(node, 0))
+            raise lacking.error()
+        return self._mapped(pack, source, inputs, scope.builder)
+
+    def _standard(
+        self,
+        schema: OpSchema,
+        node: NodeProto,
+        source: SourceNode,
+        inputs: Sequence[Tensor | None],
+        scope: Scope,
+        frame: Frame,
+    ) -> Sequence[Tensor | None]:
+        """Expand what onnx defines as a function."""
+        body = standard_function(schema, node, source.attrs, source.version, inputs)
+        arguments = {**defaults(schema), **source.attrs}
+        versions = {**frame.versions, **read_versions(body.opset_import)}
+        # Graphs among the attributes are part of the body now, and may read what is around the node.
+        inner = Scope(scope.builder, self.model, scope)
+        return self._call(body, inputs, inner, replace(frame, versions=versions, arguments=arguments))
+
+    def _or_pack(
+        self,
+        attempt: Callable[[], Sequence[Tensor | None]],
+        source: SourceNode,
+        inputs: Sequence[Tensor | None],
+        scope: Scope,
+    ) -> Sequence[Tensor | None]:
+        """What native layers refuse for its inputs or attributes, the pack may take. Layers begun are dead."""
+        try:
+            return attempt()
+        except (ParseError, GraphError) as error:
+            pack = scope.builder.mapping(PACK, source.domain, source.type)
+            if pack is None:
+                raise
+            try:
+                return self._mapped(pack, source, inputs, scope.builder)
+            except (ParseError, GraphError):
+                raise error from None
+
+    def _mapped(
+        self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder
+    ) -> list[Tensor]:
+        with builder.origin(source.name):
+            return list(mapping(builder, source, inputs))
 
     def mapping(self, builder: GraphBuilder, domain: str, kind: str) -> LayerMapping | None:
         """The installed mapping of an operator; asked for once."""
@@ -186,7 +268,25 @@ class Translator:
             except ParseError as error:
                 raise located(f"graph {name!r}", error) from error
 
-        return NestedGraph(name, translate)
+        def translate_inline(builder: GraphBuilder) -> list[Tensor]:
+            inner = Scope(builder, self.model, scope)
+            try:
+                if graph.input:
+                    raise ParseError(f"has {len(graph.input)} inputs; a branch has none")
+                self._initializers(graph, inner)
+                inner.declare(graph)
+                self._nodes(graph.node, inner, frame)
+                return [self._found(inner, text(value.name, "an output's name")) for value in graph.output]
+            except ParseError as error:
+                raise located(f"graph {name!r}", error) from error
+
+        return NestedGraph(name, translate, translate_inline)
+
+    def _found(self, scope: Scope, name: str) -> Tensor:
+        tensor = scope.find(name) if scope.has(name) else None
+        if tensor is None:
+            raise ParseError(f"output {name!r} is written by no node")
+        return tensor
 
     def _outputs(self, graph: GraphProto, scope: Scope, nested: bool) -> None:
         """Mark the outputs. One that no layer of this graph made (an input, a constant, a capture) is copied."""
@@ -195,10 +295,7 @@ class Translator:
             name = text(value.name, "an output's name")
             if name in seen and not nested:
                 raise ParseError(f"output {name!r} is given twice")
-            if not scope.has(name):
-                raise ParseError(f"output {name!r} is written by no node")
-            tensor = scope.find(name)
-            assert tensor is not None  # only inputs of functions can be left out
+            tensor = self._found(scope, name)
             try:
                 if tensor.constant is not None or id(tensor) not in scope.made or name in seen:
                     (tensor,) = scope.builder.add("Identity", [tensor], {}, name=self._copy_name(name))
@@ -215,12 +312,11 @@ class Translator:
         return copy
 
     def _call(
-        self, function: FunctionProto, inputs: Sequence[Tensor | None], builder: GraphBuilder, frame: Frame
-    ) -> list[Tensor]:
-        """Expand a function of the model in place; the frame's arguments are what the call gives."""
+        self, function: FunctionProto, inputs: Sequence[Tensor | None], body: Scope, frame: Frame
+    ) -> list[Tensor | None]:
+        """Expand a function in place; the frame's arguments are what the call gives. None: an undefined output."""
         if len(inputs) > len(function.input):
             raise ParseError(f"has {len(inputs)} inputs, function {function.name!r} takes {len(function.input)}")
-        body = Scope(builder, self.model)
         body.tensors.update(dict.fromkeys(function.input))
         body.tensors.update(zip(function.input, inputs, strict=False))
         arguments = {**self._defaults(function), **(frame.arguments or {})}
@@ -228,16 +324,10 @@ class Translator:
             self._nodes(function.node, body, replace(frame, arguments=arguments))
         except ParseError as error:
             raise located(f"function {function.name!r}", error) from error
-        return [self._result(function, output, body) for output in function.output]
+        return [body.find(output) if body.has(output) else None for output in function.output]
 
     def _defaults(self, function: FunctionProto) -> dict[str, Any]:
         def refuse(graph: GraphProto) -> NestedGraph:
             raise ParseError("is a graph, which cannot be a default")
 
         return {a.name: read_attribute(a, self.model.files, refuse) for a in function.attribute_proto}
-
-    def _result(self, function: FunctionProto, output: str, body: Scope) -> Tensor:
-        tensor = body.find(output) if body.has(output) else None
-        if tensor is None:
-            raise ParseError(f"function {function.name!r} does not define its output {output!r}")
-        return tensor

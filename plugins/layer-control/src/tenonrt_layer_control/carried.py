@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Dim, Dimension, Shape, TensorInfo, TensorType, same, unknown
+from tenonrt.contracts import (
+    Array,
+    Dim,
+    Dimension,
+    Shape,
+    TensorInfo,
+    TensorType,
+    contents,
+    is_container,
+    joined,
+    same,
+    unknown,
+)
 
 
 def check_carried(given: TensorInfo, body: TensorInfo, name: str) -> None:
     """Refuse a tensor that a body's input cannot hold."""
-    if given.dtype != body.dtype or given.rank != body.rank:
+    if joined(given.dtype, body.dtype) is None or given.rank != body.rank:
         raise ValueError(f"{name} is {given.type}, expected {body.type}, the type of the body's input")
     for i, (found, expected) in enumerate(zip(given.shape, body.shape, strict=True)):
         same(expected, found, f"axis {i} of {name}")
@@ -18,8 +30,15 @@ def check_carried(given: TensorInfo, body: TensorInfo, name: str) -> None:
 
 def check_returned(returned: TensorInfo, body: TensorInfo, name: str) -> None:
     """Refuse a body that returns a state of another type than it takes."""
-    if returned.dtype != body.dtype or returned.rank != body.rank:
+    if not _returns(returned.dtype, body.dtype) or returned.rank != body.rank:
         raise ValueError(f"the body returns {returned.type} as {name}, expected {body.type}, the type of its input")
+
+
+def _returns(returned: str, taken: str) -> bool:
+    """Whether a body may give this type for a state: ONNX lets one that took an optional return its content."""
+    if is_container(taken) and contents(taken)[0] == "optional" and joined(returned, taken) is None:
+        taken = contents(taken)[1][0]
+    return joined(returned, taken) is not None
 
 
 def final_state(given: TensorInfo, taken: TensorInfo, returned: TensorInfo) -> TensorInfo:
@@ -28,7 +47,10 @@ def final_state(given: TensorInfo, taken: TensorInfo, returned: TensorInfo) -> T
     An axis that the body returns as it took it, or that is returned with the size it began with, keeps that size.
     """
     triples = zip(given.shape, taken.shape, returned.shape, strict=True)
-    return given.like([first if out in {inner, first} else unknown() for first, inner, out in triples])
+    dtype = given.dtype if joined(given.dtype, returned.dtype) == given.dtype else returned.dtype
+    if is_container(dtype) and dtype != given.dtype:
+        dtype = joined(given.dtype, returned.dtype) or dtype
+    return given.like([first if out in {inner, first} else unknown() for first, inner, out in triples], dtype)
 
 
 def bindings(

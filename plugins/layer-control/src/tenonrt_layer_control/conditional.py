@@ -14,6 +14,7 @@ from tenonrt.contracts import (
     Run,
     TensorInfo,
     TensorType,
+    joined,
     maximum,
     required,
     unknown,
@@ -27,12 +28,13 @@ def _either(left: Dimension, right: Dimension) -> Dimension:
 
 
 def _join(index: int, then: TensorInfo, other: TensorInfo) -> TensorInfo:
-    if then.dtype != other.dtype or then.rank != other.rank:
+    dtype = joined(then.dtype, other.dtype)
+    if dtype is None or then.rank != other.rank:
         raise ValueError(
             f"output {index} is {then.type} in the then graph and {other.type} in the else graph; "
             "expected one element type and rank"
         )
-    return then.like([_either(a, b) for a, b in zip(then.shape, other.shape, strict=True)])
+    return then.like([_either(a, b) for a, b in zip(then.shape, other.shape, strict=True)], dtype)
 
 
 class IfLayer(LayerType):

@@ -1,1 +1,1 @@
-"""Object detection layers: prior boxes, detection output, region proposals, ROI pooling."""
+"""Object detection layers: prior boxes, detection output, suppression, region proposals, ROI pooling."""

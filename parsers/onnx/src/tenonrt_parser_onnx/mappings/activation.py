@@ -37,8 +37,12 @@ def gelu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def prelu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """A slope for negative inputs, broadcast to them."""
-    return list(emit(builder, node, "ParametricRelu", [required(inputs, 0, "X"), required(inputs, 1, "slope")]))
+    """A slope for negative inputs, broadcast to them; before opset 7 a vector of slopes was one per channel."""
+    x, slope = required(inputs, 0, "X"), required(inputs, 1, "slope")
+    if node.version < 7 and slope.info.rank == 1 and slope.info.shape != (1,) and x.info.rank > 2:
+        axes = tuple(range(1, x.info.rank - 1))
+        (slope,) = emit(builder, node, "Unsqueeze", [slope], {"axes": axes}, part="slope")
+    return list(emit(builder, node, "ParametricRelu", [x, slope]))
 
 
 def clip(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

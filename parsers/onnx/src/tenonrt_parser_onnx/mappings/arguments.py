@@ -162,6 +162,21 @@ def constant_integers(tensor: Tensor, name: str) -> tuple[int, ...]:
     return tuple(flat)
 
 
+def is_known(tensor: Tensor) -> bool:
+    """Whether every element of an input of integers is known while the network is built."""
+    if tensor.constant is not None:
+        return True
+    value = tensor.info.value
+    return value is not None and not any(isinstance(v, Dim) for v in value.flat)
+
+
+def axes_vector(builder: GraphBuilder, node: SourceNode, axes: Tensor) -> Tensor:
+    """An input of axes that a layer reads when it runs, as a vector: models give single ones as scalars."""
+    if axes.info.rank:
+        return axes
+    return emit(builder, node, "Reshape", [axes, shape_constant([1])], part="axes")[0]
+
+
 def constant_number(tensor: Tensor) -> float | None:
     """The value of a constant of one element; None when it is not one."""
     values = tensor.constant if tensor.constant is not None else tensor.info.value

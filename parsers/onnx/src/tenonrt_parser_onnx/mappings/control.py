@@ -6,24 +6,45 @@ from collections.abc import Sequence
 
 from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor, TensorType
 
-from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, integer, integers, normalized_axis, present, required
+from tenonrt_parser_onnx.mappings.arguments import (
+    Inputs,
+    emit,
+    integer,
+    integers,
+    is_known,
+    normalized_axis,
+    present,
+    required,
+)
 from tenonrt_parser_onnx.nested import NestedGraph
 
 
 def _build(builder: GraphBuilder, node: SourceNode, attribute: str, types: Sequence[TensorType] = ()) -> GraphBuilder:
     """Translate a graph attribute. ``types`` stand in for those that the graph's inputs do not declare."""
-    graph = node.attrs.get(attribute)
-    if not isinstance(graph, NestedGraph):
-        raise ParseError(f"attribute {attribute!r} (a graph) is missing or of another type")
     inner = builder.subgraph(f"{node.name}/{attribute}")
-    graph.build(inner, types)
+    _graph(node, attribute).build(inner, types)
     return inner
 
 
+def _graph(node: SourceNode, attribute: str) -> NestedGraph:
+    graph = node.attrs.get(attribute)
+    if not isinstance(graph, NestedGraph):
+        raise ParseError(f"attribute {attribute!r} (a graph) is missing or of another type")
+    return graph
+
+
 def if_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """One of two graphs, neither of which has inputs."""
+    """One of two graphs, neither of which has inputs. Where the condition is known, that graph's nodes themselves.
+
+    The other one may be wrong for the types at hand: exporters ask for the rank that way.
+    """
+    condition = required(inputs, 0, "cond")
+    if is_known(condition):
+        value = condition.constant if condition.constant is not None else condition.info.value
+        assert value is not None
+        return _graph(node, "then_branch" if bool(value.reshape(-1)[0]) else "else_branch").inline(builder)
     graphs = [_build(builder, node, "then_branch"), _build(builder, node, "else_branch")]
-    return list(emit(builder, node, "If", [required(inputs, 0, "cond")], graphs=graphs))
+    return list(emit(builder, node, "If", [condition], graphs=graphs))
 
 
 def loop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

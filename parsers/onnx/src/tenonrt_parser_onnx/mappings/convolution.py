@@ -41,7 +41,7 @@ def _per_axis(node: SourceNode, name: str, count: int) -> tuple[int, ...]:
     return values
 
 
-def _spatial(node: SourceNode, weights: Tensor) -> int:
+def spatial_axes(node: SourceNode, weights: Tensor) -> int:
     """The number of spatial axes; kernel_shape must say what the weights do."""
     window = optional_integers(node, "kernel_shape")
     actual = weights.info.shape[2:]
@@ -57,14 +57,14 @@ def _spatial(node: SourceNode, weights: Tensor) -> int:
 def conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """Input [N, C, ...], weights [K, C/group, ...], bias [K]."""
     x, weights = required(inputs, 0, "X"), required(inputs, 1, "W")
-    attrs = window_attributes(node, _spatial(node, weights)) | {"groups": integer(node, "group", 1)}
+    attrs = window_attributes(node, spatial_axes(node, weights)) | {"groups": integer(node, "group", 1)}
     return list(emit(builder, node, "Convolution", [x, weights, present(inputs, 2)], attrs))
 
 
 def conv_transpose(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """Input [N, C, ...], weights [C, K/group, ...], bias [K]."""
     x, weights = required(inputs, 0, "X"), required(inputs, 1, "W")
-    spatial = _spatial(node, weights)
+    spatial = spatial_axes(node, weights)
     attrs = window_attributes(node, spatial) | {
         "groups": integer(node, "group", 1),
         "output_padding": _per_axis(node, "output_padding", spatial),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tenonrt.contracts import GraphBuilder, LayerMapping, ParseError, SourceNode, Tensor, numpy_dtype
 
-from tenonrt_parser_onnx.dtypes import dtype_named
+from tenonrt_parser_onnx.dtypes import dtype_called, dtype_named
 from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, integer, required, text
 
 
@@ -31,7 +31,19 @@ def _binary(builder: GraphBuilder, node: SourceNode, inputs: Inputs, operation: 
     if len(inputs) > 2:
         raise ParseError(f"takes 2 inputs, not {len(inputs)}")
     operands = [required(inputs, 0, "A"), required(inputs, 1, "B")]
+    if node.version < 7 and flag(node, "broadcast"):
+        operands[1] = _aligned(builder, node, *operands)
     return list(emit(builder, node, "Elementwise", operands, {"operation": operation}))
+
+
+def _aligned(builder: GraphBuilder, node: SourceNode, a: Tensor, b: Tensor) -> Tensor:
+    """Before opset 7 the attribute ``axis`` said where in A the axes of B lie; trailing ones are added here."""
+    axis = integer(node, "axis", a.info.rank - b.info.rank)
+    behind = a.info.rank - b.info.rank - (axis + a.info.rank if axis < 0 else axis)
+    if behind <= 0:
+        return b
+    axes = tuple(range(b.info.rank, b.info.rank + behind))
+    return emit(builder, node, "Unsqueeze", [b], {"axes": axes}, part="aligned")[0]
 
 
 def variadic(operation: str) -> LayerMapping:
@@ -89,7 +101,9 @@ def where(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
 
 
 def cast(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Conversion to the data type numbered ``to``."""
+    """Conversion to the data type numbered ``to``, which was its name before opset 6."""
+    if node.version < 6:
+        return _cast(builder, node, inputs, dtype_called(text(node, "to")))
     return _cast(builder, node, inputs, dtype_named(integer(node, "to")))
 
 

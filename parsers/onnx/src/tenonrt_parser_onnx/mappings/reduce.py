@@ -9,10 +9,12 @@ from tenonrt.contracts import GraphBuilder, LayerMapping, SourceNode, Tensor
 
 from tenonrt_parser_onnx.mappings.arguments import (
     Inputs,
+    axes_vector,
     constant_integers,
     emit,
     flag,
     integer,
+    is_known,
     optional_integers,
     present,
     required,
@@ -23,6 +25,9 @@ def reduction(operation: str, axes_input_since: int = 18) -> LayerMapping:
     """Axes are an attribute before the opset given, then an input; none means all, unless noop_with_empty_axes."""
 
     def mapping(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+        given = present(inputs, 1) if node.version >= axes_input_since else None
+        if given is not None and not is_known(given):
+            return _reduce_along(builder, node, operation, required(inputs, 0, "data"), given)
         axes = _axes(node, inputs, axes_input_since) or None
         if axes is None and flag(node, "noop_with_empty_axes"):
             axes = ()
@@ -30,6 +35,15 @@ def reduction(operation: str, axes_input_since: int = 18) -> LayerMapping:
         return list(emit(builder, node, "Reduce", [required(inputs, 0, "data")], attrs))
 
     return mapping
+
+
+def _reduce_along(builder: GraphBuilder, node: SourceNode, operation: str, x: Tensor, axes: Tensor) -> list[Tensor]:
+    attrs = {
+        "operation": operation,
+        "keep_dims": flag(node, "keepdims", True),
+        "empty_is_none": flag(node, "noop_with_empty_axes"),
+    }
+    return list(emit(builder, node, "ReduceAlong", [x, axes_vector(builder, node, axes)], attrs))
 
 
 def _axes(node: SourceNode, inputs: Inputs, axes_input_since: int) -> tuple[int, ...] | None:

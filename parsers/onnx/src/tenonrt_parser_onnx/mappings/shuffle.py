@@ -9,11 +9,13 @@ from tenonrt.contracts import Array, GraphBuilder, LayerMapping, ParseError, Sou
 
 from tenonrt_parser_onnx.mappings.arguments import (
     Inputs,
+    axes_vector,
     constant_integers,
     emit,
     flag,
     integer,
     integers,
+    is_known,
     number,
     optional_integer,
     optional_integers,
@@ -51,7 +53,8 @@ def transpose(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[T
 
 def reshape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """0 copies a dim unless allowzero (opset 14), -1 takes the rest."""
-    operands = [required(inputs, 0, "data"), required(inputs, 1, "shape")]
+    shape = shape_constant(integers(node, "shape")) if node.version < 5 else required(inputs, 1, "shape")
+    operands = [required(inputs, 0, "data"), shape]
     return list(emit(builder, node, "Reshape", operands, {"zero_copies": not flag(node, "allowzero")}))
 
 
@@ -70,15 +73,23 @@ def _axes(node: SourceNode, inputs: Inputs) -> tuple[int, ...] | None:
 
 def squeeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """Remove axes of size 1."""
-    return list(emit(builder, node, "Squeeze", [required(inputs, 0, "data")], {"axes": _axes(node, inputs)}))
+    return _change_axes(builder, node, inputs, "Squeeze")
 
 
 def unsqueeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Insert axes of size 1."""
-    axes = _axes(node, inputs)
-    if axes is None:
+    """Insert axes of size 1, at places in the output."""
+    if node.version < 13 and "axes" not in node.attrs:
         raise ParseError("axes are missing: an attribute before opset 13, input 1 since")
-    return list(emit(builder, node, "Unsqueeze", [required(inputs, 0, "data")], {"axes": axes}))
+    if node.version >= 13:
+        required(inputs, 1, "axes")
+    return _change_axes(builder, node, inputs, "Unsqueeze")
+
+
+def _change_axes(builder: GraphBuilder, node: SourceNode, inputs: Inputs, kind: str) -> list[Tensor]:
+    x, axes = required(inputs, 0, "data"), present(inputs, 1) if node.version >= 13 else None
+    if axes is not None and not is_known(axes):
+        return list(emit(builder, node, f"{kind}Along", [x, axes_vector(builder, node, axes)]))
+    return list(emit(builder, node, kind, [x], {"axes": _axes(node, inputs)}))
 
 
 def expand(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
@@ -109,14 +120,15 @@ def concat(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tens
     operands = [required(inputs, index, "inputs") for index in range(len(inputs))]
     if not operands:
         raise ParseError("has no inputs")
-    return list(emit(builder, node, "Concatenation", operands, {"axis": integer(node, "axis")}))
+    axis = integer(node, "axis", 1 if node.version < 4 else None)
+    return list(emit(builder, node, "Concatenation", operands, {"axis": axis}))
 
 
 def split(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """Sizes are an attribute before opset 13, then an input; without them, equal parts."""
     x = required(inputs, 0, "input")
     attrs: dict[str, Any] = {"axis": integer(node, "axis", 0)}
-    sizes: Tensor | Array | None = present(inputs, 1) if node.version >= 13 else None
+    sizes: Tensor | Array | None = present(inputs, 1) if node.version >= 13 or node.version < 2 else None
     if node.version < 13 and "split" in node.attrs:
         sizes = shape_constant(integers(node, "split"))
     if sizes is None:
@@ -144,7 +156,8 @@ def pad(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
     if node.version >= 11:
         operands = [x, required(inputs, 1, "pads"), present(inputs, 2), present(inputs, 3)]
         return list(emit(builder, node, "Padding", operands, attrs))
-    pads, value = shape_constant(integers(node, "pads")), number(node, "value", 0.0)
+    pads = shape_constant(integers(node, "paddings" if node.version < 2 else "pads"))
+    value = number(node, "value", 0.0)
     fill = np.asarray(value, np.dtype(x.type.numpy)) if value else None
     return list(emit(builder, node, "Padding", [x, pads, fill], attrs))
 

@@ -1,0 +1,1 @@
+"""Operators of ONNX's long tail as TenonRT layers, computed by the reference evaluator of the onnx package."""
