@@ -1,1 +1,1 @@
-"""UFF files and frozen TensorFlow graphs: parsers of both, and a writer of UFF."""
+"""The parser of UFF files, which TensorFlow users gave to TensorRT."""

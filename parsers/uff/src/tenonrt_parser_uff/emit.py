@@ -93,6 +93,7 @@ def scalar_like(tensor: Tensor, value: float) -> Array:
 
 
 def elementwise(builder: GraphBuilder, operation: str, a: Tensor | Array, b: Tensor | Array) -> Tensor:
+    """Two operands, broadcast."""
     return single(builder, "Elementwise", [a, b], {"operation": operation})
 
 
@@ -119,6 +120,7 @@ def stack(builder: GraphBuilder, tensors: Sequence[Tensor], axis: int) -> Tensor
 
 
 def concatenate(builder: GraphBuilder, tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """One after the other along an existing axis."""
     return single(builder, "Concatenation", tensors, {"axis": axis})
 
 
@@ -165,6 +167,7 @@ def integer(node: SourceNode, name: str, default: int | None = None) -> int:
 
 
 def flag(node: SourceNode, name: str, default: bool = False) -> bool:
+    """A boolean, also where a file has a number in its place."""
     value = node.attrs.get(name)
     return default if value is None else bool(integer(node, name))
 

@@ -25,13 +25,14 @@ class Registration:
 
 def registration(dims: Iterable[int], order: InputOrder | int) -> Registration:
     """`ValueError` for what cannot be an input."""
-    named = ORDERS[order] if isinstance(order, int) and 0 <= order < len(ORDERS) else order
-    if named not in ORDERS:
+    names: tuple[InputOrder, ...] = ORDERS
+    known: dict[InputOrder | int, InputOrder] = {**dict(enumerate(names)), **{name: name for name in names}}
+    if order not in known:
         raise ValueError(f"the order {order!r} is none of {', '.join(ORDERS)}")
     sizes = tuple(int(d) for d in dims)
     if not sizes or any(d < 1 for d in sizes):
         raise ValueError(f"dimensions {list(sizes)} must be positive; the batch is left out")
-    return Registration(sizes, named)
+    return Registration(sizes, known[order])
 
 
 def declare(
@@ -88,9 +89,7 @@ def _matches(dims: Sequence[int], declared: Sequence[int] | None) -> bool:
     return all(b in (-1, a) for a, b in zip(dims, declared[1:], strict=True))
 
 
-def first_answer(
-    start: str, readers: Mapping[str, Sequence[str]], answer: Callable[[str], bool | None]
-) -> bool | None:
+def first_answer(start: str, readers: Mapping[str, Sequence[str]], answer: Callable[[str], bool | None]) -> bool | None:
     """What the nearest node downstream says that says anything."""
     seen, level = {start}, [start]
     while level:

@@ -8,7 +8,7 @@ from tenonrt.contracts import GraphError, ParseError, UnsupportedError
 
 
 def ordered(outputs: Iterable[str], reads: Callable[[str], Sequence[str]]) -> list[str]:
-    """Names of nodes, depth first from the outputs; ``reads`` gives the nodes that one needs, or raises `ParseError`."""
+    """Names of nodes, depth first from the outputs; ``reads`` gives those that one needs, or raises `ParseError`."""
     done: dict[str, None] = {}
     open_: dict[str, None] = {}
     for output in outputs:

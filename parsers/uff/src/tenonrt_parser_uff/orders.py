@@ -1,7 +1,7 @@
 """Dimension orders: which axis of the canonical tensor each stored axis is.
 
 Canonical are NC+ for activations, KC+ for kernels (+ stands for all spatial axes, outermost first), NC and KC for
-matrices. NHWC is N+C, TensorFlow's kernels are +CK; see the table in docs/uff.md.
+matrices. NHWC is N+C, TensorFlow's kernels are +CK.
 """
 
 from __future__ import annotations
@@ -47,15 +47,3 @@ def stored_axes(order: Order, rank: int) -> Permutation:
 def inverse(permutation: Permutation) -> Permutation:
     """The permutation that undoes one."""
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
-
-
-def written(text: str) -> Order:
-    """The numbers of an order written with letters: ``N+C`` is (0, 2, INCREMENT, 1)."""
-    canonical = next((c for c in ("NC+", "KC+", "NC", "KC") if sorted(c) == sorted(text.replace("-", "+"))), None)
-    if canonical is None:
-        raise ValueError(f"{text!r} is no dimension order; its letters are those of NC+, KC+, NC or KC")
-    numbers: list[int] = []
-    for letter in text:
-        index = canonical.index("+" if letter == "-" else letter)
-        numbers.extend({"+": (index, INCREMENT), "-": (DECREMENT, index)}.get(letter, (index,)))
-    return tuple(numbers)

@@ -157,7 +157,7 @@ class Reading:
             numpy_dtype(dtype)
         except ValueError as error:
             raise ParseError(f"'dtype': {error}") from error
-        return declare(self._builder, node.id, dtype, shape, given, partial(self._channels_last, node.id))
+        return declare(self._builder, node.id, str(dtype), shape, given, partial(self._channels_last, node.id))
 
     def _channels_last(self, name: str) -> bool | None:
         readers: dict[str, list[str]] = {}

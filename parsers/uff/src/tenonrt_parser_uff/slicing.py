@@ -58,9 +58,7 @@ def _known(tensor: Tensor) -> bool:
     return values is not None and all(isinstance(value, int) for value in values)
 
 
-def _computed(
-    builder: GraphBuilder, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor, masks: Masks
-) -> Tensor:
+def _computed(builder: GraphBuilder, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor, masks: Masks) -> Tensor:
     if masks != Masks():
         raise ParseError("begin and end must be known when the file is read, as it has masks")
     operands = [shape_operand(builder, t, what) for t, what in ((begin, "begin"), (end, "end"), (strides, "strides"))]
@@ -104,7 +102,7 @@ def _entry(cut: _Cut, axis: int, begin: int, end: int, stride: int, masks: Masks
         raise ParseError(f"the stride of axis {axis} is 0")
     if masks.shrink >> i & 1:
         cut.removed.append(axis)
-        begin, end, stride = begin, begin + 1 if begin != -1 else MAXIMUM, 1
+        end, stride = (MAXIMUM if begin == -1 else begin + 1), 1
     else:
         begin = (0 if stride > 0 else MAXIMUM) if masks.begin >> i & 1 else begin
         end = (MAXIMUM if stride > 0 else MINIMUM) if masks.end >> i & 1 else end

@@ -1,4 +1,4 @@
-"""Recognise the beginnings of UFF files and of frozen TensorFlow graphs without protobuf.
+"""Recognise the beginnings of UFF files without protobuf.
 
 The fields of the head are walked as far as it reaches; one that the format cannot have there, and it is something else.
 """
@@ -35,28 +35,7 @@ def _is_named(value: bytes | int) -> bool:
 def _is_graph(value: bytes | int) -> bool:
     """A graph's id, or its first node, which begins with an id too."""
     first = next(_fields(value), None) if isinstance(value, bytes) else None
-    return first is not None and (first[0] == 1 and _is_text(first[1]) or first[0] == 2 and _is_named(first[1]))
-
-
-def is_graph_def(head: bytes) -> bool:
-    """Nodes from the first byte on: a name, then an operation, which begins with a capital or an underscore."""
-    nodes = 0
-    for number, value in _fields(head):
-        if number in (2, 3, 4) and nodes:
-            continue
-        if number != 1 or not isinstance(value, bytes):
-            return False
-        fields = _fields(value)
-        name, operation = next(fields, None), next(fields, None)
-        if operation is None:
-            return nodes > 0  # the head ends here
-        if name is None or name[0] != 1 or not _is_text(name[1]) or operation[0] != 2 or not _is_text(operation[1]):
-            return False
-        nodes += 1
-        kind = operation[1]
-        if isinstance(kind, bytes) and not (kind[:1].isupper() or kind[:1] == b"_"):
-            return False
-    return nodes > 0
+    return first is not None and ((first[0] == 1 and _is_text(first[1])) or (first[0] == 2 and _is_named(first[1])))
 
 
 def _is_text(value: bytes | int) -> bool:

@@ -14,7 +14,7 @@ LARGEST = 2**31 - 1  # of a window, stride, dilation or padding: no tensor has m
 
 @dataclass(frozen=True)
 class Window:
-    """How a window moves, per spatial axis. An empty tuple is ones, of padding zeros. same: as many outputs as steps."""
+    """How a window moves, per spatial axis. An empty tuple is ones, of padding zeros. same: TensorFlow's SAME."""
 
     stride: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
@@ -81,7 +81,9 @@ def _open_ends(x: Tensor, kernel: Tensor, sizes: tuple[int, ...], window: Window
     """What the output has beyond the last window, given symmetric padding."""
     spatial, extents = static(x, "the input")[2:] if x.type.static else None, static(kernel, "the kernel")[2:]
     if spatial is None:
-        raise ParseError(f"padding {list(window.before)} of a transposed convolution needs a static input, not {x.type}")
+        raise ParseError(
+            f"padding {list(window.before)} of a transposed convolution needs a static input, not {x.type}"
+        )
     ones = (1,) * len(sizes)
     found = tuple(
         size - ((given - 1) * step + (extent - 1) * spread + 1 - before - after)

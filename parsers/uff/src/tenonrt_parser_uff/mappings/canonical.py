@@ -37,6 +37,7 @@ def orders(node: SourceNode, name: str) -> tuple[Order, ...]:
 
 
 def input_order(node: SourceNode, index: int) -> Order:
+    """That of one input; NC+ where the field does not reach it."""
     found = orders(node, "inputs_orders")
     return found[index] if index < len(found) else CANONICAL
 
@@ -70,6 +71,7 @@ def window(node: SourceNode) -> Window:
 
 
 def conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Number_groups over 1 with a kernel of all channels is a depthwise convolution."""
     check_count(inputs, 2)
     kernel = canonical(builder, node, inputs, 1, "kernel")
     groups = integer(node, "number_groups", 1)
@@ -121,6 +123,7 @@ def lrn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]
 
 
 def batch_norm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Inputs 1 to 4 are vectors of one value per channel."""
     check_count(inputs, 5)
     gamma, beta, mean, variance = (
         given(inputs, i, what) for i, what in enumerate(("gamma", "beta", "mean", "variance"), start=1)

@@ -27,10 +27,15 @@ def unary_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tens
     operation = chosen(node, "func", _UNARY)
     check_count(inputs, 2 if operation == "pow" else 1)
     x = given(inputs, 0, "input")
-    return [elementwise(builder, "pow", x, given(inputs, 1, "exponent")) if operation == "pow" else unary(builder, operation, x)]
+    return [
+        elementwise(builder, "pow", x, given(inputs, 1, "exponent"))
+        if operation == "pow"
+        else unary(builder, operation, x)
+    ]
 
 
 def activation_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """relu, relu6, sigmoid and so on."""
     check_count(inputs, 1)
     return [activation(builder, chosen(node, "func", _ACTIVATIONS), given(inputs, 0, "input"))]
 
@@ -42,5 +47,6 @@ def leaky_relu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[
 
 
 def identity(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Its input."""
     check_count(inputs, 1)
     return [given(inputs, 0, "input")]

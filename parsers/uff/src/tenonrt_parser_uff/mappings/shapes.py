@@ -49,6 +49,7 @@ def flatten(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Ten
 
 
 def transpose_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Axis i of the result is axis permutation[i]."""
     check_count(inputs, 1)
     x, permutation = given(inputs, 0, "input"), numbers(node, "permutation")
     if sorted(permutation) == list(range(x.type.rank)):
@@ -57,21 +58,25 @@ def transpose_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[
 
 
 def concat(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Along an existing axis."""
     tensors = [given(inputs, i, "input") for i in range(max(len(inputs), 1))]
     return [concatenate(builder, tensors, integer(node, "axis"))]
 
 
 def stack_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Along a new axis."""
     tensors = [given(inputs, i, "input") for i in range(max(len(inputs), 1))]
     return [stack(builder, tensors, integer(node, "axis"))]
 
 
 def shape(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """An int32 vector."""
     check_count(inputs, 1)
     return [shape_of(builder, given(inputs, 0, "input"))]
 
 
 def strided_slice_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Begin, end and strides for the first axes, with masks."""
     check_count(inputs, 4)
     x, begin, end, strides = (
         given(inputs, i, what) for i, what in enumerate(("input", "begin", "end", "strides"))
@@ -81,20 +86,24 @@ def strided_slice_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> l
 
 
 def squeeze(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Without the axes of length one that are listed, or all of them."""
     check_count(inputs, 1)
     return [single(builder, "Squeeze", [given(inputs, 0, "input")], {"axes": numbers(node, "axes", ()) or None})]
 
 
 def expand_dims(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """A new axis of length one."""
     check_count(inputs, 1)
     return [single(builder, "Unsqueeze", [given(inputs, 0, "input")], {"axes": (integer(node, "axis"),)})]
 
 
 def arg_max(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The int64 index of the largest element."""
     return _arg_reduce(builder, node, inputs, "max")
 
 
 def arg_min(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The int64 index of the smallest element."""
     return _arg_reduce(builder, node, inputs, "min")
 
 
@@ -111,11 +120,13 @@ def pad_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def gather(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Along the first axis."""
     check_count(inputs, 2)
     return [single(builder, "Gather", [given(inputs, 0, "params"), given(inputs, 1, "indices")], {"axis": 0})]
 
 
 def gather_v2(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Along any axis."""
     check_count(inputs, 2)
     params = given(inputs, 0, "params")
     axis = axis_of(integer(node, "axis", 0), params.type.rank)
