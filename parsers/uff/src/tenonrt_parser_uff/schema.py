@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from tenonrt_parser_uff.wire import message_class
-
 SCHEMA = {
     "MetaGraph": """
         1 version int64
@@ -65,5 +63,7 @@ INCREMENT, DECREMENT = 0x7FFFFFFF, -0x80000000
 
 @cache
 def meta_graph() -> Any:
-    """The class of the whole file's message."""
+    """The class of the whole file's message. protobuf is imported when a file is read, not before."""
+    from tenonrt_parser_uff.wire import message_class
+
     return message_class("uff", SCHEMA, "MetaGraph")
