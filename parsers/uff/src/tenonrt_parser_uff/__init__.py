@@ -1,0 +1,1 @@
+"""The parser of UFF files, which TensorFlow users gave to TensorRT."""
