@@ -20,6 +20,8 @@ onnx = pytest.importorskip("onnx")
 
 from tenonrt_parser_onnx.backend import Prepared, TenonBackend  # noqa: E402 - needs onnx
 
+pytestmark = pytest.mark.xdist_group("onnx conformance")  # the counts are over all letters
+
 PACK = "tenonrt-layer-onnx-reference"
 VERSION = "1.23."  # of onnx, whose cases the numbers count
 PASSED, NATIVE = 2006, 1864

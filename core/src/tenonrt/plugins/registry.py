@@ -217,9 +217,9 @@ class Registry:
 # First-party kinds by distribution, for the advice in the error: pip can be asked for what is not installed.
 _HOMES = {
     "convolution": "Convolution Deconvolution",
-    "matmul": "MatrixMultiply FullyConnected",
+    "matmul": "MatrixMultiply FullyConnected Einsum",
     "activation": "Activation ParametricRelu",
-    "elementwise": "Elementwise Unary Select Cast",
+    "elementwise": "Elementwise Unary Select Cast Bitcast",
     "scale": "Scale",
     "pooling": "Pooling",
     "lrn": "LRN",
@@ -228,17 +228,18 @@ _HOMES = {
     "LpNormalization",
     "concatenation": "Concatenation Split",
     "padding": "Padding",
-    "shuffle": "Transpose Reshape Squeeze Unsqueeze Flatten Expand Tile Identity Reformat DepthToSpace SpaceToDepth",
+    "shuffle": "Transpose Reshape Squeeze Unsqueeze Flatten Expand Tile Identity Reformat DepthToSpace SpaceToDepth "
+    "SqueezeAlong UnsqueezeAlong",
     "shape": "Shape Size Fill Range NonZero",
     "slice": "Slice",
-    "gather": "Gather GatherElements GatherND ScatterElements ScatterND OneHot",
-    "reduce": "Reduce CumulativeSum",
+    "gather": "Gather GatherElements GatherND ScatterElements ScatterND OneHot ReverseSequence",
+    "reduce": "Reduce CumulativeSum CumulativeProduct ReduceAlong",
     "topk": "TopK ArgReduce",
-    "resize": "Resize",
+    "resize": "Resize GridSample",
     "recurrent": "LSTM GRU RNN",
     "control": "If Loop Scan",
     "quantization": "Quantize Dequantize",
-    "detection": "PriorBox DetectionOutput RoiPooling PositionSensitiveRoiPooling Proposal",
+    "detection": "PriorBox DetectionOutput NonMaxSuppression RoiPooling PositionSensitiveRoiPooling Proposal",
 }
 
 
