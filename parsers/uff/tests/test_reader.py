@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+import tenonrt
 from tenonrt import Network, ParseError, Registry, UnsupportedError
 from tenonrt.contracts import Tensor
 from tenonrt_parser_uff.factory import CustomLayer, FieldCollection, FieldType
@@ -55,6 +57,22 @@ def test_registered_order_is_that_of_the_data(registry: Registry, run: Any) -> N
     np.testing.assert_allclose(run(read(network_file(), registry, parser), image=IMAGES)["prob"], expected, 1e-6)
     with pytest.raises(ValueError, match="NDHWC"):
         parser.register_input("image", (1, 2, 3), "NDHWC")  # type: ignore[arg-type]
+
+
+def test_options_say_what_registration_says(registry: Registry, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "net.uff"
+    file.write_bytes(network_file())
+    expected = run(read(network_file(), registry), image=IMAGES)["prob"]
+    for options in ({"uff_input": ["image,2,6,5"]}, {"uff_input": ["image,6,5,2"], "uff_nhwc": True}):
+        network = tenonrt.parse(file, registry=registry, options=options)
+        images = IMAGES if "uff_nhwc" in options else IMAGES.transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(run(network, image=images)["prob"], expected, 1e-6)
+    network = tenonrt.parse(file, registry=registry, options={"uff_output": ["relu"], "uff_literal": True})
+    assert list(network.outputs) == ["relu"]
+    assert list(tenonrt.parse(file, registry=registry).outputs) == ["prob"], "what was said once is not kept"
+    for wrong in ("image", "image,2,x,5", ",2,6,5", "image,0,1,1"):
+        with pytest.raises(ParseError, match="separated by commas"):
+            tenonrt.parse(file, registry=registry, options={"uff_input": [wrong]})
 
 
 def test_registered_output_replaces_the_marked_one(registry: Registry) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tenonrt.contracts import GraphBuilder, GraphError, ParseError, Parser
+from tenonrt.contracts import GraphBuilder, GraphError, ParseError, Parser, ParserOptions
 
 from tenonrt_parser_uff.factory import PluginFactory
 from tenonrt_parser_uff.inputs import InputOrder, Registration, registration
+from tenonrt_parser_uff.options import UffOptions
 from tenonrt_parser_uff.order import located
 from tenonrt_parser_uff.sniff import is_uff
 
@@ -23,6 +24,7 @@ class UffParser(Parser):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".uff",)
+    Options: ClassVar[type[ParserOptions]] = UffOptions
 
     def __init__(self, *, literal: bool = False) -> None:
         self.literal = literal
@@ -58,6 +60,17 @@ class UffParser(Parser):
         except (ParseError, GraphError) as error:
             raise located(str(path), error) from error
 
+    def parse_with(self, path: Path, builder: GraphBuilder, options: Any) -> None:
+        """The same with what was said on a command line, beside what was registered here."""
+        parser = UffParser(literal=self.literal or options.uff_literal)
+        parser.factory, parser.registered, parser.wanted = self.factory, dict(self.registered), list(self.wanted)
+        for text in options.uff_input:
+            name, dims = _named_dims(text)
+            parser.register_input(name, dims, "NHWC" if options.uff_nhwc else "NCHW")
+        for name in options.uff_output:
+            parser.register_output(name)
+        parser.parse(path, builder)
+
     def parse_buffer(self, data: bytes, builder: GraphBuilder) -> None:
         """The same of a file's bytes."""
         try:
@@ -71,3 +84,11 @@ class UffParser(Parser):
         from tenonrt_parser_uff.wire import decode
 
         Reading(decode(meta_graph(), data, "UFF"), builder, self).run()
+
+
+def _named_dims(text: str) -> tuple[str, tuple[int, ...]]:
+    """The parts of ``NAME,C,H,W``."""
+    name, *dims = text.split(",")
+    if not name or not dims or not all(d.strip().isdecimal() and int(d) > 0 for d in dims):
+        raise ParseError(f"the input {text!r} must be its name and its sizes, separated by commas: data,3,224,224")
+    return name, tuple(map(int, dims))
