@@ -13,8 +13,10 @@ from llvm_judging import TARGETS, compiles, judge, problem_of
 from tenonrt.contracts import Problem
 from tenonrt_kernel_llvm.contraction.depthwise import DepthwiseConvolution
 from tenonrt_kernel_llvm.contraction.direct import DirectConvolution
+from tenonrt_kernel_llvm.contraction.direct_recipes import recipes
 from tenonrt_kernel_llvm.contraction.fully_connected import FullyConnectedKernel
 from tenonrt_kernel_llvm.contraction.gated import GatedConvolution
+from tenonrt_kernel_llvm.contraction.geometry import geometry_of
 from tenonrt_kernel_llvm.contraction.tiles import divide, padded_runs
 from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
 
@@ -133,6 +135,33 @@ def test_activations_of_many_sums(function: str) -> None:
         return network.add_activation(y, function=function)
 
     judge(DirectConvolution(), problem_of(define), TARGETS[0])
+
+
+# Channels, outputs, image, window, stride, groups: several strips; pieces that do not divide the depth; a block of 8
+# outputs; a flat image; groups of their own depth; one spatial axis.
+DEEP = [
+    (48, 24, (33, 11), (3, 3), 1, 1),
+    (80, 40, (9, 9), (3, 3), 2, 1),
+    (528, 8, (7, 7), (1, 1), 2, 1),
+    (528, 48, (5, 7), (1, 1), 1, 1),
+    (64, 32, (8, 8), (5, 5), 1, 2),
+    (288, 16, (40,), (3,), 1, 1),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize(("channels", "outputs", "image", "window", "stride", "groups"), DEEP)
+def test_deep_convolutions_are_cut_into_pieces(
+    target: Target, channels: int, outputs: int, image: tuple[int, ...], window: tuple[int, ...], stride: int,
+    groups: int,
+) -> None:  # fmt: skip
+    padding = tuple(w // 2 for w in window)
+    problem = convolution(
+        (2, channels, *image), outputs, window, "residual", stride=(stride,) * len(image), groups=groups,
+        pre_padding=padding, post_padding=padding,
+    )  # fmt: skip
+    assert any(recipe.order == "k" for recipe in recipes(geometry_of(problem), target))
+    judge(DirectConvolution(), problem, target)
 
 
 def test_deep_products_are_cut_into_pieces() -> None:
