@@ -210,6 +210,8 @@ class _Rows:
 
                 def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
                     row = number * run.width + run.start
+                    if pieces > 1:
+                        self._fetch_ahead(weights, row, run.width, start, piece)
                     sums = self._partial(row, run.width, first_piece)
                     sums = self._tile(first + row, weights, run.width, start, length, sums)
                     if last_piece:
@@ -230,6 +232,14 @@ class _Rows:
         rows(0, piece, True, False)
         self.fn.loop(1, pieces - 1, middle)
         rows((pieces - 1) * piece, depth - (pieces - 1) * piece, False, True)
+
+    def _fetch_ahead(self, weights: Value, row: Value, width: int, start: Index, piece: int) -> None:
+        """Ask for a tile's share of the next piece of the weights, which come from far away."""
+        fn, step = self.fn, self.tile.blocks * BLOCK_BYTES
+        share = -(-piece * step // (self.strip * BLOCK_BYTES))  # lines of a row
+        ahead = fn.offset(fn.offset(weights, row * (share * BLOCK_BYTES)), (start + piece) * step)
+        for line in range(share * width):
+            fn.prefetch(ahead, line * BLOCK_BYTES)
 
     def _partial(self, row: Value, width: int, first_piece: bool) -> list[Value]:
         """The sums of a tile so far."""
