@@ -13,7 +13,6 @@ import pytest
 from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
 from tenonrt.builder import finalists, timing
 from tenonrt.builder.cache import TimingCache
-from tenonrt.builder.pace import Pace
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Tuner
@@ -114,41 +113,6 @@ def test_one_bad_run_does_not_put_a_candidate_out() -> None:
     """As when the threads of the pool were asleep before its first run."""
     device = Clockwork(unlucky=[9.0, 1.0], steady=[1.2])
     assert device.race()[0] == 1.0
-
-
-def test_times_of_a_machine_that_is_slow_for_a_while_are_those_of_its_best_pace() -> None:
-    seconds, slowness = {"yardstick": 1e-3, "early": 2e-3, "late": 2e-3}, [1.0]
-    pace = Pace()
-    pace.adopt(lambda: seconds["yardstick"] * slowness[0], 1e-3)
-    early = seconds["early"] * slowness[0] / pace.read()
-    slowness[0] = 2.0
-    assert seconds["late"] * slowness[0] / pace.read() == pytest.approx(early)
-
-
-def test_a_step_that_is_too_short_or_too_long_is_no_yardstick() -> None:
-    pace = Pace()
-    for seconds in (1e-6, 1.0):
-        pace.adopt(lambda: pytest.fail("it must not be run"), seconds)
-    assert pace.read() == 1.0
-
-
-def test_a_race_in_slow_seconds_tells_the_times_of_fast_ones() -> None:
-    slowness = [1.0]
-
-    class Slowed(Clockwork):
-        def time(self, names: list[str]) -> list[float]:
-            return [seconds * slowness[0] for seconds in super().time(names)]
-
-    device: Any = Slowed(first=[1e-3], second=[3e-3])
-    surroundings = Surroundings(device, 2, 0)
-
-    def time_alone(name: str) -> float:
-        launch = Launch(name, None, (np.ones(4),), (), None, ())  # type: ignore[arg-type]
-        return race([Entrant(launch, device.bind([launch], 2))], surroundings, 0)[0]
-
-    assert time_alone("first") == 1e-3
-    slowness[0] = 2.0
-    assert time_alone("second") == pytest.approx(3e-3)
 
 
 def test_rounds_go_on_while_times_disagree(monkeypatch: pytest.MonkeyPatch) -> None:

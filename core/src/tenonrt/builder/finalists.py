@@ -52,7 +52,7 @@ class Field:
 def decide_in_place(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner, lower: Lower) -> Cover:
     """The cover with the winners of the finals."""
     fields = find_fields(selector, columns, cover)
-    if not fields or not _repeatable(selector.graph):
+    if not fields or not is_repeatable(selector.graph):
         return cover
     finalists = [column for field in fields.values() for column in field.columns]
     keys = {c.id: key for c, key in zip(finalists, _keys(selector, cover, finalists, tuner), strict=True)}
@@ -99,7 +99,7 @@ def _general(selector: Selector, column: Column) -> bool:
     return isinstance(source, Offer) and source.general
 
 
-def _repeatable(graph: Graph) -> bool:
+def is_repeatable(graph: Graph) -> bool:
     """Whether drawn inputs are enough to run a graph: no values steer it, and its sizes have an end."""
     host = any(tensor.info.place == "host" for tensor in graph.inputs)
     bounded = all(s.upper is not None for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d))
@@ -129,8 +129,8 @@ def _measure(
         fielded = {chosen: field.columns[j % len(field.columns)] for chosen, field in fields.items()}
         changed = replace(cover, columns=tuple(fielded.get(c.id, c) for c in cover.columns))
         names = {_offer(selector, column).posed.region.name: column.id for column in fielded.values()}
-        programs.append((_runner(*lower(changed), tuner), names))
-    inputs = _inputs(selector.graph)
+        programs.append((trial_runner(*lower(changed), tuner), names))
+    inputs = drawn_inputs(selector.graph)
     times: dict[str, list[float]] = {}
     stop = time.monotonic() + _SECONDS
     for number in range(_MOST_ROUNDS + 1):
@@ -146,7 +146,8 @@ def _measure(
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def _runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunner:
+def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunner:
+    """A program as an engine would run it."""
     threads = tuner.config.threads
     header = PlanHeader("", 0, "", "", tuner.config.device, {}, (), (), threads)  # never written
     report = BuildReport((), (), {}, (), (), 0.0, True)
@@ -154,7 +155,8 @@ def _runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunn
     return ProgramRunner(program, Resources(plan, tuner.registry, tuner.device, 0))
 
 
-def _inputs(graph: Graph) -> list[Array]:
+def drawn_inputs(graph: Graph) -> list[Array]:
+    """Inputs of a network at its largest sizes."""
     rng = np.random.default_rng(0)
     largest = {s.name: s.upper or 1 for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d)}
     types = [tensor.type.substitute(largest) for tensor in graph.inputs]

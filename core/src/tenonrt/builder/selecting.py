@@ -17,6 +17,7 @@ from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
 from tenonrt.builder.selection import VIEW, Selector, storage_formats
+from tenonrt.builder.staying import faster_cover
 from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import tune
@@ -137,6 +138,7 @@ class _Selection:
             return self._lower(selector, offers, changed, inner, constants, final=False), constants
 
         with clock.phase("finals"):
+            cover = faster_cover(selector, columns, cover, tuner, lower)
             return decide_in_place(selector, columns, cover, tuner, lower)
 
     def _lower(

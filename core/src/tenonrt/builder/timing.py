@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tenonrt.builder.pace import Pace
 from tenonrt.contracts import Device, Launch, Runnable
 from tenonrt.graph.graph import Graph
 
@@ -52,20 +51,16 @@ class Surroundings:
         self._others = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._bind = partial(device.bind, threads=threads)
         self._last: Launch | None = None  # the best of the race before, to run before one that has no rival
-        self.pace = Pace()
 
-    def primed(self, launches: Sequence[Launch], native: bool) -> list[Runnable]:
-        """Each launch after another native one: the first of them, which is the best, and that after the second.
+    def primed(self, launches: Sequence[Launch]) -> list[Runnable]:
+        """Each launch after another: the first of them, which is the best, and that after the second.
 
         In a network the threads of the pool come from the step before and are awake; after a sweep they would not be,
         and to wake them takes as long as a small kernel.
         """
-        if native:
-            before = launches[1] if len(launches) > 1 else self._last
-            self._last = launches[0]
-            primers = [before, *(launches[0] for _ in launches[1:])]
-        else:
-            primers = [self._last for _ in launches]
+        before = launches[1] if len(launches) > 1 else self._last
+        self._last = launches[0]
+        primers = [before, *(launches[0] for _ in launches[1:])]
         return [self._bind([p, own] if p else [own]) for p, own in zip(primers, launches, strict=True)]
 
     def restore(self, launch: Launch, weight_bytes: int) -> None:
@@ -84,85 +79,39 @@ def _sweep(buffer: Any) -> None:
 
 @dataclass(frozen=True)
 class Entrant:
-    """One candidate, ready to run. native: it runs in the device's own program."""
+    """One candidate, ready to run."""
 
     launch: Launch
     runnable: Runnable
-    native: bool = True
 
 
 def race(entrants: Sequence[Entrant], surroundings: Surroundings, weight_bytes: int) -> list[float]:
-    """Seconds of each at the machine's best pace, run in turn; those that are clearly slower stop early, so their times
-    are of fewer runs.
+    """Seconds of each, run in turn; those that are clearly slower stop early, so their times are of fewer runs."""
 
-    What does not run in the device's program has a race of its own after the others: the threads of a library stay
-    awake beside those of the program. How much that delays a step that follows is part of its time.
-    """
-    found = [0.0] * len(entrants)
-    for native in (True, False):
-        chosen = [index for index, entrant in enumerate(entrants) if entrant.native is native]
-        if chosen:
-            times = _Race([entrants[index] for index in chosen], surroundings, weight_bytes).run()
-            for index, seconds in zip(chosen, times, strict=True):
-                found[index] = seconds
-    return found
+    def once(index: int, runnable: Runnable) -> float:
+        surroundings.restore(entrants[index].launch, weight_bytes)
+        with np.errstate(all="ignore"):  # as when an engine runs
+            return runnable.time(None)[-1]
 
-
-class _Race:
-    """A race of entrants that are all native or all not."""
-
-    def __init__(self, entrants: Sequence[Entrant], surroundings: Surroundings, weight_bytes: int) -> None:
-        self.entrants, self.surroundings, self.weight_bytes = entrants, surroundings, weight_bytes
-        self.pace, self.native = surroundings.pace, entrants[0].native
-        self.paces = [self.pace.read()]
-
-    def run(self) -> list[float]:
-        start = time.monotonic()
-        first = [self._delayed(_first_impression(entrant.runnable)) for entrant in self.entrants]
-        elapsed = time.monotonic() - start
-        budget = min(_MOST_SECONDS, max(_LEAST_SECONDS, _LEAST_ROUNDS * elapsed))
-        alive = sorted(_close(range(len(first)), first, _CLOSE[0]), key=lambda index: first[index])
-        if elapsed > budget:
-            self._read_pace()
-            return self._at_best_pace(first)
-        times = self._rounds(alive, start + budget)
-        found = [typical(times[index]) if index in times else seconds for index, seconds in enumerate(first)]
-        best = alive[0]
-        answer = self._at_best_pace(found)
-        if self.native:
-            yardstick = self.entrants[best].runnable
-            self.pace.adopt(lambda: yardstick.time(None)[-1], found[best])
-        return answer
-
-    def _rounds(self, alive: list[int], stop: float) -> dict[int, list[float]]:
-        launches = [self.entrants[index].launch for index in alive]
-        primed = dict(zip(alive, self.surroundings.primed(launches, self.native), strict=True))
-        times: dict[int, list[float]] = {index: [] for index in alive}
-        for number in range(1, _MOST_ROUNDS):
-            for index in alive:
-                self.surroundings.restore(self.entrants[index].launch, self.weight_bytes)
-                with np.errstate(all="ignore"):  # as when an engine runs
-                    times[index].append(self._delayed(primed[index].time(None)[-1]))
-            self._read_pace()
-            if number >= _LEAST_ROUNDS and all(_spread(times[index]) < _NOISE for index in alive):
-                break
-            if time.monotonic() > stop:
-                break
-            known = {index: typical(times[index]) for index in alive}
-            alive = _close(alive, known, _CLOSE[min(number, len(_CLOSE) - 1)])
-        return times
-
-    def _read_pace(self) -> None:
-        """What is not native would be held against the machine instead of itself."""
-        if self.native:
-            self.paces.append(self.pace.read())
-
-    def _delayed(self, seconds: float) -> float:
-        return seconds if self.native else seconds + self.pace.delay(self.paces[0])
-
-    def _at_best_pace(self, seconds: Sequence[float]) -> list[float]:
-        pace = typical(self.paces)
-        return [each / pace for each in seconds]
+    start = time.monotonic()
+    first = [_first_impression(entrant.runnable) for entrant in entrants]
+    elapsed = time.monotonic() - start
+    budget = min(_MOST_SECONDS, max(_LEAST_SECONDS, _LEAST_ROUNDS * elapsed))
+    alive = sorted(_close(range(len(entrants)), first, _CLOSE[0]), key=lambda index: first[index])
+    if elapsed > budget:
+        return first
+    primed = dict(zip(alive, surroundings.primed([entrants[index].launch for index in alive]), strict=True))
+    times: dict[int, list[float]] = {index: [] for index in alive}
+    for number in range(1, _MOST_ROUNDS):
+        for index in alive:
+            times[index].append(once(index, primed[index]))
+        if number >= _LEAST_ROUNDS and all(_spread(times[index]) < _NOISE for index in alive):
+            break
+        if time.monotonic() - start > budget:
+            break
+        known = {index: typical(times[index]) for index in alive}
+        alive = _close(alive, known, _CLOSE[min(number, len(_CLOSE) - 1)])
+    return [typical(times[index]) if index in times else seconds for index, seconds in enumerate(first)]
 
 
 def _first_impression(runnable: Runnable) -> float:

@@ -193,8 +193,7 @@ class Tuner:
             entry = self.known(offer) or CacheEntry()
             self._learn(offer, CacheEntry(f"at the largest sizes it raised {error!r}", entry.error))
             return None
-        known = self.known(offer)
-        return Entrant(launch, runnable, known is not None and known.native)
+        return Entrant(launch, runnable)
 
     def nanoseconds(self, offer: Offer) -> int:
         """What the cover is told: the time, else the kernel's estimate, else a microsecond."""

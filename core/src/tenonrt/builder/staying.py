@@ -1,0 +1,84 @@
+"""Whether a network is faster without ever leaving the device's program: both programs run, and the faster one stays.
+
+What a step in a library does to the steps after it cannot be seen from the step: OpenBLAS lets its idle threads spin
+for 27 ms, in which native steps have a core less than they have threads. A ResNet-50 of 37 ms took 100 with seven
+convolutions in NumPy, each of which had been the faster one when it was timed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Sequence
+
+from tenonrt.builder.cache import CacheEntry
+from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, trial_runner
+from tenonrt.builder.offers import Offer
+from tenonrt.builder.selection import Selector
+from tenonrt.builder.tuner import Tuner
+from tenonrt.errors import BuildError, ExecutionError
+
+_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 20, 2.0
+
+
+def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner, lower: Lower) -> Cover:
+    """The cover, or the least one of native kernels wherever there are some, whichever runs faster as a whole."""
+    foreign = {column.id for column in columns if _leaves(selector, column, tuner)}
+    if foreign.isdisjoint(column.id for column in cover.columns) or not is_repeatable(selector.graph):
+        return cover
+    at_home = {layer for column in columns if column.id not in foreign for layer in column.layers}
+    kept = [column for column in columns if column.id not in foreign or not at_home.issuperset(column.layers)]
+    try:
+        staying = selector.solve(kept)
+    except BuildError:  # what is native computes every layer, but not in regions that fit together
+        return cover
+    if staying.columns == cover.columns:
+        return cover
+    try:
+        seconds = _times([cover, staying], selector, tuner, lower)
+    except ExecutionError as error:
+        tuner.notes.append(f"a program without steps in Python was not timed: {error}")
+        return cover
+    tuner.notes.append(f"as a whole: {seconds[0] * 1e3:.3g} ms with steps in Python, {seconds[1] * 1e3:.3g} ms without")
+    return staying if seconds[1] < seconds[0] else cover
+
+
+def _leaves(selector: Selector, column: Column, tuner: Tuner) -> bool:
+    source, _ = selector.sources[column.id]
+    known = tuner.known(source) if isinstance(source, Offer) else None
+    return isinstance(source, Offer) and not (known is not None and known.native)
+
+
+def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
+    """Median seconds of each program, from the cache or run in turns."""
+    keys = [tuner.cache.key(f"whole network {_digest(cover, selector)}", "", "", "") for cover in covers]
+    cached = [tuner.cache.get(key) for key in keys]
+    known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
+    if len(known) == len(covers):
+        return known
+    runners = [trial_runner(*lower(cover), tuner) for cover in covers]
+    inputs = drawn_inputs(selector.graph)
+    times: list[list[float]] = [[] for _ in covers]
+    stop = time.monotonic() + _SECONDS
+    for number in range(_MOST_ROUNDS):
+        for runner, found in zip(runners, times, strict=True):
+            runner.run(inputs)  # this one finds the threads of the other awake
+            start = time.perf_counter()
+            runner.run(inputs)
+            found.append(time.perf_counter() - start)
+        if number >= _LEAST_ROUNDS and time.monotonic() > stop:
+            break
+    medians = [statistics.median(found) for found in times]
+    for key, seconds in zip(keys, medians, strict=True):
+        tuner.cache.put(key, CacheEntry(seconds=seconds))
+    return medians
+
+
+def _digest(cover: Cover, selector: Selector) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for column in cover.columns:
+        source, _ = selector.sources[column.id]
+        digest.update(f"{column.id}\0{source.posed.key if isinstance(source, Offer) else ''}\0".encode())
+    return digest.hexdigest()
