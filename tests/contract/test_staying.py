@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
+from tenonrt import Builder, BuilderConfig, Engine, Network, PluginSet, Registry
 from tenonrt.builder import staying
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.tuner import Tuner
@@ -16,6 +16,11 @@ from tenonrt.builder.tuner import Tuner
 pytest.importorskip("llvmlite", reason="native kernels are generated with it")
 
 GEMM = "tenonrt-kernel-numpy:cpu/Convolution.numpy_gemm"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(PluginSet(deny=("acme-tenonrt",)))
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def build(registry: Registry, cache: Path | None = None) -> Engine:
         weights = np.random.default_rng(index).standard_normal((16, 16, 3, 3)).astype(np.float32)
         x = network.add_convolution(x, weights, pre_padding=(1, 1), post_padding=(1, 1), name=f"conv{index}")
     network.mark_output(x, "y")
-    return Builder(BuilderConfig(optimization_level=3, timing_cache=cache)).build(network)
+    return Builder(BuilderConfig(optimization_level=3, timing_cache=cache, plugins=registry.plugins)).build(network)
 
 
 def in_python(engine: Engine) -> set[str]:
