@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from tenonrt.contracts import TensorInfo, TensorType, maximum, symbol
-from tenonrt_layer_reduce.cumulative_sum import CumulativeSumAttributes, CumulativeSumLayer
+from tenonrt_layer_reduce.cumulative import CumulativeAttributes, CumulativeSumLayer
 from tenonrt_layer_reduce.operations import OPERATIONS
 from tenonrt_layer_reduce.reduce import ReduceAttributes, ReduceLayer
 
@@ -161,7 +161,7 @@ def test_refusals():
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
 def test_running_sums_equal_onnxruntime(oracle, exclusive, reverse, dtype):
     x = np.arange(1, 25).reshape(2, 3, 4).astype(dtype)
-    attrs = CumulativeSumAttributes(exclusive, reverse)
+    attrs = CumulativeAttributes(exclusive, reverse)
     for axis in (0, 1, -1):
         arrays = [x, np.array(axis, np.int64)]
         (expected,) = oracle("CumSum", arrays, exclusive=int(exclusive), reverse=int(reverse))
@@ -174,13 +174,13 @@ def test_running_sums_equal_onnxruntime(oracle, exclusive, reverse, dtype):
 @given(array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4), st.booleans(), st.booleans(), st.data())
 def test_running_sums_infer_agrees_with_reference(agrees, shape, exclusive, reverse, data):
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
-    attrs = CumulativeSumAttributes(exclusive, reverse)
+    attrs = CumulativeAttributes(exclusive, reverse)
     agrees(SUMS, attrs, [np.ones(shape, np.float16), np.array(axis, np.int64)])
 
 
 def test_running_sums_refusals():
     axis = TensorInfo(TensorType((), "int64"), "host", np.array(2, object))
     with pytest.raises(ValueError, match="axis is 2, expected one of the 2 axes"):
-        SUMS.infer(CumulativeSumAttributes(), [info(2, 3), axis])
+        SUMS.infer(CumulativeAttributes(), [info(2, 3), axis])
     with pytest.raises(ValueError, match=r"integer scalar, found int64\[2\]"):
-        SUMS.infer(CumulativeSumAttributes(), [info(2, 3), info(2, dtype="int64")])
+        SUMS.infer(CumulativeAttributes(), [info(2, 3), info(2, dtype="int64")])
