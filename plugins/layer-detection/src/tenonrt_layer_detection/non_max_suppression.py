@@ -22,6 +22,8 @@ from tenonrt.contracts import (
     unknown,
 )
 
+from tenonrt_layer_detection.boxes import suppressed
+
 
 class NonMaxSuppressionAttributes(Attributes, frozen=True):
     """centered: boxes are (x centre, y centre, width, height), rather than (y1, x1, y2, x2) of two opposite corners."""
@@ -63,7 +65,7 @@ class NonMaxSuppressionLayer(LayerType):
             corners = _corners(boxes[image].astype(np.float64), attrs.centered)
             for label, values in enumerate(classes):
                 best = _best(corners, values.astype(np.float64), count, overlap or 0.0, least)
-                chosen.extend((image, label, box) for box in best)
+                chosen.extend((image, label, int(box)) for box in best)
         return [np.array(chosen, np.int64).reshape(-1, 3)]
 
     def sample(
@@ -92,31 +94,17 @@ def _scalar(array: Array | None) -> float | None:
 
 
 def _corners(boxes: Array, centered: bool) -> Array:
-    """Boxes as (lower, upper) along both axes: [boxes, 2, 2]."""
+    """Boxes as (lower, lower, upper, upper) along both axes: [boxes, 4]."""
     if centered:
         half = boxes[:, 2:] / 2
-        return np.stack([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+        return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
     pairs = boxes.reshape(-1, 2, 2)
-    return np.stack([pairs.min(1), pairs.max(1)], 1)
+    return np.concatenate([pairs.min(1), pairs.max(1)], 1)
 
 
-def _best(corners: Array, scores: Array, count: int, overlap: float, least: float | None) -> list[int]:
+def _best(corners: Array, scores: Array, count: int, overlap: float, least: float | None) -> Array:
     """Indices of the boxes chosen for one class, the best first."""
     order = np.argsort(-scores, kind="stable")
     if least is not None:
         order = order[scores[order] > least]
-    chosen: list[int] = []
-    while len(order) and len(chosen) < count:
-        best, order = order[0], order[1:]
-        chosen.append(int(best))
-        order = order[_overlaps(corners[best], corners[order]) <= overlap]
-    return chosen
-
-
-def _overlaps(box: Array, others: Array) -> Array:
-    """Intersection over union of a box with each of others; 0 where both are empty."""
-    extent = np.minimum(box[1], others[:, 1]) - np.maximum(box[0], others[:, 0])
-    shared = np.prod(np.maximum(extent, 0), -1)
-    union = np.prod(box[1] - box[0]) + np.prod(others[:, 1] - others[:, 0], -1) - shared
-    overlaps: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlaps
+    return np.asarray(order[suppressed(corners[order], overlap, most=count)])
