@@ -106,13 +106,18 @@ def is_repeatable(graph: Graph) -> bool:
     return bounded and not host and not any(layer.graphs for layer in graph.layers)
 
 
+def network_digest(selector: Selector, cover: Cover) -> str:
+    """A whole network as a cover computes it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in cover.columns:
+        source, _ = selector.sources[column.id]
+        digest.update(f"{column.id}\0{source.posed.key if isinstance(source, Offer) else ''}\0".encode())
+    return digest.hexdigest()
+
+
 def _keys(selector: Selector, cover: Cover, columns: Sequence[Column], tuner: Tuner) -> list[str]:
     """What times in place are kept by: the whole network around a step, and its tactic."""
-    around = hashlib.blake2b(digest_size=16)
-    for chosen in cover.columns:
-        source, _ = selector.sources[chosen.id]
-        around.update(f"{chosen.id}\0{source.posed.key if isinstance(source, Offer) else ''}\0".encode())
-    network, keys = around.hexdigest(), []
+    network, keys = network_digest(selector, cover), []
     for column in columns:
         offer = _offer(selector, column)
         where = f"in place {network} {column.layers}"

@@ -7,14 +7,13 @@ convolutions in NumPy, each of which had been the faster one when it was timed.
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from collections.abc import Sequence
 
 from tenonrt.builder.cache import CacheEntry
 from tenonrt.builder.cover import Column, Cover
-from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, trial_runner
+from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, network_digest, trial_runner
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
@@ -53,7 +52,7 @@ def _leaves(selector: Selector, column: Column, tuner: Tuner) -> bool:
 
 def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
     """Median seconds of each program, from the cache or run in turns."""
-    keys = [tuner.cache.key(f"whole network {_digest(cover, selector)}", "", "", "") for cover in covers]
+    keys = [tuner.cache.key(f"whole network {network_digest(selector, cover)}", "", "", "") for cover in covers]
     cached = [tuner.cache.get(key) for key in keys]
     known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
     if len(known) == len(covers):
@@ -74,11 +73,3 @@ def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Low
     for key, seconds in zip(keys, medians, strict=True):
         tuner.cache.put(key, CacheEntry(seconds=seconds))
     return medians
-
-
-def _digest(cover: Cover, selector: Selector) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for column in cover.columns:
-        source, _ = selector.sources[column.id]
-        digest.update(f"{column.id}\0{source.posed.key if isinstance(source, Offer) else ''}\0".encode())
-    return digest.hexdigest()
