@@ -32,7 +32,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     pack_epilogue,
     tail_refusal,
 )
-from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate, fetch_ahead
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.indexing import known
@@ -238,8 +238,7 @@ class _Rows:
         fn, step = self.fn, self.tile.blocks * BLOCK_BYTES
         share = -(-piece * step // (self.strip * BLOCK_BYTES))  # lines of a row
         ahead = fn.offset(fn.offset(weights, row * (share * BLOCK_BYTES)), (start + piece) * step)
-        for line in range(share * width):
-            fn.prefetch(ahead, line * BLOCK_BYTES)
+        fetch_ahead(fn, ahead, share * width)
 
     def _partial(self, row: Value, width: int, first_piece: bool) -> list[Value]:
         """The sums of a tile so far."""

@@ -48,3 +48,13 @@ def accumulate(
                 place = number * blocks + block
                 result[place] = fn.fma(spread[type], loaded[block], result[place])
     return result
+
+
+def fetch_ahead(fn: Function, weights: Value, lines: int) -> None:
+    """Ask for this many cache lines of weights, which come from far away and are wanted soon."""
+
+    def line(number: Value, _: list[Value]) -> Sequence[Value]:
+        fn.prefetch(fn.offset(weights, number * BLOCK_BYTES))
+        return ()
+
+    fn.loop(0, lines, line)

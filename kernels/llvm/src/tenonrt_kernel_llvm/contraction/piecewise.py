@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tenonrt_kernel_llvm.contraction.direct_recipes import piece_blocks, strip_rows
 from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter, Row, Work
-from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
+from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, fetch_ahead
 from tenonrt_kernel_llvm.contraction.tiles import Run, runs_of
 from tenonrt_kernel_llvm.emitter import Index, Value
 
@@ -87,12 +87,7 @@ class PiecewiseWriter(DirectWriter):
         fn, piece = self.fn, piece_blocks(self.geometry, self.recipe.tile) * (self.weights_bytes() // self.whole)
         share = -(-piece // (strip_rows(self.geometry) * self.row_pixels * BLOCK_BYTES)) * BLOCK_BYTES  # of a pixel
         ahead = fn.offset(weights, self._pixel(y, x) * share + piece)
-
-        def line(number: Value, _: list[Value]) -> Sequence[Value]:
-            fn.prefetch(fn.offset(ahead, number * BLOCK_BYTES))
-            return ()
-
-        fn.loop(0, width * share // BLOCK_BYTES, line)
+        fetch_ahead(fn, ahead, width * share // BLOCK_BYTES)
 
     def _pixel(self, y: Index, x: Value) -> Value:
         """The number of pixel x of row y in its strip."""
