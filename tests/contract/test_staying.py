@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tenonrt import Builder, BuilderConfig, Engine, Network, PluginSet, Registry
-from tenonrt.builder import staying
+from tenonrt.builder import finalists, staying
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.tuner import Tuner
 
@@ -76,3 +76,21 @@ def test_nothing_is_run_where_nothing_leaves_the_program(registry: Registry, mon
     monkeypatch.setattr(staying, "_times", lambda *given: pytest.fail("there is one program only"))
     engine: Any = build(registry)
     assert not in_python(engine)
+
+
+def test_finals_bring_no_step_in_python_back(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place it may look faster than it is: the steps after it pay."""
+    rows = "tenonrt-kernel-numpy:cpu/FullyConnected.numpy_gemm"
+    monkeypatch.setattr(Tuner, "nanoseconds", lambda self, offer: 1001 if offer.entry.id == rows else 1000)
+
+    def measure(selector: Any, cover: Any, fields: Any, tuner: Tuner, lower: Any) -> dict[str, float]:
+        rivals = [column.id for field in fields.values() for column in field.columns]
+        return {name: 1.0 if rows in name else 2.0 for name in rivals}
+
+    monkeypatch.setattr(finalists, "_measure", measure)
+    network = Network("classifier", registry)
+    x = network.add_input("x", (1, 64))
+    weights = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+    network.mark_output(network.add_fully_connected(x, weights), "y")
+    engine = Builder(BuilderConfig(optimization_level=3, plugins=registry.plugins)).build(network)
+    assert all(step.kernel != rows for step in engine.report.steps)

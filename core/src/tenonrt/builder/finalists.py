@@ -51,7 +51,7 @@ class Field:
 
 def decide_in_place(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner, lower: Lower) -> Cover:
     """The cover with the winners of the finals."""
-    fields = find_fields(selector, columns, cover)
+    fields = find_fields(selector, columns, cover, tuner)
     if not fields or not is_repeatable(selector.graph):
         return cover
     finalists = [column for field in fields.values() for column in field.columns]
@@ -69,8 +69,12 @@ def decide_in_place(selector: Selector, columns: Sequence[Column], cover: Cover,
     return _with_winners(selector, cover, fields, seconds, tuner)
 
 
-def find_fields(selector: Selector, columns: Sequence[Column], cover: Cover) -> dict[str, Field]:
-    """The finalists, by the id of the chosen column, where it has close rivals."""
+def find_fields(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner) -> dict[str, Field]:
+    """The finalists, by the id of the chosen column, where it has close rivals.
+
+    None leaves the device's program where the chosen one does not: the steps after it bear what that costs, and are
+    not asked.
+    """
     same: dict[tuple[object, ...], list[Column]] = {}
     for column in columns:
         if _general(selector, column):
@@ -79,13 +83,22 @@ def find_fields(selector: Selector, columns: Sequence[Column], cover: Cover) -> 
     for chosen in cover.columns:
         if not _general(selector, chosen):
             continue
+        stays = not leaves(selector, chosen, tuner)
         rivals = [c for c in same[chosen.layers, chosen.reads, chosen.writes] if c.id != chosen.id]
+        rivals = [c for c in rivals if not (stays and leaves(selector, c, tuner))]
         close = sorted((c for c in rivals if c.cost <= _FACTOR * chosen.cost), key=lambda c: (c.cost, c.id))
         finalists = (chosen, *close[:_RIVALS])
         offers = [_offer(selector, column) for column in finalists]
         if close:
             fields[chosen.id] = Field(finalists, (offers[0].posed.key, *(offer.id for offer in offers)))
     return fields
+
+
+def leaves(selector: Selector, column: Column, tuner: Tuner) -> bool:
+    """Whether a column is a step outside the device's program."""
+    source, _ = selector.sources[column.id]
+    known = tuner.known(source) if isinstance(source, Offer) else None
+    return isinstance(source, Offer) and not (known is not None and known.native)
 
 
 def _offer(selector: Selector, column: Column) -> Offer:

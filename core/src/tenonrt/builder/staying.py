@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from tenonrt.builder.cache import CacheEntry
 from tenonrt.builder.cover import Column, Cover
-from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, network_digest, trial_runner
-from tenonrt.builder.offers import Offer
+from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, leaves, network_digest, trial_runner
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError, ExecutionError
@@ -24,7 +23,7 @@ _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 20, 2.0
 
 def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner, lower: Lower) -> Cover:
     """The cover, or the least one of native kernels wherever there are some, whichever runs faster as a whole."""
-    foreign = {column.id for column in columns if _leaves(selector, column, tuner)}
+    foreign = {column.id for column in columns if leaves(selector, column, tuner)}
     if foreign.isdisjoint(column.id for column in cover.columns) or not is_repeatable(selector.graph):
         return cover
     at_home = {layer for column in columns if column.id not in foreign for layer in column.layers}
@@ -42,12 +41,6 @@ def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tu
         return cover
     tuner.notes.append(f"as a whole: {seconds[0] * 1e3:.3g} ms with steps in Python, {seconds[1] * 1e3:.3g} ms without")
     return staying if seconds[1] < seconds[0] else cover
-
-
-def _leaves(selector: Selector, column: Column, tuner: Tuner) -> bool:
-    source, _ = selector.sources[column.id]
-    known = tuner.known(source) if isinstance(source, Offer) else None
-    return isinstance(source, Offer) and not (known is not None and known.native)
 
 
 def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
