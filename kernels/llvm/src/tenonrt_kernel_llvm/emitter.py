@@ -176,9 +176,12 @@ class Function:
         of = overload or type
         lanes = lanes_of(of)
         suffix = (f"v{lanes}" if lanes > 1 else "") + _SUFFIX[element_of(of)]
-        symbol = f"@llvm.{name}.{suffix}"
-        self.declarations.add(f"declare {type} {symbol}({', '.join(a.type for a in arguments)})")
-        return self.emit(type, f"call {type} {symbol}({', '.join(f'{a.type} {a.text}' for a in arguments)})")
+        return self.instruction(f"{name}.{suffix}", type, arguments)
+
+    def instruction(self, name: str, type: str, arguments: Sequence[Value]) -> Value:
+        """An intrinsic by its whole name, such as one of a processor's own."""
+        self.declarations.add(f"declare {type} @llvm.{name}({', '.join(a.type for a in arguments)})")
+        return self.emit(type, f"call {type} @llvm.{name}({', '.join(f'{a.type} {a.text}' for a in arguments)})")
 
     def compare(self, predicate: str, a: Value, b: Operand) -> Value:
         """A comparison by LLVM's name of it: ``olt`` and the like for floats, ``slt`` and the like for integers."""

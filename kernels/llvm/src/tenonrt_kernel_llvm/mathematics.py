@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 
 from tenonrt_kernel_llvm.emitter import I32, Function, Value, lanes_of, vector
+from tenonrt_kernel_llvm.target import AVX512
 
 _LOG2E = 1.4426950408889634
+_MAGIC = 12582912.0  # 1.5 * 2**23: the low bits of a sum with it are the nearest integer
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # their sum is ln 2; products with small integers are exact
 _EXP = [
     1.9875691500e-4,
@@ -19,6 +21,8 @@ _EXP = [
     1.6666665459e-1,
     0.5,
 ]  # (e**r - 1 - r) / r**2
+# e**r within 1.1e-7 of itself for |r| <= ln(2) / 2: the least greatest relative error of degree 5 with 1 + r given
+_EXP_SHORT = [8.312520571053028e-3, 4.189015552401543e-2, 0.16667114198207855, 0.499992311000824, 1.0, 1.0]
 
 
 def polynomial(fn: Function, x: Value, coefficients: list[float]) -> Value:
@@ -61,7 +65,7 @@ def square_root(fn: Function, x: Value) -> Value:
 
 def _round_to_integer(fn: Function, x: Value) -> tuple[Value, Value]:
     """The nearest integer as float and as int32, for |x| < 2**22: adding 1.5 * 2**23 leaves it in the low bits."""
-    magic = fn.constant(x.type, 12582912.0)
+    magic = fn.constant(x.type, _MAGIC)
     shifted = x + magic
     bits = fn.convert("bitcast", shifted, I32)
     return shifted - magic, bits - 0x4B400000
@@ -71,6 +75,22 @@ def _power_of_two(fn: Function, n: Value, type: str) -> Value:
     """2**n for integers from -126 to 127."""
     bits = fn.binary("shl", n + 127, fn.constant(n.type, 23))
     return fn.emit(type, f"bitcast {bits.type} {bits.text} to {type}")
+
+
+def _two_to_the(fn: Function, shifted: Value) -> Value:
+    """2**n for the sum of `_MAGIC` and an integer n from -126 to 127."""
+    bits = fn.convert("bitcast", shifted, I32)
+    power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
+    return fn.convert("bitcast", power, "float")
+
+
+def reciprocal(fn: Function, x: Value) -> Value:
+    """1 / x within 1 ulp where both are normal numbers: with AVX-512 in a third of a division's time (Newton)."""
+    one = fn.constant(x.type, 1.0)
+    if fn.target != AVX512 or lanes_of(x.type) != AVX512.lanes:
+        return one / x
+    near = fn.instruction("x86.avx512.rcp14.ps.512", x.type, [x, fn.zero(x.type), fn.constant("i16", -1)])
+    return fn.fma(near, fn.fma(-x, near, one), near)
 
 
 def exp(fn: Function, x: Value) -> Value:
@@ -89,36 +109,39 @@ def exp(fn: Function, x: Value) -> Value:
 
 
 def exp_bounded(fn: Function, x: Value) -> Value:
-    """`exp` where its extremes do not matter: arguments are clamped to -87 to 88, which saves a third of the work."""
-    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -87.0)), fn.constant(x.type, 88.0))
-    n, integer = _round_to_integer(fn, inside * _LOG2E)
-    r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
-    r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
-    p = polynomial(fn, r, _EXP)
-    return (fn.fma(p, r * r, r) + 1.0) * _power_of_two(fn, integer, x.type)
+    """Within 2 ulp between -10 and 10 and 4 beyond, where extremes do not matter: arguments are clamped to -87 to 87.
+
+    Half the work of `exp`: ln 2 is nearly a float32, so that one product reduces the argument.
+    """
+    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -87.0)), fn.constant(x.type, 87.0))
+    magic = fn.constant(x.type, _MAGIC)
+    shifted = fn.fma(inside, fn.constant(x.type, _LOG2E), magic)
+    n = shifted - magic
+    if fn.target.fma:
+        r = fn.fma(n, fn.constant(x.type, -math.log(2)), inside)
+    else:
+        r = inside - n * _LN2_HIGH - n * _LN2_LOW
+    return polynomial(fn, r, _EXP_SHORT) * _two_to_the(fn, shifted)
 
 
 def exp_up_to_zero(fn: Function, x: Value) -> Value:
     """exp(x) for x <= 0 or NaN, within 2 ulp; what would be subnormal is 0. One factor less than in general."""
     low = fn.constant(x.type, -87.33654)
     inside = maximum(fn, x, low)
-    magic = fn.constant(x.type, 12582912.0)  # 1.5 * 2**23: the sum's low bits are the nearest integer
+    magic = fn.constant(x.type, _MAGIC)
     shifted = fn.fma(inside, fn.constant(x.type, _LOG2E), magic)
     n = shifted - magic
     r = fn.fma(n, fn.constant(x.type, -_LN2_HIGH), inside)
     r = fn.fma(n, fn.constant(x.type, -_LN2_LOW), r)
     p = polynomial(fn, r, _EXP)
     result = fn.fma(p, r * r, r) + 1.0
-    bits = fn.convert("bitcast", shifted, I32)
-    power = fn.binary("shl", bits, fn.constant(bits.type, 23)) + 0x3F800000
-    scaled = result * fn.convert("bitcast", power, "float")
+    scaled = result * _two_to_the(fn, shifted)
     return fn.select(fn.compare("olt", x, low), fn.zero(x.type), scaled)
 
 
 def sigmoid(fn: Function, x: Value) -> Value:
-    """1 / (1 + exp(-x)), within 3 ulp, or 2e-38 where it is smaller."""
-    one = fn.constant(x.type, 1.0)
-    return one / (one + exp_bounded(fn, -x))
+    """1 / (1 + exp(-x)), within 6 ulp, or 2e-38 where it is smaller."""
+    return reciprocal(fn, exp_bounded(fn, -x) + 1.0)
 
 
 def tanh(fn: Function, x: Value) -> Value:
@@ -128,7 +151,7 @@ def tanh(fn: Function, x: Value) -> Value:
     p = polynomial(fn, s, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = copy_sign(fn, fn.fma(p * s, x, x), x)
     one = fn.constant(x.type, 1.0)
-    large = one - fn.constant(x.type, 2.0) / (exp_bounded(fn, size + size) + one)
+    large = fn.fma(fn.constant(x.type, -2.0), reciprocal(fn, exp_bounded(fn, size + size) + one), one)
     return fn.select(fn.compare("olt", size, 0.625), small, copy_sign(fn, large, x))
 
 
@@ -143,7 +166,7 @@ def erf(fn: Function, x: Value) -> Value:
     q = polynomial(fn, s, [
         -1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2,
     ])  # fmt: skip
-    return inside * p / q
+    return inside * p * reciprocal(fn, q)
 
 
 def log(fn: Function, x: Value) -> Value:

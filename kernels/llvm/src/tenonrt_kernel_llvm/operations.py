@@ -95,7 +95,7 @@ def _gelu_tanh(fn: Function, x: Value, alpha: Any = None, beta: Any = None) -> V
 
 
 def _swish(fn: Function, x: Value, alpha: Any, beta: Any) -> Value:
-    return x / (m.exp_bounded(fn, x * -(1.0 if alpha is None else alpha)) + 1.0)
+    return x * m.reciprocal(fn, m.exp_bounded(fn, x * -(1.0 if alpha is None else alpha)) + 1.0)
 
 
 # name: (function, default alpha, default beta)

@@ -1,0 +1,74 @@
+"""The stated errors of elementary functions, over their whole range, on what can run here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from llvm_judging import REGISTRY, TARGETS, problem_of
+from tenonrt.builder.trial import Sample, bind_sample
+from tenonrt.plugins.registry import using
+from tenonrt.types import Array
+from tenonrt_kernel_llvm.pointwise import PointwiseKernel
+from tenonrt_kernel_llvm.target import Target
+
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(np.where(x < 0, np.exp(-np.abs(x)), 1.0) / (1.0 + np.exp(-np.abs(x))))
+
+
+# The function in float64, ulp between -10 and 10, and beyond.
+FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float, float]] = {
+    "sigmoid": (_sigmoid, 4, 6),
+    "swish": (lambda x: x * _sigmoid(x), 5, 7),
+    "tanh": (np.tanh, 4, 4),
+    "erf": (_ERF, 7, 7),
+}
+
+
+def _computed(name: str, x: Array, target: Target) -> Array:
+    kernel, device = PointwiseKernel(), REGISTRY.device("cpu")
+    layer, attrs = ("Unary", {"operation": "erf"}) if name == "erf" else ("Activation", {"function": name})
+    problem = problem_of(lambda network: network.add(layer, [network.add_input("x", x.shape)], attrs)[0])
+    with using(REGISTRY):
+        code = kernel.generate(problem, kernel.tactics(problem)[0], target)
+        bound = bind_sample(kernel, code, Sample(problem, [x], [np.zeros_like(x)]), device)
+        device.bind([bound.launch], 1).run(None)
+    return bound.read()[0]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_errors_are_as_stated(name: str, target: Target) -> None:
+    exact, inside, beyond = FUNCTIONS[name]
+    rng = np.random.default_rng(0)
+    grid = [np.linspace(-10, 10, 20001), np.linspace(-86, 86, 20001), rng.standard_normal(9998) * 1e-3]
+    x: Any = np.concatenate(grid).astype(np.float32)
+    expected = exact(x.astype(np.float64))
+    ulp = np.spacing(np.maximum(np.abs(expected), 1.2e-38).astype(np.float32)).astype(np.float64)
+    errors = np.abs(_computed(name, x, target) - expected) / ulp
+    near = np.abs(x) <= 10
+    assert errors[near].max() <= inside
+    assert errors[~near].max() <= beyond
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_extremes(target: Target) -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 200, -200, 0.0], np.float32)
+    infinity = np.float32(np.inf)
+    wanted = {
+        "sigmoid": [np.nan, 1, 0, 1, 0, 1, 0, 0.5],
+        "swish": [np.nan, infinity, None, 1e30, None, 200, 0, 0],
+        "tanh": [np.nan, 1, -1, 1, -1, 1, -1, 0],
+        "erf": [np.nan, 1, -1, 1, -1, 1, -1, 0],
+    }
+    for name, values in wanted.items():
+        found = _computed(name, x, target)
+        for given, value in zip(found, values, strict=True):
+            if value is not None:  # the product of a huge number and a tiny one
+                np.testing.assert_allclose(given, np.float32(value), rtol=1e-6, atol=1e-35, err_msg=name)
