@@ -117,10 +117,8 @@ def exp_bounded(fn: Function, x: Value) -> Value:
     magic = fn.constant(x.type, _MAGIC)
     shifted = fn.fma(inside, fn.constant(x.type, _LOG2E), magic)
     n = shifted - magic
-    if fn.target.fma:
-        r = fn.fma(n, fn.constant(x.type, -math.log(2)), inside)
-    else:
-        r = inside - n * _LN2_HIGH - n * _LN2_LOW
+    reduced = fn.fma(n, fn.constant(x.type, -math.log(2)), inside)
+    r = reduced if fn.target.fma else inside - n * _LN2_HIGH - n * _LN2_LOW
     return polynomial(fn, r, _EXP_SHORT) * _two_to_the(fn, shifted)
 
 
