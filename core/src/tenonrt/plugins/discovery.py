@@ -52,7 +52,7 @@ def _installed() -> Iterator[Entry]:
     for distribution in distributions():
         try:
             points = [p for p in distribution.entry_points if p.group.startswith(PREFIX)]
-            metadata = distribution.metadata if points else {}  # reading it takes longer than all else here
+            metadata: Any = distribution.metadata if points else {}  # reading it takes longer than all else here
             name, version = metadata.get("Name") or "unknown", metadata.get("Version") or ""
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one distribution, the others are found
             _complain(distribution, error)
