@@ -1,0 +1,75 @@
+"""Convolutions to a few channels against the float64 reference, for every target that runs here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvm_judging import TARGETS, compiles, judge, problem_of
+from tenonrt.contracts import Problem, symbol
+from tenonrt_kernel_llvm.contraction.planar import PlanarConvolution
+from tenonrt_kernel_llvm.target import NEON, Target
+
+FEW = settings(max_examples=16, deadline=None)
+
+
+def convolution(
+    image: tuple[Any, ...], outputs: int, window: tuple[int, ...], bias: bool = True, **attrs: Any
+) -> Problem:
+    rng = np.random.default_rng(0)
+
+    def define(network: tenonrt.Network) -> Any:
+        kernel = rng.standard_normal((outputs, image[1], *window)).astype(np.float32)
+        offsets = [rng.standard_normal(outputs).astype(np.float32)] if bias else []
+        y = network.add_convolution(network.add_input("x", image), kernel, *offsets, **attrs)
+        return network.add_activation(y, function="sigmoid") if bias else y
+
+    return problem_of(define)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Problem:
+    axes = draw(st.sampled_from((1, 2, 2)))
+    window = tuple(draw(st.integers(1, 5)) for _ in range(axes))
+    dilation = tuple(draw(st.integers(1, 2)) for _ in range(axes))
+    reach = [(w - 1) * d for w, d in zip(window, dilation, strict=True)]
+    image = tuple(n + 1 + draw(st.integers(0, 70)) for n in reach)
+    return convolution(
+        (draw(st.integers(1, 2)), draw(st.integers(1, 5)), *image), draw(st.integers(1, 8)), window,
+        draw(st.booleans()), stride=(*(draw(st.integers(1, 2)) for _ in range(axes - 1)), 1), dilation=dilation,
+        pre_padding=tuple(draw(st.integers(0, n)) for n in reach),
+        post_padding=tuple(draw(st.integers(0, n + 3)) for n in reach),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@FEW
+@given(problem=convolutions())
+def test_any_shape(target: Target, problem: Problem) -> None:
+    judge(PlanarConvolution(), problem, target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_a_batch_of_any_size(target: Target) -> None:
+    problem = convolution((symbol("n"), 2, 9, 33), 3, (3, 3), pre_padding=(1, 1), post_padding=(1, 1))
+    assert PlanarConvolution().supports(problem).runtime_symbols == "all"
+    judge(PlanarConvolution(), problem, target, sizes=(2, 1))
+
+
+def test_what_it_refuses() -> None:
+    refusals = {
+        "output channels": convolution((1, 2, 8, 8), 9, (3, 3)),
+        "stride 1": convolution((1, 2, 8, 8), 3, (3, 3), stride=(2, 2)),
+        "wider than the window": convolution((1, 2, 8, 8), 3, (1, 1), pre_padding=(0, 2)),
+        "longer than the cache": convolution((1, 16, 5, 9000), 3, (3, 3)),
+    }
+    for why, problem in refusals.items():
+        assert why in PlanarConvolution().supports(problem).why
+
+
+def test_arm() -> None:
+    compiles(PlanarConvolution(), convolution((1, 3, 9, 40), 3, (3, 3)), NEON)
