@@ -10,6 +10,7 @@ import numpy as np
 import tenonrt
 from tenonrt import Network, PluginSet, Registry
 from tenonrt.contracts import Array
+from tenonrt.graph.passes import run_passes
 from tenonrt_parser_caffe.network import read_network
 from tenonrt_parser_caffe.options import CaffeOptions
 from tenonrt_parser_caffe.parameters import Parameters, Store
@@ -43,14 +44,21 @@ def caffemodel(weights: Mapping[str, Sequence[Array]]) -> bytes:
     return data
 
 
-def run(path: Path, feeds: Mapping[str, Array], level: int = 0, **options: Any) -> dict[str, Array]:
-    """What TenonRT computes of a file, without native kernels."""
+def run(path: Path, feeds: Mapping[str, Array], native: bool = False, **options: Any) -> dict[str, Array]:
+    """What TenonRT computes of a file, by native kernels only where that is said."""
     network = tenonrt.parse(path, registry=REGISTRY, options=options)
-    plugins = PluginSet(deny=("tenonrt-kernel-llvm",))
-    engine = tenonrt.compile(network, optimization_level=level, plugins=plugins)
+    plugins = PluginSet(deny=() if native else ("tenonrt-kernel-llvm",))
+    engine = tenonrt.compile(network, optimization_level=0, plugins=plugins)
     wanted = {binding.name for binding in engine.bindings if binding.is_input}
     found: dict[str, Array] = engine.create_context().execute({n: a for n, a in feeds.items() if n in wanted})
     return found
+
+
+def optimized(path: Path, **options: Any) -> Network:
+    """A file's network when the passes are done."""
+    network: Network = tenonrt.parse(path, registry=REGISTRY, options=options)
+    run_passes(network.graph, REGISTRY)
+    return network
 
 
 def made_up(path: Path, seed: int) -> dict[str, list[Array]]:

@@ -80,6 +80,36 @@ def test_roi_pooling(networks: ModuleType, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, roi_pool(x.astype(float), rois, 3, 0.25), rtol=1e-6)
 
 
+def test_roi_align_is_that_of_onnx(networks: ModuleType, tmp_path: Path) -> None:
+    onnxruntime, helper = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx.helper")
+    text = """layer { name: "align" type: "ROIAlign" bottom: "x" bottom: "rois" top: "y"
+              roi_align_param { pooled_w: 3 pooled_h: 2 spatial_scale: 0.25 sampling_ratio: 2 } }"""
+    x = RNG.standard_normal((2, 3, 8, 9)).astype(np.float32)
+    rois = np.array([[0, 0, 0, 35, 31], [1, 10, 6, 22, 30], [0, 30, 28, 60, 50], [1, 9, 9, 9, 9]], np.float32)
+    (tmp_path / "net.prototxt").write_text(networks.prototxt(text, x=x.shape, rois=rois.shape))
+    found = networks.run(tmp_path / "net.prototxt", {"x": x, "rois": rois})["y"]
+    shapes = {"x": x.shape, "corners": (4, 4), "images": (4,), "y": (4, 3, 2, 3)}
+    infos = [helper.make_tensor_value_info(n, 7 if n == "images" else 1, s) for n, s in shapes.items()]
+    node = helper.make_node("RoiAlign", ["x", "corners", "images"], ["y"], output_height=2, output_width=3,
+                            sampling_ratio=2, spatial_scale=0.25, coordinate_transformation_mode="output_half_pixel")  # fmt: skip
+    model = helper.make_model(helper.make_graph([node], "g", infos[:3], infos[3:]), ir_version=8,
+                              opset_imports=[helper.make_opsetid("", 16)])  # fmt: skip
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {"x": x, "corners": rois[:, 1:].copy(), "images": rois[:, 0].astype(np.int64)}
+    np.testing.assert_allclose(found, session.run(None, feeds)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_prior_boxes_are_constants(networks: ModuleType, tmp_path: Path) -> None:
+    text = PRIORS + """layer { name: "more" type: "Power" bottom: "priors" top: "y" power_param { scale: 3 } }"""
+    inputs: dict[str, Any] = {
+        "features": np.zeros((1, 2, 3, 4), np.float32),
+        "image": np.zeros((1, 3, 30, 40), np.float32),
+    }
+    (tmp_path / "net.prototxt").write_text(networks.prototxt(text, **{n: a.shape for n, a in inputs.items()}))
+    network = networks.optimized(tmp_path / "net.prototxt")
+    assert not network.layers or [layer.kind for layer in network.layers] == ["Identity"]
+
+
 def test_psroi_pooling_takes_the_channels_of_each_part(networks: ModuleType, tmp_path: Path) -> None:
     text = """layer { name: "pool" type: "PSROIPooling" bottom: "x" bottom: "rois" top: "y"
               psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 1 } }"""

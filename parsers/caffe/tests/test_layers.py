@@ -63,6 +63,43 @@ def mvn(x: Any, axes: tuple[int, ...], eps: float = 1e-9) -> Any:
     return centred / (np.sqrt((centred**2).mean(axes, keepdims=True)) + eps)
 
 
+def windows(x: Any, size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], pad: int) -> Any:
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    spans = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
+    places = [range(0, length - span + 1, s) for length, span, s in zip(padded.shape[2:], spans, stride, strict=True)]
+    columns = [padded[:, :, [p + dilation[0] * i for p in places[0]]][..., [p + dilation[1] * j for p in places[1]]]
+               for i in range(size[0]) for j in range(size[1])]  # fmt: skip
+    return np.stack(columns, 2).reshape(len(x), -1, len(places[0]), len(places[1]))
+
+
+def darknet_reorg(x: Any, stride: int, reverse: bool) -> Any:
+    """Element by element, in sizes that are not those of the result."""
+    n, channels, height, width = x.shape
+    few = channels // stride**2
+    flat, out = x.reshape(n, -1), np.zeros((n, channels * height * width))
+    for k in range(channels):
+        for j in range(height):
+            for i in range(width):
+                inner = i + width * (j + height * k)
+                column, row = i * stride + (k // few) % stride, j * stride + (k // few) // stride
+                outer = column + width * stride * (row + height * stride * (k % few))
+                if reverse:
+                    out[:, outer] = flat[:, inner]
+                else:
+                    out[:, inner] = flat[:, outer]
+    if reverse:
+        return out.reshape(n, few, height * stride, width * stride)
+    return out.reshape(n, channels * stride**2, height // stride, width // stride)
+
+
+def stochastic(x: Any, size: int, stride: int) -> Any:
+    high, wide = (-(-(length - size) // stride) + 1 for length in x.shape[2:])
+    parts = [[x[:, :, i * stride : i * stride + size, j * stride : j * stride + size] for j in range(wide)]
+             for i in range(high)]  # fmt: skip
+    rows = [np.stack([(part**2).sum((2, 3)) / part.sum((2, 3)) for part in row], -1) for row in parts]
+    return np.stack(rows, -2)
+
+
 X, SMALL = normal(2, 4, 5, 6), normal(3, 5)
 BLOBS_LSTM, BLOBS_RNN = (
     [normal(12, 4), normal(12), normal(12, 3)],
@@ -151,6 +188,33 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
                  lambda x: x.repeat(2, 2).repeat(2, 3)),
     "interp of corners": (layer("Interp", "interp_param { height: 9 width: 6 }"), {"x": X}, [],
                           lambda x: np.insert(x, range(1, 5), (x[:, :, :-1] + x[:, :, 1:]) / 2, 2)),
+    "im2col": (layer("Im2col", "convolution_param { kernel_h: 2 kernel_w: 3 stride: 2 pad: 1 dilation: 1 }"), {"x": X}, [],
+               lambda x: windows(x, (2, 3), (2, 2), (1, 1), 1)),
+    "im2col dilated": (layer("Im2col", "convolution_param { kernel_size: 2 stride: 1 dilation: 3 }"), {"x": X}, [],
+                       lambda x: windows(x, (2, 2), (1, 1), (3, 3), 0)),
+    "axpy": (layer("Axpy", "", "s x y", "z"), {"s": normal(2, 4, 1, 1), "x": X, "y": X[::-1]}, [],
+             lambda s, x, y: s * x + y),
+    "reverse": (layer("Reverse", "reverse_param { axis: 1 }"), {"x": X}, [], lambda x: x[:, ::-1]),
+    "reorg": (layer("Reorg", "reorg_param { stride: 2 }"), {"x": normal(2, 8, 4, 6)}, [],
+              lambda x: darknet_reorg(x, 2, False)),
+    "reorg backwards": (layer("Reorg", "reorg_param { stride: 2 reverse: true }"), {"x": normal(2, 8, 3, 5)}, [],
+                        lambda x: darknet_reorg(x, 2, True)),
+    "filter": (layer("Filter", "", "x chosen"), {"x": SMALL, "chosen": np.array([1, 0, 2], np.float32)}, [],
+               lambda x, chosen: x[[0, 2]]),
+    "bn of SegNet": (layer("BN", "bn_param { bn_mode: INFERENCE }"), {"x": X}, [S.reshape(1, 4, 1, 1), B4.reshape(1, 4, 1, 1)],
+                     lambda x: x * S.reshape(4, 1, 1).astype(float) + B4.reshape(4, 1, 1)),
+    "bn of PSPNet": (layer("BN", "bn_param { eps: 0.001 frozen: true }"), {"x": X}, [S, B3, B4, V],
+                     lambda x: (x - B4.reshape(4, 1, 1)) / np.sqrt(V.reshape(4, 1, 1) + np.float64(np.float32(0.001)))
+                     * S.reshape(4, 1, 1) + B3.reshape(4, 1, 1)),
+    "stochastic pooling": (layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }"),
+                           {"x": np.abs(X)}, [], lambda x: stochastic(x, 3, 2)),
+    "argmax and its value": (layer("ArgMax", "argmax_param { out_max_val: true }"), {"x": TIES}, [],
+                             lambda x: np.array([[[2], [3]], [[4], [5]]])),
+    "relu6": (layer("ReLU6"), {"x": 5 * X}, [], lambda x: np.clip(x, 0, 6)),
+    "interp by factors": (layer("Interp", "interp_param { shrink_factor: 2 zoom_factor: 1 }"), {"x": X[..., :5]}, [],
+                          lambda x: x[:, :, ::2, ::2]),
+    "upsample to a size": (layer("Upsample", "upsample_param { scale: 2 upsample_h: 10 upsample_w: 12 }"), {"x": X}, [],
+                           lambda x: x.repeat(2, 2).repeat(2, 3)),
     "lstm": (layer("LSTM", "recurrent_param { num_output: 3 }", "x cont"), {"x": SEQUENCE, "cont": CONT}, BLOBS_LSTM,
              lambda x, cont: lstm(x, cont, BLOBS_LSTM)),
     "rnn": (layer("RNN", "recurrent_param { num_output: 3 }", "x cont"), {"x": SEQUENCE, "cont": CONT}, BLOBS_RNN,

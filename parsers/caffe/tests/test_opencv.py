@@ -100,6 +100,42 @@ def test_lenet_with_its_trained_weights(networks: ModuleType) -> None:
     np.testing.assert_allclose(found["prob"], net.forward("prob"), rtol=1e-4, atol=1e-6)
 
 
+def convolution(name: str, bottom: str, parameters: str) -> str:
+    """As AlexNet has it: a ReLU in place."""
+    return (
+        layer("Convolution", f"convolution_param {{ {parameters} }}", (bottom,), (name,)).replace("made", name)
+        + layer("ReLU", "", (name,), (name,)).replace("made", f"{name}/relu")
+    )  # fmt: skip
+
+
+ALEX = "".join((
+    convolution("conv1", "x", "num_output: 24 kernel_size: 11 stride: 4"),
+    layer("LRN", "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }", ("conv1",), ("n1",)).replace("made", "norm1"),
+    layer("Pooling", "pooling_param { kernel_size: 3 stride: 2 }", ("n1",), ("p1",)).replace("made", "pool1"),
+    convolution("conv2", "p1", "num_output: 64 kernel_size: 5 pad: 2 group: 2"),
+    layer("LRN", "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }", ("conv2",), ("n2",)).replace("made", "norm2"),
+    layer("Pooling", "pooling_param { kernel_size: 3 stride: 2 }", ("n2",), ("p2",)).replace("made", "pool2"),
+    convolution("conv3", "p2", "num_output: 48 kernel_size: 3 pad: 1 group: 2"),
+    layer("InnerProduct", "inner_product_param { num_output: 40 }", ("conv3",), ("fc",)).replace("made", "fc"),
+    layer("Dropout", "dropout_param { dropout_ratio: 0.5 }", ("fc",), ("fc",)).replace("made", "drop"),
+    layer("Softmax", "", ("fc",), ("prob",)).replace("made", "prob"),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["references", "native kernels"])
+def test_alexnet_in_small(networks: ModuleType, tmp_path: Path, native: bool) -> None:
+    """Grouped convolutions, local responses and pooling that hangs over the end, in one network."""
+    (tmp_path / "net.prototxt").write_text(networks.prototxt(ALEX, x=(2, 3, 99, 91)))
+    (tmp_path / "net.caffemodel").write_bytes(networks.caffemodel(networks.made_up(tmp_path / "net.prototxt", seed=5)))
+    x = 50 * normal(2, 3, 99, 91)
+    found = networks.run(tmp_path / "net.prototxt", {"x": x}, native=native, weights=str(tmp_path / "net.caffemodel"))
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    net.setInput(x, "x")
+    expected = net.forward("prob")
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found["prob"], expected, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "size"), [("cifar10_full", 32), ("bvlc_googlenet", 224)])
 def test_network_with_made_up_weights(networks: ModuleType, tmp_path: Path, name: str, size: int) -> None:
     """An error is measured against how far the reference moves between two inputs."""

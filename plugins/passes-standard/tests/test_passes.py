@@ -478,6 +478,37 @@ def test_a_reshape_that_copies_or_settles_a_size_stays() -> None:
     assert not example.check("Flatten", "Reshape", "Reshape", "Reshape")
 
 
+@pytest.mark.parametrize("mode", ["uniform", "channel", "elementwise"])
+@given(given=st.sets(st.sampled_from(["shift", "scale", "power"]), min_size=1), axis=st.integers(-4, 3))
+@settings(max_examples=15, deadline=None)
+def test_a_scale_becomes_a_product_a_sum_and_a_power(mode: str, given: set[str], axis: int) -> None:
+    example = Example("tidy.scales")
+    x = example.input(2, 3, 4, 5)
+    example.feeds["x0"] = np.abs(example.feeds["x0"])  # a negative number has no fractional power
+    shape = {"uniform": (1,), "channel": (x.type.shape[axis],), "elementwise": (4, 1)}[mode]
+    operands = [np.abs(example.normal(*shape)) if name in given else None for name in ("shift", "scale", "power")]
+    example.output(example.add("Scale", x, *operands, mode=mode, axis=axis))
+    assert len(example.check(*["Elementwise"] * len(given))) == 1
+    assert all(t is None or t.type.rank in (1, 4) for layer in example.network.layers for t in layer.inputs)
+
+
+@pytest.mark.parametrize("why", ["float16", "computed", "neutral"])
+def test_other_scales_stay(why: str) -> None:
+    example = Example("tidy.scales")
+    x = example.input(2, 3, dtype="float16" if why == "float16" else "float32")
+    scale = {"float16": np.full(3, 2, np.float16), "computed": example.input(3), "neutral": np.ones(3, np.float32)}
+    example.output(example.add("Scale", x, None, scale[why], mode="channel"))
+    example.rewrite("Scale")
+
+
+def test_a_scale_that_changes_nothing_goes() -> None:
+    example = Example("tidy.identities")
+    y = example.add("Unary", example.input(2, 3), operation="abs")
+    y = example.add("Scale", y, np.zeros(3, np.float32), np.ones(3, np.float32), None, mode="channel")
+    example.output(y)
+    example.check("Unary")
+
+
 # --- together -------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The pointwise layers on vectors in registers: activations, unary and binary operations, select, cast and scale.
+"""The pointwise layers on vectors in registers: activations, unary and binary operations, select and cast.
 
 Parameters have the meaning and the defaults of ONNX's operators, as the layers' references do.
 """
@@ -228,6 +228,8 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
             if attrs.operation in UNARY and fits
             else f"the operation {attrs.operation} of {', '.join(sorted(dtypes))}"
         )
+    if kind == "ParametricRelu":
+        return "" if floats and dtypes == {"float32"} else f"slopes of {', '.join(sorted(dtypes))}"
     if kind == "Cast":
         return "" if attrs.to in MEMORY else f"a cast to {attrs.to}"
     if kind == "Select":
@@ -258,6 +260,8 @@ def _layer(fn: Function, problem: Problem, layer: ProblemLayer, given: Sequence[
         )
     if layer.kind == "Unary":
         return UNARY[attrs.operation](fn, given[0])
+    if layer.kind == "ParametricRelu":
+        return fn.select(fn.compare("olt", given[0], 0.0), given[0] * given[1], given[0])
     if layer.kind == "Select":
         return fn.select(given[0], given[1], given[2])
     if layer.kind == "Cast":

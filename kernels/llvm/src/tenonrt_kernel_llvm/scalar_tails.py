@@ -11,7 +11,7 @@ from tenonrt_kernel_llvm.emitter import Function, Value, element_of, is_float, l
 from tenonrt_kernel_llvm.operations import REGISTER, compute, scalar_values
 from tenonrt_kernel_llvm.tails import MAX_TAIL, read_tail
 
-_KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select"})
+_KINDS = frozenset({"Activation", "ParametricRelu", "Elementwise", "Unary", "Select"})
 
 
 def regions_with_scalar_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer]]:

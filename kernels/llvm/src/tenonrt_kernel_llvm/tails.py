@@ -12,7 +12,7 @@ from tenonrt_kernel_llvm.operations import refusal
 
 MAX_TAIL = 24
 _DETOUR = 6  # layers between a tensor and where the paths from it meet again
-KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
+KINDS = frozenset({"Activation", "ParametricRelu", "Elementwise", "Unary", "Select", "Cast"})
 
 Reach = Literal["scalar", "channel", "full"]
 Spreads = Callable[[Tensor, Tensor], bool]

@@ -9,7 +9,7 @@ from tenonrt_parser_caffe.network import LayerSpec
 # Types whose parameters do not go by the type's own name.
 _PARAMETERS = {
     "Deconvolution": ("convolution_param",), "ConvolutionDepthwise": ("convolution_param",),
-    "DepthwiseConvolution": ("convolution_param",),
+    "DepthwiseConvolution": ("convolution_param",), "Im2col": ("convolution_param",),
     "SoftmaxWithLoss": ("softmax_param",), "SigmoidCrossEntropyLoss": ("sigmoid_param",), "Normalize": ("norm_param",),
     "LSTM": ("recurrent_param",), "RNN": ("recurrent_param",),
     "RPROI": ("region_proposal_param", "roi_pooling_param"),

@@ -61,8 +61,10 @@ def _joins_one(layer: Layer) -> bool:
     return sum(t is not None for t in layer.inputs) == 1
 
 
-def _has_no_operand(layer: Layer) -> bool:
-    return all(t is None for t in layer.inputs[1:])
+def _scales_nothing(layer: Layer) -> bool:
+    """Shift 0, scale 1, power 1, as far as they are given."""
+    neutral = zip(layer.inputs[1:], (0, 1, 1), strict=False)
+    return all(t is None or (t.constant is not None and (t.constant == value).all()) for t, value in neutral)
 
 
 def _holds(tensor: Tensor, condition: Callable[[int], bool]) -> bool:
@@ -88,5 +90,5 @@ RULES: dict[str, Callable[[Layer], bool]] = {
     "Slice": _steps_forward,
     "Padding": _pads_nothing,
     "Concatenation": _joins_one,
-    "Scale": _has_no_operand,
+    "Scale": _scales_nothing,
 }

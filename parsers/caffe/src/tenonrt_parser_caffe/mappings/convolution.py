@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
+import numpy as np
 from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor
 
 from tenonrt_parser_caffe.mappings.operands import Inputs, axis, bottoms, filler, merged, positive, rank, reshape, sizes
@@ -32,6 +35,33 @@ def deconvolution(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> li
         operands = _weights(node, (channels, outputs // groups, *window), outputs)
         found += builder.add("Deconvolution", [x, *operands], {**attrs, "groups": groups})
     return found
+
+
+MAX_WINDOW = 1024  # elements of a window that is laid out: a slice is made for each
+
+
+def im2col(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The elements under each place of a window as channels: [N, C * window, ...], a convolution without its sums."""
+    (x,) = bottoms(inputs, 1)
+    channels, (window, attrs) = _channels(node, x), _geometry(node, rank(x) - 2)
+    if prod(window) > MAX_WINDOW:
+        raise ParseError(f"kernel_size is {window}; at most {MAX_WINDOW} elements are laid out")
+    padding, steps, axes = attrs["pre_padding"], attrs["stride"], range(2, rank(x))
+    spans = [d * (k - 1) for d, k in zip(attrs["dilation"], window, strict=True)]
+    counts = [(size + 2 * p - span - 1) // s + 1
+              for size, p, span, s in zip(sizes(x, 2), padding, spans, steps, strict=True)]  # fmt: skip
+    if min(counts) < 1:
+        raise ParseError(f"windows of {window} do not fit into the bottom, {x.type}")
+    if any(padding):
+        (x,) = builder.add("Padding", [x, np.array([0, 0, *padding] * 2, np.int64)])
+    parts: list[Tensor] = []
+    for place in itertools.product(*map(range, window)):
+        begins = [k * d for k, d in zip(place, attrs["dilation"], strict=True)]
+        ends = [b + (n - 1) * s + 1 for b, n, s in zip(begins, counts, steps, strict=True)]
+        (part,) = builder.add("Slice", [x, *(np.array(v, np.int64) for v in (begins, ends, list(axes), steps))])
+        parts += builder.add("Unsqueeze", [part], {"axes": (2,)})
+    (joined,) = builder.add("Concatenation", parts, {"axis": 2})
+    return [reshape(builder, joined, (x.type.shape[0], channels * prod(window), *counts))]
 
 
 def _convolution(builder: GraphBuilder, node: SourceNode, x: Tensor, groups: int | None = None) -> Tensor:

@@ -108,6 +108,14 @@ def roi_pooling(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list
     return [one(builder.add("RoiPooling", [features, _regions(builder, regions)], attrs))]
 
 
+def roi_align(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The means of samples between pixels in the parts of regions (Mask R-CNN)."""
+    features, regions = bottoms(inputs, 2)
+    attrs = {"pooled": (positive(node, "pooled_h"), positive(node, "pooled_w")), "scale": node.attrs["spatial_scale"],
+             "samples": max(node.attrs["sampling_ratio"], 0)}  # fmt: skip
+    return [one(builder.add("RoiAlign", [features, _regions(builder, regions)], attrs))]
+
+
 def psroi_pooling(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """The means of the parts of regions, each of channels of its own."""
     features, regions = bottoms(inputs, 2)

@@ -46,6 +46,25 @@ def batch_norm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[
     return [one(builder.add("BatchNormalization", [x, *statistics], {"epsilon": epsilon}))]
 
 
+def bn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Of the branches that train statistics in one layer: scale and shift (SegNet), and mean and variance (PSPNet)."""
+    x = bottom(inputs)
+    if rank(x) < 2:
+        raise ParseError(f"takes [N, C, ...]; the bottom is {x.type}")
+    (channels,), blobs = sizes(x, 1, 2), node.attrs["blobs"]
+    shape = (1, channels, 1, 1) if len(blobs) and blobs[0].ndim == 4 else (channels,)
+    ones = {"type": "constant", "value": 1.0}
+    factor = filler(node, "slope_filler") or filler(node, "scale_filler") or ones
+    shift = filler(node, "bias_filler") or filler(node, "shift_filler")
+    parameters = [blobs.take(0, shape, factor, "constant"), blobs.take(1, shape, shift, "constant")]
+    if node.attrs["bn_mode"] == "INFERENCE" or len(blobs) == 2:
+        scale, bias = (values.reshape(-1) for values in parameters)
+        return [one(builder.add("Scale", [x, bias, scale], {"mode": "channel", "axis": 1}))]
+    parameters += [blobs.take(2, shape, None, "constant"), blobs.take(3, shape, ones, "constant")]
+    statistics = [values.reshape(-1) for values in parameters]
+    return [one(builder.add("BatchNormalization", [x, *statistics], {"epsilon": node.attrs["eps"]}))]
+
+
 def mvn(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """(x - mean) / (sqrt(variance) + eps) over each image's channel, or over the image."""
     x = bottom(inputs)
@@ -118,6 +137,10 @@ def _largest(builder: GraphBuilder, x: Tensor, along: int, count: int) -> tuple[
     length = sizes(x, along, along + 1)[0]
     if not 1 <= count <= length:
         raise ParseError(f"top_k is {count}; there are {length} values")
+    if count == 1:
+        values = one(builder.add("Reduce", [x], {"operation": "max", "axes": (along,)}))
+        places = one(builder.add("ArgReduce", [x], {"operation": "max", "axis": along, "select_last": True}))
+        return values, one(builder.add("Cast", [places], {"to": "float32"}))
     # TopK puts the first of equal elements first: it is shown them backwards.
     ends = [np.array([v], np.int64) for v in (-1, -(2**31), along, -1)]
     backwards = one(builder.add("Slice", [x, *ends]))

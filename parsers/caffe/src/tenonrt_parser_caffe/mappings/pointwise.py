@@ -18,6 +18,7 @@ from tenonrt_parser_caffe.mappings.operands import (
     filler,
     one,
     rank,
+    reshape,
     scalar,
     sizes,
 )
@@ -50,7 +51,7 @@ def prelu(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
         slope = node.attrs["blobs"].take(0, (), assumed, "constant")
     else:
         slope = node.attrs["blobs"].take(0, sizes(x, 1, 2), assumed, "constant")
-        slope = slope.reshape(-1, *(1,) * (rank(x) - 2))
+        slope = slope.reshape(1, -1, *(1,) * (rank(x) - 2))
     return [one(builder.add("ParametricRelu", [x, slope]))]
 
 
@@ -168,6 +169,17 @@ def scale(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
         return [_scaled(builder, x, start, factor, bias)]
     product = binary(builder, "prod", x, _aligned(builder, factor, start, x))
     return [product if bias is None else _scaled(builder, product, start, None, bias)]
+
+
+def axpy(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The first bottom, [N, C] or [N, C, 1, 1], times the second, plus the third (SENet)."""
+    factor, x, y = bottoms(inputs, 3)
+    if x.type.shape != y.type.shape or rank(x) < 2 or factor.type.shape[:2] != x.type.shape[:2]:
+        raise ParseError(f"bottoms are {factor.type}, {x.type} and {y.type}; they must be [N, C] and two [N, C, ...]")
+    if any(size != 1 for size in factor.type.shape[2:]):
+        raise ParseError(f"the first bottom is {factor.type}; it must have one value for each channel")
+    factor = reshape(builder, factor, (*x.type.shape[:2], *[1] * (rank(x) - 2)))
+    return [binary(builder, "sum", binary(builder, "prod", x, factor), y)]
 
 
 def bias(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

@@ -19,6 +19,8 @@ def pooling(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor
     if rank(x) != 4:
         raise ParseError(f"takes [N, C, H, W]; the bottom is {x.type}")
     attrs = _global(node, x) if node.attrs["global_pooling"] else _windows(node, x)
+    if node.attrs["pool"] == "STOCHASTIC":
+        return [_expected(builder, x, attrs)]
     attrs["function"] = _function(node)
     if attrs["function"] == "average":
         attrs["count_includes_padding"] = True
@@ -30,10 +32,19 @@ def pooling(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor
     return [values, one(builder.add("Cast", [plane], {"to": "float32"}))]
 
 
+def _expected(builder: GraphBuilder, x: Tensor, attrs: dict[str, Any]) -> Tensor:
+    """Stochastic pooling once trained: the mean of a window's elements, weighted by themselves; 0 where all are 0."""
+    means = [
+        one(builder.add("Pooling", [y], {**attrs, "function": "average"})) for y in (binary(builder, "prod", x, x), x)
+    ]
+    least = float(np.finfo(np.float32).tiny)
+    return binary(builder, "div", means[0], affine(builder, means[1], shift=least))
+
+
 def _function(node: SourceNode) -> str:
     pool = node.attrs["pool"]
     if pool not in _FUNCTIONS:
-        raise ParseError(f"pool is {pool}; MAX and AVE are deterministic")
+        raise ParseError(f"pool is {pool}; it is one of MAX, AVE and STOCHASTIC")
     return _FUNCTIONS[pool]
 
 

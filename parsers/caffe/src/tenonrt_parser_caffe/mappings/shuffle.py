@@ -187,3 +187,43 @@ def shuffle_channel(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> 
     apart = reshape(builder, x, (batch, groups, channels // groups, *rest))
     order = (0, 2, 1, *range(3, rank(x) + 1))
     return [reshape(builder, one(builder.add("Transpose", [apart], {"permutation": order})), x.type.shape)]
+
+
+def reorganize(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Space to depth (YOLO's reorg) as darknet does it, whose result is seen in other sizes than it is computed in.
+
+    The bottom [C, H, W] is taken for [C / s^2, H s, W s], each s x s pixels become s^2 channels, [C, H, W], and these
+    are taken for [C s^2, H / s, W / s]. ``reverse`` goes the other way.
+    """
+    x, stride = bottom(inputs), positive(node, "stride")
+    if rank(x) != 4:
+        raise ParseError(f"takes [N, C, H, W]; the bottom is {x.type}")
+    batch, (channels, height, width) = x.type.shape[0], sizes(x, 1)
+    back = bool(node.attrs["reverse"])
+    if channels % stride**2 or (not back and (height % stride or width % stride)):
+        raise ParseError(f"stride is {stride}, which does not divide the bottom, {x.type}")
+    few = channels // stride**2
+    if back:  # [s, s, few, H, W] -> [few, H, s, W, s]
+        apart = reshape(builder, x, (batch, stride, stride, few, height, width))
+        moved = one(builder.add("Transpose", [apart], {"permutation": (0, 3, 4, 1, 5, 2)}))
+        return [reshape(builder, moved, (batch, few, height * stride, width * stride))]
+    apart = reshape(builder, x, (batch, few, height, stride, width, stride))
+    moved = one(builder.add("Transpose", [apart], {"permutation": (0, 3, 5, 1, 2, 4)}))
+    return [reshape(builder, moved, (batch, channels * stride**2, height // stride, width // stride))]
+
+
+def reverse(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """The elements of an axis backwards."""
+    x = bottom(inputs)
+    vectors = [np.array([v], np.int64) for v in (-1, -(2**31), axis(node, x), -1)]
+    return [one(builder.add("Slice", [x, *vectors]))]
+
+
+def filter_(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """Of every bottom but the last the items for which the last one, a number for each, is not zero."""
+    *given, selector = bottoms(inputs, 2, -1)
+    if any(x.type.shape[:1] != selector.type.shape[:1] for x in given) or rank(selector) < 1:
+        raise ParseError(f"bottoms are {', '.join(str(x.type) for x in given)} for the selector {selector.type}")
+    flat = reshape(builder, selector, selector.type.shape[:1])
+    found = one(builder.add("Squeeze", [one(builder.add("NonZero", [flat]))], {"axes": (0,)}))
+    return [one(builder.add("Gather", [x, found], {"axis": 0})) for x in given]
