@@ -21,7 +21,7 @@ from tenonrt_kernel_llvm.contraction.tiles import divide, padded_runs
 from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
 
 FEW = settings(max_examples=12, deadline=None)
-TAILS = ("none", "relu", "silu", "residual", "scale")
+TAILS = ("none", "relu", "silu", "residual", "scale", "prelu")
 
 
 def weights(*shape: int) -> Any:
@@ -36,6 +36,9 @@ def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
     if tail == "residual":
         other = network.add_input("other", y.type.shape)
         return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="tanh")
+    if tail == "prelu":
+        slopes = weights(y.type.shape[1], *[1] * (y.type.rank - 2))
+        return network.add("ParametricRelu", [y, slopes])[0]
     if tail == "scale":
         channels = weights(y.type.shape[1], *[1] * (y.type.rank - 2)) if y.type.rank > 2 else weights(y.type.shape[1])
         return network.add_elementwise(network.add_elementwise(y, channels, operation="prod"), 0.5, operation="sum")

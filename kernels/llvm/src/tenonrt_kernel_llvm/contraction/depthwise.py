@@ -53,7 +53,7 @@ class DepthwiseConvolution(LlvmKernel):
         strided = strided_operands(problem, formats)
         return [
             Tactic(f"w{width}", formats, (NCHW16C,), reads_strided=strided, writes_strided=(0,))
-            for width in _widths(geometry, host_target())
+            for width in widths(geometry, host_target())
         ]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
@@ -61,11 +61,9 @@ class DepthwiseConvolution(LlvmKernel):
         problem, geometry, arrays = code.problem, geometry_of(code.problem), named(code, weights)
         tail = tail_of(problem)
         rows, columns = geometry.y.window, geometry.x.window
-        padded = np.zeros((geometry.output_blocks * BLOCK, rows, columns), np.float32)
-        padded[: geometry.outputs] = arrays[problem.layer.inputs[1]].reshape(-1, rows, columns)
-        packed = padded.reshape(-1, BLOCK, rows, columns).transpose(0, 2, 3, 1)
+        packed = pack_windows(arrays[problem.layer.inputs[1]].reshape(-1, rows, columns))
         return [
-            np.ascontiguousarray(packed),
+            packed,
             *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays),
         ]
 
@@ -73,10 +71,18 @@ class DepthwiseConvolution(LlvmKernel):
         geometry = geometry_of(problem)
         rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), geometry.outputs)
         routine = Routine(problem, tactic, target, packed=1 + rows)
-        return _Depthwise(routine, geometry, int(tactic.key[1:]), target).code()
+        return DepthwiseWriter(routine, geometry, int(tactic.key[1:]), target).code()
 
 
-def _widths(geometry: Geometry, target: Target) -> list[int]:
+def pack_windows(windows: Array) -> Array:
+    """[channels, rows, columns] as [blocks, rows, columns, 16]."""
+    channels, rows, columns = windows.shape
+    padded = np.zeros((-(-channels // BLOCK) * BLOCK, rows, columns), np.float32)
+    padded[:channels] = windows
+    return np.ascontiguousarray(padded.reshape(len(padded) // BLOCK, BLOCK, rows, columns).transpose(0, 2, 3, 1))
+
+
+def widths(geometry: Geometry, target: Target) -> list[int]:
     """Pixels of a tile: accumulators, one row of the window and an input element fit into the registers."""
     largest = max(2, target.registers - geometry.x.window - 2)
     wanted = {min(width, largest, geometry.x.output) for width in (largest, 8, 7, 4)}
@@ -93,19 +99,25 @@ def _edges(geometry: Geometry, width: int) -> list[Run]:
     return [run for run in _runs(geometry, width) if run.taps is not None]
 
 
-class _Depthwise:
-    """Writes the code for one width of tiles."""
+class DepthwiseWriter:
+    """Writes the code for one width of tiles. skipped: bytes of the packed weights before those of this geometry."""
 
-    def __init__(self, routine: Routine, geometry: Geometry, width: int, target: Target) -> None:
+    def __init__(self, routine: Routine, geometry: Geometry, width: int, target: Target, skipped: int = 0) -> None:
         self.routine, self.fn, self.geometry = routine, routine.function, geometry
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
+        self.weights = self.fn.offset(routine.packed[0], skipped)
         self.lanes = min(target.lanes, BLOCK)
         self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1, lanes=self.lanes)
         self.runs = _runs(geometry, width)
         self.row = geometry.x.size * BLOCK_BYTES
 
     def code(self) -> Code:
+        self.phase()
+        return self.routine.code()
+
+    def phase(self) -> None:
+        """Add what computes all outputs to the routine."""
         geometry = self.geometry
         rows, blocks = geometry.y.output, geometry.output_blocks
 
@@ -114,7 +126,6 @@ class _Depthwise:
             self._unit(rest // blocks, rest % blocks, y)
 
         self.routine.phase(geometry.batch * (blocks * rows), unit)
-        return self.routine.code()
 
     def _unit(self, image: Value, block: Value, y: Value) -> None:
         """One row of one block of channels."""
@@ -123,7 +134,7 @@ class _Depthwise:
         source = fn.offset(self.source.pointer, image * self.source.strides[0])
         source = fn.offset(source, block * (axis.size * self.row) + begin * self.row)
         window = self.geometry.y.window * self.geometry.x.window
-        weights = fn.offset(self.routine.packed[0], block * (window * BLOCK_BYTES))
+        weights = fn.offset(self.weights, block * (window * BLOCK_BYTES))
         rows = inside_rows(fn, begin, axis) if axis.padded else (0, axis.window)
         for run in self.runs:
 
@@ -147,9 +158,10 @@ class _Depthwise:
             return self._row(line, fn.offset(weights, number * (axis.window * BLOCK_BYTES)), run, sums, part)
 
         sums = fn.loop(rows[0], rows[1], row, [fn.zero(self.epilogue.vector)] * run.width)
-        plane = geometry.y.output * axis.output * BLOCK_BYTES
-        offset = block * plane + at[0] * (axis.output * BLOCK_BYTES) + at[1] * BLOCK_BYTES + part
-        self.epilogue.store(sums, 1, Place(image, block, offset, part), (BLOCK_BYTES, 0))
+        line, pixel = axis.span * BLOCK_BYTES, axis.step * BLOCK_BYTES
+        corner = geometry.y.first * line + axis.first * BLOCK_BYTES + part
+        start = at[0] * (geometry.y.step * line) + at[1] * pixel + corner
+        self.epilogue.store(sums, 1, Place(image, block, block * (geometry.y.span * line) + start, part), (pixel, 0))
 
     def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:
         """One row of the window: every input element times the weights of all pixels that see it."""

@@ -39,16 +39,19 @@ class Row:
 
 
 class DirectWriter:
-    """Writes the code of one recipe. source: the number of the activation that is convolved."""
+    """Writes the code of one recipe. source: the number of the activation that is convolved.
 
-    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe, source: int) -> None:
+    skipped: bytes of the packed weights before those of this geometry.
+    """
+
+    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe, source: int, skipped: int = 0) -> None:
         self.routine, self.fn, self.geometry, self.recipe = routine, routine.function, geometry, recipe
         grouping = read_grouping(geometry)
         assert not isinstance(grouping, str)
         self.grouping = grouping
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(source)]
-        self.weights = routine.packed[0]
+        self.weights = self.fn.offset(routine.packed[0], skipped)
         self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1)
         self.pixel = 4 if recipe.planes else BLOCK_BYTES
         self.row = geometry.x.size * self.pixel
@@ -58,6 +61,11 @@ class DirectWriter:
         self.whole, self.rest = (0, grouping.depth) if recipe.planes else divmod(grouping.depth, BLOCK)
 
     def code(self) -> Code:
+        self.phase()
+        return self.routine.code(self.scratch_bytes())
+
+    def phase(self) -> None:
+        """Add what computes all outputs to the routine."""
         geometry = self.geometry
         parts, part = self.strips()
 
@@ -71,7 +79,6 @@ class DirectWriter:
             self.unit(self.work(image, group), strip, part)
 
         self.routine.phase(geometry.batch * self.groups * parts, unit)
-        return self.routine.code(self.scratch_bytes())
 
     def scratch_bytes(self) -> int:
         """Bytes that each thread needs."""
@@ -147,18 +154,21 @@ class DirectWriter:
         fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
         assert self.routine.outputs[0].type.format == NCHW16C
         whole = [self._whole(total) for total in sums]
-        place_y = y * (geometry.x.output * BLOCK_BYTES) if isinstance(y, Value) else 0
-        block_bytes = geometry.y.output * geometry.x.output * BLOCK_BYTES
-        place = Place(work.image, work.group * blocks, x * BLOCK_BYTES + place_y + work.group * (blocks * block_bytes))
+        line, pixel = geometry.x.span * BLOCK_BYTES, geometry.x.step * BLOCK_BYTES
+        block_bytes = geometry.y.span * line
+        start = x * pixel + geometry.x.first * BLOCK_BYTES
+        if isinstance(y, Value):
+            start = start + (y * (geometry.y.step * line) + geometry.y.first * line)
+        place = Place(work.image, work.group * blocks, start + work.group * (blocks * block_bytes))
         rest = geometry.output_blocks % blocks
         if rest == 0:
-            self.epilogue.store(whole, blocks, place, (BLOCK_BYTES, block_bytes))
+            self.epilogue.store(whole, blocks, place, (pixel, block_bytes))
             return
         few = [s for i, s in enumerate(whole) if i % blocks < rest]
         fn.when(
             fn.compare("eq", work.group, self.groups - 1),
-            lambda: self.epilogue.store(few, rest, place, (BLOCK_BYTES, block_bytes)),
-            lambda: self.epilogue.store(whole, blocks, place, (BLOCK_BYTES, block_bytes)),
+            lambda: self.epilogue.store(few, rest, place, (pixel, block_bytes)),
+            lambda: self.epilogue.store(whole, blocks, place, (pixel, block_bytes)),
         )
 
     def _whole(self, total: Value) -> Value:

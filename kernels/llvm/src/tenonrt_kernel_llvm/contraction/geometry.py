@@ -13,7 +13,10 @@ from tenonrt_kernel_llvm.target import BLOCK
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis: input and output size, window, stride, dilation, and elements of padding before the input."""
+    """One spatial axis: input and output size, window, stride, dilation, and elements of padding before the input.
+
+    Negative padding skips elements. The outputs may be some of a longer result's: every ``step``-th from ``first`` on.
+    """
 
     size: int
     output: int
@@ -21,11 +24,19 @@ class Axis:
     stride: int
     dilation: int
     padding: int
+    first: int = 0
+    step: int = 1
+    whole: int | None = None  # elements of the result, where they are more than the outputs
+
+    @property
+    def span(self) -> int:
+        """Elements of the result."""
+        return self.output if self.whole is None else self.whole
 
     @property
     def plain(self) -> bool:
         """Whether every output element is made of the input element at its own place."""
-        return self.window == self.stride == 1 and self.padding == 0 and self.size == self.output
+        return self.window == self.stride == 1 and self.padding == 0 and self.size == self.span
 
     def taps(self) -> list[tuple[int, int]]:
         """Per element of the window, the outputs [a, b) that find it inside the input."""
