@@ -159,8 +159,8 @@ class DepthwiseWriter:
 
         sums = fn.loop(rows[0], rows[1], row, [fn.zero(self.epilogue.vector)] * run.width)
         line, pixel = axis.span * BLOCK_BYTES, axis.step * BLOCK_BYTES
-        corner = geometry.y.first * line + axis.first * BLOCK_BYTES + part
-        start = at[0] * (geometry.y.step * line) + at[1] * pixel + corner
+        begin = geometry.y.first * line + axis.first * BLOCK_BYTES + part
+        start = at[0] * (geometry.y.step * line) + at[1] * pixel + begin
         self.epilogue.store(sums, 1, Place(image, block, block * (geometry.y.span * line) + start, part), (pixel, 0))
 
     def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:

@@ -22,7 +22,7 @@ def pooling(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor
     if node.attrs["pool"] == "STOCHASTIC":
         return [_expected(builder, x, attrs)]
     attrs["function"] = _function(node)
-    if attrs["function"] == "average":
+    if attrs["function"] == "average" and any(attrs.get("pre_padding", ())):
         attrs["count_includes_padding"] = True
     if len(node.outputs) < 2:
         return [one(builder.add("Pooling", [x], attrs))]
@@ -65,7 +65,14 @@ def _windows(node: SourceNode, x: Tensor) -> dict[str, Any]:
         raise ParseError(f"has windows {window}, stride {stride}, padding {padding}; padding must be less than windows")
     if ceil and not any(padding):
         _check_hanging(x, window, stride)
+    ceil = ceil and not _fits(x, window, stride, padding)
     return {"window": window, "stride": stride, "pre_padding": padding, "post_padding": padding, "ceil": ceil}
+
+
+def _fits(x: Tensor, window: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+    """Whether the last window ends where the padded input does, so that rounding up and down is the same."""
+    spans = zip(x.type.shape[2:], window, stride, padding, strict=True)
+    return all(isinstance(size, int) and (size + 2 * p - k) % s == 0 for size, k, s, p in spans)
 
 
 def _check_hanging(x: Tensor, window: tuple[int, ...], stride: tuple[int, ...]) -> None:
