@@ -36,12 +36,30 @@ def layer(kind: str, *inputs: Any, **attrs: Any) -> Define:
     return define
 
 
+def regions(kind: str, features: tuple[int, ...], count: int, **attrs: Any) -> Define:
+    """A network that pools regions."""
+
+    def define(network: tenonrt.Network) -> Any:
+        return network.add(
+            kind, [network.add_input("features", features), network.add_input("regions", (count, 5))], attrs
+        )[0]
+
+    return define
+
+
 DOUBLE = {"stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
 LAYERS: dict[str, Define] = {
     "deconvolution 256x14x14 to 128, 4x4": layer("Deconvolution", (1, 256, 14, 14), normal(256, 128, 4, 4), **DOUBLE),
     "deconvolution 64x56x56 to 32, 2x2": layer("Deconvolution", (1, 64, 56, 56), normal(64, 32, 2, 2), stride=(2, 2)),
     "bilinear deconvolution 21x64x64": layer(
         "Deconvolution", (1, 21, 64, 64), normal(21, 1, 4, 4), groups=21, **DOUBLE
+    ),
+    "roi pooling 300 of 512x38x50 to 7x7": regions("RoiPooling", (1, 512, 38, 50), 300, pooled=(7, 7), scale=0.0625),
+    "roi align 300 of 256x50x50 to 7x7": regions(
+        "RoiAlign", (1, 256, 50, 50), 300, pooled=(7, 7), scale=0.0625, samples=2
+    ),
+    "position-sensitive pooling 300, 21 of 7x7": regions(
+        "PositionSensitiveRoiPooling", (1, 1029, 38, 50), 300, channels=21, groups=7, scale=0.0625
     ),
     "scale of channels 64x56x56": layer("Scale", (1, 64, 56, 56), normal(64), normal(64), mode="channel"),
     "prelu 64x56x56": layer("ParametricRelu", (1, 64, 56, 56), normal(1, 64, 1, 1)),
@@ -76,6 +94,11 @@ def main() -> None:
         contexts = {"numpy": build(define, (COMPILED, "acme-*")), "compiled": build(define, ("acme-*",))}
         bindings = [binding for binding in contexts["numpy"].engine.bindings if binding.is_input]
         feeds = {b.name: RNG.random(b.type.concrete({}), np.float32) for b in bindings}
+        if "regions" in feeds:  # of image 0, of all sizes in 600 x 800 pixels
+            corners = np.sort(RNG.random((len(feeds["regions"]), 2, 2)) * [800, 600], 1)
+            feeds["regions"] = np.concatenate(
+                [0 * feeds["regions"][:, :1], corners.reshape(-1, 4)], 1, dtype=np.float32
+            )
         found = race(contexts, feeds)
         gain = found["numpy"] / found["compiled"]
         print(f"{name:42} numpy {found['numpy']:9.1f}  compiled {found['compiled']:9.1f}  {gain:6.1f} times")
