@@ -238,7 +238,11 @@ class _Samples(_Regions):
         return total
 
 
-_WRITERS = {"RoiPooling": _Maxima, "PositionSensitiveRoiPooling": _Means, "RoiAlign": _Samples}
+_WRITERS: dict[str, Callable[[Routine], _Regions]] = {
+    "RoiPooling": _Maxima,
+    "PositionSensitiveRoiPooling": _Means,
+    "RoiAlign": _Samples,
+}
 
 
 def _lanes(type: str) -> int:
