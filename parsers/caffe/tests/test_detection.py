@@ -26,7 +26,8 @@ SSD = (
 )
 
 
-def test_ssd(networks: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["references", "native kernels"])
+def test_ssd(networks: ModuleType, tmp_path: Path, native: bool) -> None:
     cv2 = pytest.importorskip("cv2")
     cells, boxes = (3, 4), 4
     count = cells[0] * cells[1] * boxes
@@ -37,7 +38,7 @@ def test_ssd(networks: ModuleType, tmp_path: Path) -> None:
         "scores": RNG.permutation(count * 3).reshape(1, -1).astype(np.float32) / (count * 3),
     }
     (tmp_path / "net.prototxt").write_text(networks.prototxt(SSD, **{n: a.shape for n, a in inputs.items()}))
-    found = networks.run(tmp_path / "net.prototxt", inputs)["y"]
+    found = networks.run(tmp_path / "net.prototxt", inputs, native=native)["y"]
     net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"))
     for name, values in inputs.items():
         net.setInput(values, name)

@@ -59,32 +59,12 @@ class DetectionOutputLayer(LayerType):
     inputs: ClassVar[tuple[str, ...]] = ("location", "scores", "priors")
 
     def infer(self, attrs: Any, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
-        location, scores, priors = required(inputs, 3)
-        if attrs.code not in get_args(CodeType):
-            raise ValueError(f"code is {attrs.code!r}, expected one of {get_args(CodeType)}")
-        if attrs.classes < 1:
-            raise ValueError(f"classes is {attrs.classes}, expected at least 1")
-        if len({location.dtype, scores.dtype, priors.dtype}) > 1 or location.dtype not in FLOATS:
-            raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, expected one float type")
-        if priors.rank != 3 or priors.shape[:2] != (1, 2) or location.rank != 2 or scores.rank != 2:
-            raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, expected [N, P 4], "
-                             f"[N, P {attrs.classes}] and [1, 2, P 4]")  # fmt: skip
-        boxes = priors.shape[2]
-        per_prior = 1 if attrs.share_location else attrs.classes
-        if differ(location.shape[1], boxes * per_prior) or differ(scores.shape[1] * 4, boxes * attrs.classes):
-            raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, which disagree on the "
-                             f"number of priors for {attrs.classes} classes")  # fmt: skip
-        return [location.like((1, 1, unknown(), 7))]
+        return [check_detections(attrs, inputs).like((1, 1, unknown(), 7))]
 
     def reference(self, attrs: Any, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         location, scores, priors = required(arrays, 3)
         dtype = working_dtype(location.dtype)
-        boxes, variances = (priors[0, row].reshape(-1, 4).astype(dtype) for row in (0, 1))
-        rows = []
-        for image in range(len(location)):
-            codes = location[image].reshape(len(boxes), -1, 4).astype(dtype)
-            decoded = _decoded(attrs, codes, boxes[:, None], variances[:, None])
-            rows.append(_detections(attrs, image, decoded, scores[image].reshape(-1, attrs.classes).astype(dtype)))
+        rows = detections(attrs, location, scores, priors)
         found = np.concatenate(rows) if rows else np.zeros((0, 7), dtype)
         if not len(found):
             found = np.full((len(location), 7), -1, dtype)
@@ -92,15 +72,7 @@ class DetectionOutputLayer(LayerType):
         return [found[None, None].astype(location.dtype)]
 
     def sample(self, attrs: Any, types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
-        """Small shifts, scores between 0 and 1 that differ clearly, priors inside the image."""
-        location, scores, priors = required(types, 3)
-        count = priors.concrete({})[2] // 4
-        centres, half = rng.random((count, 2)), rng.random((count, 2)) * 0.2 + 0.1
-        corners = np.concatenate([centres - half, centres + half], 1).ravel()
-        given = np.stack([corners, np.full(4 * count, 0.1)])[None].astype(priors.numpy)
-        size = scores.concrete({})
-        ranks = rng.permutation(int(np.prod(size))).reshape(size) + 0.5
-        return [draw(location, rng), (ranks / max(ranks.size, 1)).astype(scores.numpy), given]
+        return draw_detections(types, rng)
 
     def flops(self, attrs: Any, inputs: Sequence[TensorInfo | None], outputs: Sequence[TensorInfo]) -> Dimension:
         location, scores, _ = required(inputs, 3)
@@ -119,6 +91,50 @@ class DetectionOutputLayer(LayerType):
         yield case("scaled, limits", 2, 20, 4, scaled=True, top=8, keep=5, confidence=0.1)
         yield case("falling threshold", 1, 16, 2, eta=0.8, threshold=0.9, background=-1)
         yield case("nothing found", 3, 4, 2, confidence=2.0)
+
+
+def check_detections(attrs: Any, inputs: Sequence[TensorInfo | None]) -> TensorInfo:
+    """The location; `ValueError` when the inputs do not belong together."""
+    location, scores, priors = required(inputs, 3)
+    if attrs.code not in get_args(CodeType):
+        raise ValueError(f"code is {attrs.code!r}, expected one of {get_args(CodeType)}")
+    if attrs.classes < 1:
+        raise ValueError(f"classes is {attrs.classes}, expected at least 1")
+    if len({location.dtype, scores.dtype, priors.dtype}) > 1 or location.dtype not in FLOATS:
+        raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, expected one float type")
+    if priors.rank != 3 or priors.shape[:2] != (1, 2) or location.rank != 2 or scores.rank != 2:
+        raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, expected [N, P 4], "
+                         f"[N, P {attrs.classes}] and [1, 2, P 4]")  # fmt: skip
+    boxes = priors.shape[2]
+    per_prior = 1 if attrs.share_location else attrs.classes
+    if differ(location.shape[1], boxes * per_prior) or differ(scores.shape[1] * 4, boxes * attrs.classes):
+        raise ValueError(f"inputs are {location.type}, {scores.type} and {priors.type}, which disagree on the "
+                         f"number of priors for {attrs.classes} classes")  # fmt: skip
+    return location
+
+
+def detections(attrs: Any, location: Array, scores: Array, priors: Array) -> list[Array]:
+    """The rows of each image."""
+    dtype = working_dtype(location.dtype)
+    boxes, variances = (priors[0, row].reshape(-1, 4).astype(dtype) for row in (0, 1))
+    rows = []
+    for image in range(len(location)):
+        codes = location[image].reshape(len(boxes), -1, 4).astype(dtype)
+        decoded = _decoded(attrs, codes, boxes[:, None], variances[:, None])
+        rows.append(_detections(attrs, image, decoded, scores[image].reshape(-1, attrs.classes).astype(dtype)))
+    return rows
+
+
+def draw_detections(types: Sequence[TensorType | None], rng: np.random.Generator) -> list[Array | None]:
+    """Small shifts, scores between 0 and 1 that differ clearly, priors inside the image."""
+    location, scores, priors = required(types, 3)
+    count = priors.concrete({})[2] // 4
+    centres, half = rng.random((count, 2)), rng.random((count, 2)) * 0.2 + 0.1
+    corners = np.concatenate([centres - half, centres + half], 1).ravel()
+    given = np.stack([corners, np.full(4 * count, 0.1)])[None].astype(priors.numpy)
+    size = scores.concrete({})
+    ranks = rng.permutation(int(np.prod(size))).reshape(size) + 0.5
+    return [draw(location, rng), (ranks / max(ranks.size, 1)).astype(scores.numpy), given]
 
 
 def _decoded(attrs: Any, codes: Array, priors: Array, variances: Array) -> Array:
