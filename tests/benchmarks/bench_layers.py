@@ -61,6 +61,21 @@ LAYERS: dict[str, Define] = {
     "position-sensitive pooling 300, 21 of 7x7": regions(
         "PositionSensitiveRoiPooling", (1, 1029, 38, 50), 300, channels=21, groups=7, scale=0.0625
     ),
+    "suppression of 2000 boxes in 20 classes": layer(
+        "NonMaxSuppression", (1, 2000, 4), (1, 20, 2000), np.array([100], np.int64), np.float32(0.5), np.float32(0.3)
+    ),
+    "detections of 1500 boxes in 21 classes": layer(
+        "DetectionOutput",
+        (1, 6000),
+        (1, 31500),
+        (1, 2, 6000),
+        classes=21,
+        code="center_size",
+        confidence=0.3,
+        top=200,
+        keep=100,
+        threshold=0.45,
+    ),
     "scale of channels 64x56x56": layer("Scale", (1, 64, 56, 56), normal(64), normal(64), mode="channel"),
     "prelu 64x56x56": layer("ParametricRelu", (1, 64, 56, 56), normal(1, 64, 1, 1)),
 }

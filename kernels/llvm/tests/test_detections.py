@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llvm_judging import TARGETS, compiles, judge, problem_of
 from tenonrt.contracts import Problem
 from tenonrt_kernel_llvm.detections import DetectionsKernel
+from tenonrt_kernel_llvm.select_boxes import SelectBoxesKernel
 from tenonrt_kernel_llvm.target import NEON
 
 
@@ -49,6 +50,25 @@ def test_detections_of_any_number(
         confidence=confidence, top=top, keep=keep, threshold=threshold,
     )  # fmt: skip
     judge(DetectionsKernel(), problem, target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@settings(max_examples=6, deadline=None)
+@given(
+    images=st.integers(1, 2), count=st.integers(1, 70), classes=st.integers(1, 4), centered=st.booleans(),
+    most=st.integers(1, 80), overlap=st.sampled_from((0.0, 0.3, 0.7)), least=st.sampled_from((None, 0.3, 2.0)),
+)  # fmt: skip
+def test_boxes_of_any_number(
+    target: Any, images: int, count: int, classes: int, centered: bool, most: int, overlap: float, least: float | None
+) -> None:
+    def define(network: tenonrt.Network) -> Any:
+        inputs = [network.add_input("boxes", (images, count, 4)), network.add_input("scores", (images, classes, count))]
+        attrs = {"most": most, "overlap": overlap, "least": least, "centered": centered}
+        chosen, counts = network.add("SelectBoxes", inputs, attrs)
+        network.mark_output(counts, "counts")
+        return chosen
+
+    judge(SelectBoxesKernel(), problem_of(define), target)
 
 
 def test_as_many_as_a_network_has() -> None:

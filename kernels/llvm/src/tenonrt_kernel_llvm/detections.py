@@ -5,24 +5,22 @@ Three phases: blocks of boxes, classes, images. What a class keeps waits in the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tenonrt.contracts import Code, Problem, Support, Tactic
 
 from tenonrt_kernel_llvm import mathematics as m
-from tenonrt_kernel_llvm.accumulation import accumulation, combine_lanes
-from tenonrt_kernel_llvm.emitter import FLOAT, I8, I64, Function, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import FLOAT, I8, I64, Index, Value
 from tenonrt_kernel_llvm.indexing import empty, items_phase, known, plus, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.sorting import KEY, key_of, place_of, score_of, sort
-from tenonrt_kernel_llvm.target import BLOCK, Target
+from tenonrt_kernel_llvm.sorting import KEY, place_of, score_of, sort
+from tenonrt_kernel_llvm.suppression import MAX_SCRATCH, Candidates, Suppression
+from tenonrt_kernel_llvm.target import Target
 
-_SCRATCH = 1 << 24  # bytes of each thread
 _BOX, _ROW = 16, 28  # bytes of four and of seven numbers
-_FIELDS = 5  # of a box that is kept: its corners and its area
 
 
 class DetectionsKernel(LlvmKernel):
@@ -39,7 +37,7 @@ class DetectionsKernel(LlvmKernel):
         sizes = _sizes(problem)
         routine = Routine(problem, tactic, target, packed=len(problem.constants))
         _Selection(routine, sizes).emit()
-        return routine.code(scratch=sizes.scratch)
+        return routine.code(scratch=sizes.scratch(problem.layer.attrs))
 
 
 def _refusal(problem: Problem) -> str:
@@ -53,7 +51,7 @@ def _refusal(problem: Problem) -> str:
         return "a threshold that falls"
     if not _sizes(problem).classes:
         return "no class that is put out"
-    return "more boxes than can be sorted at once" if _sizes(problem).scratch > _SCRATCH else ""
+    return "more boxes than can be sorted at once" if _sizes(problem).scratch(problem.layer.attrs) > MAX_SCRATCH else ""
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,13 @@ class Sizes:
     def workspace(self) -> int:
         return self.images * (self.boxes + len(self.classes) * self.kept)
 
-    @property
-    def padded(self) -> int:
-        """Boxes that a class keeps, in whole vectors."""
-        return -(-self.per_class // BLOCK) * BLOCK
+    def suppression(self, attrs: Any) -> Suppression:
+        """Of each class."""
+        return Suppression(self.priors, self.per_class, attrs.threshold)
 
-    @property
-    def scratch(self) -> int:
-        """Two sets of keys, and either the boxes that are kept or which ones are put out."""
-        of_class = 2 * KEY * self.priors + 4 * _FIELDS * self.padded
-        return max(of_class, (2 * KEY + 1) * len(self.classes) * self.per_class)
+    def scratch(self, attrs: Any) -> int:
+        """What a class needs; or two sets of keys, and which of them are put out."""
+        return max(self.suppression(attrs).scratch, (2 * KEY + 1) * len(self.classes) * self.per_class)
 
 
 def _sizes(problem: Problem) -> Sizes:
@@ -153,29 +148,20 @@ class _Selection:
         fn, sizes, scratch = self.fn, self.sizes, self.routine.scratch
         image, place = unit // len(sizes.classes), unit % len(sizes.classes)
         label = self._label(place)
-        spare = fn.offset(scratch, KEY * sizes.priors)
-        found = self._candidates(image, label)
-        ordered = sort(fn, scratch, spare, found, sizes.priors)
-        count = fn.as_value(fn.minimum(found, sizes.per_class), I64)
         code = label if sizes.codes > 1 else fn.constant(I64, 0)
         boxes = fn.offset(self.boxes, image * sizes.boxes + code * _BOX)
+        scores = fn.offset(self.scores, image * (4 * sizes.priors * self.attrs.classes) + label * 4)
         target = fn.offset(self.lists, unit * sizes.kept)
-        kept = _Kept(fn, fn.offset(scratch, 2 * KEY * sizes.priors), sizes.padded)
-        kept.clear()
-
-        def candidate(index: Value, carried: list[Value]) -> Sequence[Value]:
-            key = fn.load(I64, ordered, index * KEY, 8)
-            box = [fn.load(FLOAT, boxes, place_of(fn, key) * (_BOX * sizes.codes) + 4 * k) for k in range(4)]
-            stays = fn.compare("ogt", kept.largest_overlap(box, carried[0]), self.attrs.threshold)
-
-            def keep() -> Sequence[Value]:
-                kept.add(box, carried[0])
-                fn.store(key, target, carried[0] * KEY + KEY, 8)
-                return [carried[0] + 1]
-
-            return fn.when(stays, lambda: [carried[0]], keep)
-
-        total = fn.loop(0, count, candidate, [fn.constant(I64, 0)])[0]
+        total = sizes.suppression(self.attrs).emit(
+            fn,
+            scratch,
+            Candidates(
+                lambda place: fn.load(FLOAT, scores, place * (4 * self.attrs.classes)),
+                lambda place, score: fn.compare("ogt", score, self.attrs.confidence),
+                lambda place: [fn.load(FLOAT, boxes, place * (_BOX * sizes.codes) + 4 * k) for k in range(4)],
+            ),
+            lambda key, number: fn.store(key, target, number * KEY + KEY, 8),
+        )
         fn.store(total, target, 0, 8)
 
     def _label(self, place: Value) -> Value:
@@ -184,19 +170,6 @@ class _Selection:
         if not 0 <= background < self.attrs.classes:
             return place
         return place + fn.convert("zext", fn.compare("sge", place, background), I64)
-
-    def _candidates(self, image: Value, label: Value) -> Value:
-        """Keys of the boxes whose score is high enough, in scratch: how many."""
-        fn, classes = self.fn, self.attrs.classes
-        scores = fn.offset(self.scores, image * (4 * self.sizes.priors * classes) + label * 4)
-
-        def prior(index: Value, carried: list[Value]) -> Sequence[Value]:
-            score = fn.load(FLOAT, scores, index * (4 * classes))
-            above = fn.compare("ogt", score, self.attrs.confidence)
-            fn.store(key_of(fn, score, index), self.routine.scratch, carried[0] * KEY, 8)  # overwritten unless above
-            return [carried[0] + fn.convert("zext", above, I64)]
-
-        return fn.loop(0, self.sizes.priors, prior, [fn.constant(I64, 0)])[0]
 
     # images ----------------------------------------------------------------------------------------------------------
 
@@ -276,50 +249,3 @@ class _Selection:
             fn.store(index + 1, written, 0, 8)
 
         fn.when(fn.compare("ne", fn.load(I8, flags, number, 1), 0), row)
-
-
-class _Kept:
-    """Boxes that stay, as vectors of each corner and of areas; places that are not taken share nothing with any box."""
-
-    def __init__(self, fn: Function, memory: Value, padded: int) -> None:
-        self.fn, self.padded = fn, padded
-        self.fields = [fn.offset(memory, 4 * padded * k) for k in range(_FIELDS)]
-
-    def clear(self) -> None:
-        fn = self.fn
-        nowhere = [fn.constant(vector(BLOCK), value) for value in (math.inf, math.inf, -math.inf, -math.inf, 0.0)]
-
-        def block(index: Value, _: list[Value]) -> Sequence[Value]:
-            for field, value in zip(self.fields, nowhere, strict=True):
-                fn.store(value, field, index * (4 * BLOCK))
-            return ()
-
-        fn.loop(0, self.padded // BLOCK, block)
-
-    def add(self, box: Sequence[Value], number: Value) -> None:
-        for field, value in zip(self.fields, [*box, self._area(box)], strict=True):
-            self.fn.store(value, field, number * 4)
-
-    def largest_overlap(self, box: Sequence[Value], count: Value) -> Value:
-        """The largest intersection over union of a box with those that stay; 0 with none."""
-        fn, type = self.fn, vector(BLOCK)
-        left, top, right, bottom, area = (fn.splat(value, BLOCK) for value in (*box, self._area(box)))
-        zero = fn.zero(type)
-
-        def block(index: Value, carried: list[Value]) -> Sequence[Value]:
-            x1, y1, x2, y2, areas = (fn.load(type, field, index * (4 * BLOCK)) for field in self.fields)
-            wide = m.minimum(fn, right, x2) - m.maximum(fn, left, x1)
-            high = m.minimum(fn, bottom, y2) - m.maximum(fn, top, y1)
-            shared = m.maximum(fn, wide, zero) * m.maximum(fn, high, zero)
-            found = shared / (area + areas - shared)
-            return [m.maximum(fn, carried[0], fn.select(fn.compare("ogt", shared, 0.0), found, zero))]
-
-        best = fn.loop(0, (count + (BLOCK - 1)) // BLOCK, block, [zero])[0]
-        return combine_lanes(fn, accumulation(fn, "max"), best)
-
-    def _area(self, box: Sequence[Value]) -> Value:
-        """Zero of boxes turned inside out."""
-        fn = self.fn
-        wide, high = box[2] - box[0], box[3] - box[1]
-        turned = fn.binary("or", fn.compare("olt", wide, 0.0), fn.compare("olt", high, 0.0))
-        return fn.select(turned, fn.constant(FLOAT, 0.0), wide * high)

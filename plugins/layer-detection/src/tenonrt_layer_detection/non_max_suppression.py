@@ -62,9 +62,9 @@ class NonMaxSuppressionLayer(LayerType):
         count = 0 if most is None else max(0, int(most))
         chosen: list[tuple[int, int, int]] = []
         for image, classes in enumerate(scores):
-            corners = _corners(boxes[image].astype(np.float64), attrs.centered)
+            corners = ordered_corners(boxes[image].astype(np.float64), attrs.centered)
             for label, values in enumerate(classes):
-                best = _best(corners, values.astype(np.float64), count, overlap or 0.0, least)
+                best = best_boxes(corners, values.astype(np.float64), count, overlap or 0.0, least)
                 chosen.extend((image, label, int(box)) for box in best)
         return [np.array(chosen, np.int64).reshape(-1, 3)]
 
@@ -93,7 +93,7 @@ def _scalar(array: Array | None) -> float | None:
     return None if array is None else float(array.reshape(-1)[0])
 
 
-def _corners(boxes: Array, centered: bool) -> Array:
+def ordered_corners(boxes: Array, centered: bool) -> Array:
     """Boxes as (lower, lower, upper, upper) along both axes: [boxes, 4]."""
     if centered:
         half = boxes[:, 2:] / 2
@@ -102,7 +102,7 @@ def _corners(boxes: Array, centered: bool) -> Array:
     return np.concatenate([pairs.min(1), pairs.max(1)], 1)
 
 
-def _best(corners: Array, scores: Array, count: int, overlap: float, least: float | None) -> Array:
+def best_boxes(corners: Array, scores: Array, count: int, overlap: float, least: float | None) -> Array:
     """Indices of the boxes chosen for one class, the best first."""
     order = np.argsort(-scores, kind="stable")
     if least is not None:
