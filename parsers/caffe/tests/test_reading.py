@@ -186,6 +186,83 @@ def test_classic_plugin_factory(networks: ModuleType, tmp_path: Path) -> None:
         unregister_factory("test")
 
 
+class Clamping:
+    """A factory of the Ext form, for plugins that IPluginExt describes; ``calls`` has what was asked of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def isPluginExt(self, layer: str) -> bool:  # noqa: N802
+        return layer == "clamp"
+
+    def createPlugin(self, layer: str, given: Any, count: int) -> Any:  # noqa: N802
+        if isinstance(given, bytes):  # of a plan
+            return _Clamp(self, np.frombuffer(given, np.float32))
+        (limits,) = given
+        return _Clamp(self, limits)
+
+
+class _Clamp:
+    def __init__(self, factory: Clamping, limits: Any) -> None:
+        self.calls, self.limits = factory.calls, limits
+
+    def getNbOutputs(self) -> int:  # noqa: N802
+        return 2
+
+    def getOutputDimensions(self, index: int, inputs: Any, count: int) -> Any:  # noqa: N802
+        return inputs[0] if index == 0 else (1,)
+
+    def supportsFormat(self, type: int, format: int) -> bool:  # noqa: N802
+        return (type, format) == (0, 0)
+
+    def configureWithFormat(  # noqa: N802
+        self, inputs: Any, count: int, outputs: Any, made: int, type: int, format: int, batch: int
+    ) -> None:
+        self.calls.append(("configureWithFormat", tuple(inputs[0]), tuple(outputs[1]), batch))
+
+    def initialize(self) -> int:
+        return 0
+
+    def getWorkspaceSize(self, batch: int) -> int:  # noqa: N802
+        return 8 * batch
+
+    def getSerializationSize(self) -> int:  # noqa: N802
+        return int(self.limits.nbytes)
+
+    def serialize(self, data: Any) -> None:
+        data[:] = self.limits.tobytes()
+
+    def enqueue(self, batch: int, inputs: Any, outputs: Any, workspace: Any, stream: Any) -> int:
+        assert workspace.nbytes == 8 * batch
+        outputs[0][:] = np.clip(inputs[0], *self.limits)
+        outputs[1][:] = outputs[0].sum(1, keepdims=True)
+        return 0
+
+    def terminate(self) -> None:
+        self.calls.append("terminate")
+
+
+def test_classic_plugin_factory_in_the_ext_form(networks: ModuleType, tmp_path: Path) -> None:
+    """Its plugin is made of the layer's blobs when parsing, and of what it serialized when a plan is loaded."""
+    text = INPUT + "layer { name: 'clamp' type: 'Own' bottom: 'x' top: 'y' top: 'total' }"
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(networks.caffemodel({"clamp": [np.array([-1, 2], np.float32)]}))
+    x = np.array([[-5, 1, 7], [0, 3, -2]], np.float32)
+    first, second = Clamping(), Clamping()
+    register_factory("test", first)
+    try:
+        network = parse(tmp_path, text, weights=str(tmp_path / "net.caffemodel"))
+        tenonrt.compile(network, optimization_level=0).save(tmp_path / "net.plan")
+        register_factory("test", second)  # as another process would
+        found = tenonrt.Engine.load(tmp_path / "net.plan").create_context().execute({"x": x})
+    finally:
+        unregister_factory("test")
+    np.testing.assert_array_equal(found["y"], np.clip(x, -1, 2))
+    np.testing.assert_array_equal(found["total"], np.clip(x, -1, 2).sum(1, keepdims=True))
+    assert ("configureWithFormat", (3,), (1,), 2) in second.calls
+    assert second.calls[-1] == "terminate"
+
+
 def test_shared_parameters_outputs_mean_and_blobs(networks: ModuleType, tmp_path: Path) -> None:
     image = "layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 2 dim: 2 dim: 2 } } }"
     text = image + "".join(

@@ -39,7 +39,7 @@ def test_boxes_that_overlap_more_are_removed(
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, 12, (count, 2))  # on a coarse grid, so that some overlap exactly alike
     boxes = np.concatenate([corners, corners + rng.integers(1, 9, (count, 2))], 1).astype(np.float64)
-    most = most if most else -1
+    most = most or -1
     assert suppressed(boxes, threshold, border, eta, most) == one_by_one(boxes, threshold, border, eta, most)
 
 

@@ -89,7 +89,7 @@ class Sizes:
 
 def _sizes(problem: Problem) -> Sizes:
     attrs = problem.layer.attrs
-    location, scores, priors = (problem.types[t].shape for t in problem.layer.inputs)
+    location, priors = (problem.types[problem.layer.inputs[k]].shape for k in (0, 2))
     count = known(priors[2]) // 4
     chosen = tuple(label for label in range(attrs.classes) if label != attrs.background)
     most = count if attrs.top < 0 else min(attrs.top, count)
