@@ -76,6 +76,7 @@ LAYERS: dict[str, Define] = {
         keep=100,
         threshold=0.45,
     ),
+    "the best 100 of 8400": layer("TopK", (1, 8400), np.array([100])),
     "scale of channels 64x56x56": layer("Scale", (1, 64, 56, 56), normal(64), normal(64), mode="channel"),
     "prelu 64x56x56": layer("ParametricRelu", (1, 64, 56, 56), normal(1, 64, 1, 1)),
 }

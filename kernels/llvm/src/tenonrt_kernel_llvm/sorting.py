@@ -17,7 +17,9 @@ _SIGN, _LOW = 1 << 31, (1 << 32) - 1
 
 def key_of(fn: Function, score: Value, place: Value) -> Value:
     """The key of a float32 that is not NaN, and of a place below 2**32. Zeros of either sign are alike."""
-    bits = fn.convert("bitcast", score + 0.0, I32)
+    bits = fn.convert("bitcast", score, I32)
+    # No addition of zero would do: it loses numbers so small that processors may take them for zero.
+    bits = fn.select(fn.compare("eq", bits, -_SIGN), fn.constant(I32, 0), bits)
     negative = fn.compare("slt", bits, 0)
     # Ascending as unsigned: of numbers below zero the greater has the lesser bits.
     ascending = fn.select(negative, fn.binary("xor", bits, -1), fn.binary("xor", bits, -_SIGN))
