@@ -27,7 +27,7 @@ from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import Target, host_target
 
-_MOST = 6  # tactics: code for every part takes long to compile
+_MOST = 4  # tactics: code for every part takes long to compile
 
 
 class _Transposed(LlvmKernel):
