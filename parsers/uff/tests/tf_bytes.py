@@ -64,7 +64,7 @@ def attribute(value: Any) -> bytes:
         return real(4, value)
     if isinstance(value, str):
         return chunk(2, value)
-    return chunk(1, b"".join(number(3, item) for item in value))
+    return chunk(1, b"".join(chunk(2, item) if isinstance(item, str) else number(3, item) for item in value))
 
 
 class GraphDef:

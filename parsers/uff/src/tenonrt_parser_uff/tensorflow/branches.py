@@ -99,7 +99,7 @@ class Branches:
         return self._truth(name, switch) ^ inverted
 
     def _truth(self, name: str, switch: str) -> bool:
-        node = self._graph.nodes[name]
+        node = self._graph.find(name, switch)
         if name in self._assumed:
             return self._assumed[name]
         if node.op == "PlaceholderWithDefault" and self._graph.inputs(name):

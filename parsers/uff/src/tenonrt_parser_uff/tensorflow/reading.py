@@ -57,6 +57,8 @@ class Reading:
     def run(self) -> None:
         outputs = self._outputs()
         sources = {name: self._branches.source(output) for name, output in outputs.items()}
+        for name, source in sources.items():
+            self._graph.find(source.node, outputs[name].node)
         order = ordered((source.node for source in sources.values()), self._reads)
         used = self._used(order, sources.values())
         mappings = self._mappings(order)
@@ -90,9 +92,10 @@ class Reading:
         """What a node reads once branches are resolved; nothing where an input is put for it."""
         if name in self._wanted.shapes or self._graph.nodes[name].op in ("Const", "Placeholder"):
             return []
-        for given in self._graph.inputs(name):
-            self._graph.find(given.node, name)
-        return [self._branches.source(given) for given in self._graph.inputs(name)]
+        sources = [self._branches.source(given) for given in self._graph.inputs(name)]
+        for source in sources:
+            self._graph.find(source.node, name)
+        return sources
 
     def _reads(self, name: str) -> Sequence[str]:
         return [given.node for given in self._inputs(name)]

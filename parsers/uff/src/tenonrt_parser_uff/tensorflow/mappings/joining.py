@@ -203,8 +203,8 @@ def one_hot(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Ten
     check_count(inputs, 4)
     indices, depth, hit, rest = (given(inputs, i, what) for i, what in enumerate(("indices", "depth", "on", "off")))
     size, axis = scalar(depth, "the depth"), integer(node, "axis", -1)
-    if not 0 <= size <= 2**31:
-        raise ParseError(f"the depth is {size}")
+    if not 0 <= size <= 2**24:
+        raise ParseError(f"the depth is {size}, expected 0 to 2**24")
     axis = axis_of(axis, indices.type.rank + 1)
     column = single(builder, "Unsqueeze", [indices], {"axes": (axis,)})
     numbers = np.arange(size, dtype=indices.type.numpy).reshape(-1, *[1] * (indices.type.rank - axis))
