@@ -1,9 +1,9 @@
 """The door: everything a plugin sees of TenonRT, in the order a model meets it.
 
-Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Calibrator`, `Device`): only the abstract
-methods are required, every other one says "nothing to add", and later versions only add such methods. The Protocols are
-what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt` itself, nothing
-else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
+Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Exporter`, `Calibrator`, `Device`): only
+the abstract methods are required, every other one says "nothing to add", and later versions only add such methods. The
+Protocols are what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt`
+itself, nothing else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
 """
 
 from __future__ import annotations
@@ -133,6 +133,21 @@ class GraphView(Protocol):
     def layer_type(self, layer: Layer) -> LayerType: ...
     def reaches(self, start: Layer, targets: Collection[Layer]) -> bool:
         """Whether a layer is one of these or needs what they compute; quick for layers that are near each other."""
+
+
+class NetworkView(GraphView, Protocol):
+    """A whole graph with its ends: what an exporter writes down."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """In order of definition; of a layer's graph, last those that stand for tensors it captures."""
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]: ...
+    def graphs(self, layer: Layer) -> Sequence[NetworkView]:
+        """The graphs that a control layer owns."""
 
 
 class GraphBuilder(Protocol):
@@ -340,6 +355,36 @@ class Parser(ABC):
     def parse_with(self, path: Path, builder: GraphBuilder, options: Any) -> None:
         """Called instead of `parse` with an instance of ``Options``; override it where there are some."""
         self.parse(path, builder)
+
+
+# --- exporters (group tenonrt.exporters, name <source>-<format>) -----------------------------------------------------
+
+
+class Model(Protocol):
+    """A model file that is written in another format."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def options(self) -> Any:
+        """An instance of the ``Options`` of the parser that reads the file."""
+
+    def network(self) -> NetworkView:
+        """What that parser makes of the file, which is read now; no pass has changed it."""
+
+
+class Exporter(ABC):
+    """Writes one model format.
+
+    It is found by the format of the model it is given and by its own: ``network-onnx`` takes the network of any file
+    that a parser reads, ``tensorflow-uff`` the files of one parser alone, which it may take apart itself.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def export(self, model: Model) -> Iterable[bytes | memoryview]:
+        """The bytes of the new file. `UnsupportedError` lists everything that the format cannot say."""
 
 
 # --- passes (group tenonrt.passes, name <phase>.<name>) -------------------------------------------------------------
@@ -583,14 +628,14 @@ class Progress(Protocol):
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer",
-    "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
-    "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
-    "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
-    "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
-    "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw", "dtype_name",
-    "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "logical_shape",
-    "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis", "product",
-    "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol", "to_storage", "unknown",
-    "vector_length", "window_axes", "working_dtype",
+    "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
+    "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
+    "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
+    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph",
+    "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance",
+    "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to",
+    "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
+    "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
+    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same", "share_padding",
+    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

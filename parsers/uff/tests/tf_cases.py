@@ -212,6 +212,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], Any]] = {
     "any": ("Any", [B, [0]], {"keep_dims": True}, B.any(0, keepdims=True)),
     "arg max": ("ArgMax", [X, 3], {}, X.argmax(3)),
     "arg min": ("ArgMin", [X, 1], {"output_type": ("type", "int32")}, X.argmin(1).astype(np.int32)),
+    "arg min wide": ("ArgMin", [X, 1], {}, X.argmin(1)),
     "top k": ("TopKV2", [M, 2], {}, [-np.sort(-M, 1)[:, :2], np.argsort(-M, 1)[:, :2].astype(np.int32)]),
     "top k old": ("TopK", [M], {"k": 1}, [M.max(1, keepdims=True), M.argmax(1)[:, None].astype(np.int32)]),
     "cumsum": ("Cumsum", [M, 1], {"exclusive": True, "reverse": True},

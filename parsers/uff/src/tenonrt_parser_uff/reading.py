@@ -125,7 +125,8 @@ class Reading:
                 assert self._settings.factory is not None, "nodes without a mapping are refused or a factory's"
                 results = made_by(self._settings.factory, self._builder, node.id, attrs, inputs)
             else:
-                source = SourceNode("uff", "", node.operation, node.id, 1, attrs, (True,))
+                domain, operation = _domain(node.operation)
+                source = SourceNode("uff", domain, operation, node.id, 1, attrs, (True,))
                 results = mapping(self._builder, source, inputs)
         if not results:
             raise ParseError("has no result")
@@ -179,10 +180,14 @@ class Reading:
 
 def find_mapping(builder: GraphBuilder, operation: str) -> LayerMapping | None:
     """Of a custom operation, that of its own, or TensorFlow's: converters pass on what they do not know."""
-    if not operation.startswith("_"):
-        return builder.mapping("uff", "", operation)
-    name = operation[1:]
-    return builder.mapping("uff", "custom", name) or builder.mapping("tensorflow", "", name)
+    domain, name = _domain(operation)
+    found = builder.mapping("uff", domain, name)
+    return builder.mapping("tensorflow", "", name) if found is None and domain else found
+
+
+def _domain(operation: str) -> tuple[str, str]:
+    """``_Name`` is "custom" and "Name"; the operations of the format have no domain."""
+    return ("custom", operation[1:]) if operation.startswith("_") else ("", operation)
 
 
 def mend_lrn(attrs: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tenonrt.contracts import GraphBuilder, GraphError, ParseError, Parser, ParserOptions
 
 from tenonrt_parser_uff.order import located
-from tenonrt_parser_uff.tensorflow.options import TensorFlowOptions, dtypes, names, shapes
+from tenonrt_parser_uff.tensorflow.options import TensorFlowOptions
 from tenonrt_parser_uff.tensorflow.sniff import is_graph_def, is_saved_model
 
 
@@ -40,11 +40,11 @@ class TensorFlowParser(Parser):
 
     def parse_buffer(self, data: bytes, builder: GraphBuilder, options: Any = None) -> None:
         """The same of a file's bytes."""
-        from tenonrt_parser_uff.tensorflow.reading import Reading, Wanted
+        from tenonrt_parser_uff.tensorflow.reading import Reading
+        from tenonrt_parser_uff.tensorflow.selection import Selection, wanted
 
-        said = TensorFlowOptions() if options is None else options
-        wanted = Wanted(shapes(said.input_shape), dtypes(said.input_dtype), names(said.outputs))
-        Reading(graph_of(data), builder, wanted).run()
+        said = wanted(TensorFlowOptions() if options is None else options)
+        Reading(Selection(graph_of(data), said), builder).run()
 
 
 def graph_of(data: bytes) -> Any:

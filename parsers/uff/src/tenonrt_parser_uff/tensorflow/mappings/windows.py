@@ -28,7 +28,7 @@ from tenonrt_parser_uff.tensorflow.mappings.arguments import (
     to_last,
     with_channels_first,
 )
-from tenonrt_parser_uff.windows import Window, convolve, deconvolve, depthwise_kernel, pool, static
+from tenonrt_parser_uff.windows import Window, convolve, deconvolve, depthwise_kernel, groups_of, pool, static
 
 _PADDINGS = {"SAME": "SAME", "VALID": "VALID", "EXPLICIT": "EXPLICIT"}
 
@@ -60,13 +60,8 @@ def conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
     check_count(inputs, 2)
     x, kernel = _operands(inputs)
     rank = x.type.rank
-    channels, each = x.type.shape[-1 if channels_last(node) else 1], kernel.type.shape[-2]
-    groups = 1
-    if isinstance(channels, int) and isinstance(each, int) and each and not channels % each:
-        groups = channels // each
-    stored = transpose(builder, kernel, (rank - 1, rank - 2, *range(rank - 2)))
-    attrs = {**window(node, rank).attributes(), "groups": groups}
-    return [with_channels_first(builder, node, x, lambda t: single(builder, "Convolution", [t, stored], attrs))]
+    stored, moves = transpose(builder, kernel, (rank - 1, rank - 2, *range(rank - 2))), window(node, rank)
+    return [with_channels_first(builder, node, x, lambda t: convolve(builder, t, stored, groups_of(t, stored), moves))]
 
 
 def depthwise(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
