@@ -145,6 +145,10 @@ class NetworkView(GraphView, Protocol):
         """In order of definition; of a layer's graph, last those that stand for tensors it captures."""
 
     @property
+    def captures(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """The outer tensors that a layer's graph reads, each with the input that stands for it."""
+
+    @property
     def outputs(self) -> Mapping[str, Tensor]: ...
     def graphs(self, layer: Layer) -> Sequence[NetworkView]:
         """The graphs that a control layer owns."""
