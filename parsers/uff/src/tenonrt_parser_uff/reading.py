@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -11,9 +10,10 @@ import numpy as np
 from tenonrt import PluginError
 from tenonrt.contracts import Array, GraphBuilder, GraphError, LayerMapping, ParseError, SourceNode, Tensor, numpy_dtype
 
+from tenonrt_parser_uff.consumers import Consumers
 from tenonrt_parser_uff.factory import PluginFactory, made_by
 from tenonrt_parser_uff.fields import References, UnknownDtype, read_field
-from tenonrt_parser_uff.inputs import Registration, declare, first_answer
+from tenonrt_parser_uff.inputs import Registration, declare
 from tenonrt_parser_uff.order import Lacking, located, ordered
 
 TENSORFLOW = "tensorflow_extension"  # the descriptor that the TensorFlow converter always writes
@@ -158,24 +158,9 @@ class Reading:
             numpy_dtype(dtype)
         except ValueError as error:
             raise ParseError(f"'dtype': {error}") from error
-        return declare(self._builder, node.id, str(dtype), shape, given, partial(self._channels_last, node.id))
-
-    def _channels_last(self, name: str) -> bool | None:
-        readers: dict[str, list[str]] = {}
-        for reader in self._nodes.values():
-            for needed in reader.inputs:
-                readers.setdefault(needed, []).append(reader.id)
-        return first_answer(name, readers, self._reads_last)
-
-    def _reads_last(self, name: str) -> bool | None:
-        """Whether a node's first input has its channels last; None where it has no order."""
-        from tenonrt_parser_uff.orders import stored_axes
-
-        field = self._nodes[name].fields
-        orders = read_field(field["inputs_orders"], self._references) if "inputs_orders" in field else None
-        if not isinstance(orders, tuple) or not orders or not isinstance(orders[0], tuple):
-            return None
-        return stored_axes(orders[0], 4)[3] == 1 if len(orders[0]) > 2 else None
+        return declare(
+            self._builder, node.id, str(dtype), shape, given, Consumers(self._nodes, self._references).of(node.id)
+        )
 
 
 def find_mapping(builder: GraphBuilder, operation: str) -> LayerMapping | None:
