@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from tenonrt import Network, ParseError, Registry
 from tenonrt_parser_uff.parser import UffParser
 from uff_bytes import File
+from uff_damage import mutated
 
 Array = np.ndarray[Any, Any]
 rng = np.random.default_rng(4)
@@ -125,3 +128,18 @@ def test_anchors_that_make_no_sense(field: str, value: Any, message: str, regist
         UffParser().parse_buffer(
             detector({**NEW, "anchors": (name, {**fields, field: value})}), Network(registry=registry)
         )
+
+
+def test_damaged_files(registry: Registry) -> None:
+    """Nothing but ParseError; structure-aware every second time."""
+    random, refused = Random(0), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(150):
+            try:
+                UffParser().parse_buffer(
+                    mutated(detector(random.choice((NEW, OLD))), random), Network(registry=registry)
+                )
+            except ParseError as error:
+                refused += bool(str(error).strip())
+    assert refused > 75

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,9 +14,11 @@ import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tenonrt import Network, ParseError, Registry, UnsupportedError
+from tenonrt_parser_uff.tensorflow.conversion import Conversion
 from tenonrt_parser_uff.tensorflow.options import TensorFlowOptions
-from tenonrt_parser_uff.tensorflow.parser import TensorFlowParser
+from tenonrt_parser_uff.tensorflow.parser import TensorFlowParser, graph_of
 from tenonrt_parser_uff.tensorflow.schema import graph_def
+from tenonrt_parser_uff.tensorflow.selection import Selection, Wanted
 from tenonrt_parser_uff.tensorflow.sniff import is_graph_def
 from tenonrt_parser_uff.tensorflow.values import tensor as read_tensor
 from tf_bytes import GraphDef, chunk, number, shape, tensor
@@ -340,15 +343,18 @@ def _change(node: Any, names: list[str], operations: list[str], random: Random) 
 
 
 def damage(registry: Registry, count: int, seed: int) -> tuple[int, int]:
-    """How many files were read and refused; anything but ParseError gets through."""
+    """How many files were read and refused; anything but ParseError gets through. UFF is written of each as well."""
     random, whole, refused = Random(seed), 0, 0
     files = [classifier().encode(), conditional("default").encode()]
     for _ in range(count):
+        content = mutated(random.choice(files), random)
         try:
-            read(mutated(random.choice(files), random), registry)
+            read(content, registry)
             whole += 1
         except ParseError as error:
             refused += bool(str(error).strip())
+        with suppress(ParseError):
+            Conversion(Selection(graph_of(content), Wanted())).run()
     return whole, refused
 
 

@@ -73,6 +73,7 @@ def element_type(name: str) -> Dtype:
 
 
 def _store(held: Any, value: Any) -> None:
+    """What a field cannot hold, such as an array, is left unset."""
     if isinstance(value, Dtype):
         held.dtype = _NUMBERS.get(value, 7)  # as converters do with a type that UFF does not have
     elif isinstance(value, bool):
@@ -83,7 +84,12 @@ def _store(held: Any, value: Any) -> None:
         held.d = value
     elif isinstance(value, str):
         held.s = value
-    elif all(isinstance(v, Dtype) for v in value) and value:
+    elif isinstance(value, (tuple, list, range)):
+        _store_list(held, value)
+
+
+def _store_list(held: Any, value: Sequence[Any]) -> None:
+    if all(isinstance(v, Dtype) for v in value) and value:
         held.dtype_list.val.extend(_NUMBERS.get(v, 7) for v in value)
     elif all(isinstance(v, int) for v in value):
         held.i_list.SetInParent()

@@ -87,7 +87,7 @@ def detections(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[
     """
     classes = integer(node, "numClasses")
     order = numbers(node, "inputOrder", (0, 2, 1))
-    if classes < 1 or sorted(order) != [0, 1, 2]:
+    if not 0 < classes < 2**20 or sorted(order) != [0, 1, 2]:
         raise ParseError(f"'numClasses' is {classes} and 'inputOrder' {list(order)[:8]}")
     location, scores, priors = (
         given(inputs, place, what) for place, what in zip(order, ("location", "scores", "anchors"), strict=True)

@@ -89,7 +89,7 @@ class Conversion:
     def source(self, name: str, index: int) -> Reference:
         """What an input is, past identities."""
         inputs = self._selection.inputs(name)
-        if index >= len(inputs):
+        if not 0 <= index < len(inputs):
             raise ParseError(f"input {index} is missing; it has {len(inputs)} inputs")
         source = inputs[index]
         while self._forwards(source):
