@@ -126,6 +126,13 @@ def softmax(x: Array) -> Array:
     return np.asarray(e / e.sum(-1, keepdims=True))
 
 
+def fake_quantized(x: Array, least: float, most: float, lowest: int, highest: int) -> Array:
+    """The nearest of the steps that include zero."""
+    scale = (most - least) / (highest - lowest)
+    zero = np.clip(np.rint(lowest - least / scale), lowest, highest)
+    return np.asarray((np.clip(np.floor(x.astype(np.float64) / scale + zero + 0.5), lowest, highest) - zero) * scale)
+
+
 SAME, VALID = {"padding": "SAME"}, {"padding": "VALID"}
 ONES = {"strides": [1, 1, 1, 1]}
 NCHW = {"data_format": "NCHW"}
@@ -170,6 +177,14 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], Any]] = {
                        from_batch(np.tile(X, (2, 1, 1, 1)), 2)[:, :-1, 1:]),
     "space to batch old": ("SpaceToBatch", [X, [[0, 0], [1, 0]]], {"block_size": 2},
                            to_batch(np.pad(X, [(0, 0), (0, 0), (1, 0), (0, 0)]), 2)),
+    "patches": ("ExtractImagePatches", [X[:, :, :4]], {"ksizes": [1, 2, 2, 1], "strides": [1, 2, 2, 1],
+                                                       "rates": [1, 1, 1, 1], "padding": "VALID"},
+                to_depth(X[:, :, :4], 2)),
+    "fake quantization": ("FakeQuantWithMinMaxVars", [M * 4, np.float32(-1.3), np.float32(4.1)], {"num_bits": 8},
+                          fake_quantized(M * 4, -1.3, 4.1, 0, 255)),
+    "fake quantization narrow": ("FakeQuantWithMinMaxArgs", [M * 4], {"min": -2.0, "max": 3.0, "num_bits": 4,
+                                                                      "narrow_range": True},
+                                 fake_quantized(M * 4, -2.0, 3.0, 1, 15)),
     "matmul": ("MatMul", [M, M.T.copy()], {}, M @ M.T),
     "matmul transposed": ("MatMul", [M, M], {"transpose_b": True}, M @ M.T),
     "matmul left": ("MatMul", [M, M], {"transpose_a": True}, M.T @ M),

@@ -18,7 +18,7 @@ _REASONS = {
     "If|StatelessIf|Case|PartitionedCall|StatefulPartitionedCall|SymbolicGradient|RemoteCall":
         "functions are not supported; inline them when freezing",
     "PyFunc*|EagerPyFunc": "it calls Python code, which is not in the file",
-    "Quantize*|Quantized*|Dequantize|FakeQuant*|Requantiz*": "quantized graphs are not supported",
+    "Quantize*|Quantized*|Dequantize|Requantiz*": "graphs of integers are not supported",
     "Hash*|LookupTable*|InitializeTable*|Mutable*Table*": "tables are not supported",
     "Save*|Restore*|MergeV2Checkpoints|ShardedFilename": "it belongs to a checkpoint; it is no part of the inference",
     "SparseToDense|Sparse*": "sparse tensors are not supported",

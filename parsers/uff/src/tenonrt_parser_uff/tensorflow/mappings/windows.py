@@ -183,6 +183,19 @@ def block_to_depth(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> l
     return [with_channels_first(builder, node, x, lambda t: single(builder, "SpaceToDepth", [t], attrs))]
 
 
+def patches(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """ExtractImagePatches, where the patches are square and do not overlap: SpaceToDepth by another name."""
+    check_count(inputs, 1)
+    size, stride, rates = (numbers(node, name) for name in ("ksizes", "strides", "rates"))
+    if size != stride or len(size) != 4 or rates != (1, 1, 1, 1) or size[1] != size[2] or size[::3] != (1, 1):
+        raise ParseError(f"patches of {list(size)} every {list(stride)} are not supported, only squares side by side")
+    x = given(inputs, 0, "images")
+    if x.type.rank != 4 or any(not isinstance(n, int) or n % size[1] for n in x.type.shape[1:3]):
+        raise ParseError(f"patches of {list(size)} do not cut {x.type} without a remainder")
+    attrs = {"block_size": size[1]}
+    return [to_last(builder, single(builder, "SpaceToDepth", [to_first(builder, x)], attrs))]
+
+
 def depth_to_block(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """DepthToSpace, the block's position outermost."""
     check_count(inputs, 1)
