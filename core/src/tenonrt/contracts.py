@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -23,6 +23,7 @@ from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
+from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.shapes import (
     FLOATS,
@@ -392,60 +393,6 @@ class Exporter(ABC):
 
 
 # --- passes (group tenonrt.passes, name <phase>.<name>) -------------------------------------------------------------
-
-
-class NewTensor:
-    """A tensor that a patch will create."""
-
-
-PatchInput = Tensor | NewTensor | None
-
-
-@dataclass(frozen=True)
-class NewLayer:
-    kind: str
-    inputs: tuple[PatchInput, ...]
-    attrs: Mapping[str, Any] | Attributes
-    outputs: tuple[NewTensor, ...]
-    name: str | None
-
-
-@dataclass
-class Patch:
-    """A proposed change. The core applies it whole or not at all, re-infers, verifies, and records the reason."""
-
-    reason: str
-    constants: list[tuple[NewTensor, Array]] = field(default_factory=list)
-    layers: list[NewLayer] = field(default_factory=list)
-    replacements: list[tuple[Tensor, Tensor | NewTensor]] = field(default_factory=list)
-    removals: list[Layer] = field(default_factory=list)
-
-    def constant(self, values: Array) -> NewTensor:
-        tensor = NewTensor()
-        self.constants.append((tensor, values))
-        return tensor
-
-    def add(
-        self,
-        kind: str,
-        inputs: Sequence[PatchInput],
-        attrs: Mapping[str, Any] | Attributes | None = None,
-        *,
-        outputs: int = 1,
-        name: str | None = None,
-    ) -> tuple[NewTensor, ...]:
-        """Add a layer; ``name`` defaults to that of the layer whose output it replaces."""
-        new = tuple(NewTensor() for _ in range(outputs))
-        self.layers.append(NewLayer(kind, tuple(inputs), attrs or {}, new, name))
-        return new
-
-    def replace(self, old: Tensor, new: Tensor | NewTensor) -> None:
-        """Readers of ``old`` read ``new``; layers that nobody needs any more disappear."""
-        self.replacements.append((old, new))
-
-    def remove(self, layer: Layer) -> None:
-        """Remove a layer none of whose outputs is used."""
-        self.removals.append(layer)
 
 
 class Pass(ABC):

@@ -19,7 +19,7 @@ from tenonrt_parser_uff.emit import (
 
 
 def fake_quantization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """FakeQuantWithMinMaxVars, whose range is two constants, and FakeQuantWithMinMaxArgs, where it is two attributes."""
+    """FakeQuantWithMinMaxVars, whose range is two constants, and ...Args, where it is two attributes."""
     x = given(inputs, 0, "inputs")
     if node.type.endswith("Args"):
         check_count(inputs, 1)
