@@ -87,3 +87,15 @@ def test_a_network_is_what_its_layers_say(registry: Registry, run: Any, tmp_path
     y = softmax(y @ w["fc2/kernel"] + w["fc2/bias"])
     found = run(tenonrt.parse(tmp_path / "graph.pb", registry=registry), image=x)["prob"]
     np.testing.assert_allclose(found, y, 1e-5, 1e-5)
+
+
+def test_opencv_reads_the_same(registry: Registry, run: Any, tmp_path: Path) -> None:
+    """An importer of frozen graphs that is not ours."""
+    cv2 = pytest.importorskip("cv2")
+    content = tf_networks.mobilenet().encode()
+    (tmp_path / "graph.pb").write_bytes(content)
+    x = (np.random.default_rng(0).standard_normal((1, 64, 64, 3)) * 128).astype(np.float32)
+    net = cv2.dnn.readNetFromTensorflow(np.frombuffer(content, np.uint8))
+    net.setInput(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    (found,) = run(tenonrt.parse(tmp_path / "graph.pb", registry=registry), input=x).values()
+    np.testing.assert_allclose(found, net.forward(), 1e-5, 1e-5)
