@@ -81,6 +81,12 @@ def test_options(registry: Registry, run: Any, tmp_path: Path) -> None:
     assert network.inputs[0].type.shape == (2, 6, 5, 2)
     replaced = tenonrt.parse(file, registry=registry, options={"input_shape": ["mean=-1x4"], "outputs": ["prob"]})
     assert [t.name for t in replaced.inputs] == ["mean"]
+    graph = GraphDef()
+    graph.placeholder("bytes", None, "string")
+    graph.node("image", "Cast", ["bytes"], SrcT=("type", "uint8"), DstT=("type", "int32"))
+    graph.node("y", "Abs", ["image"], T=("type", "int32"))
+    (put,) = read(graph.encode(), registry, input_shape=("image=2x?",)).inputs
+    assert (put.name, put.type.rank, put.type.dtype) == ("image", 2, "int32")
     for wrong in ("image", "image=2xax5", "=1x2"):
         with pytest.raises(ParseError, match="must be a name and a shape"):
             tenonrt.parse(file, registry=registry, options={"input_shape": [wrong]})

@@ -24,7 +24,7 @@ VERBS = {
     "inspect": "Show what a plan holds and why each kernel was chosen.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
-_READ_MODELS = {"build", "run", "bench", "convert"}  # and so have the options of parsers
+_READ_MODELS = {"parse", "convert", "build", "run", "bench"}  # and so have the options of parsers
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 

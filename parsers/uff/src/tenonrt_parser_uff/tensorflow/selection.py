@@ -68,8 +68,9 @@ class Selection:
                 sizes = None
         if not isinstance(sizes, tuple) or not all(isinstance(size, int) for size in sizes):
             raise ParseError(f"its shape is not in the file; give it: --input-shape {node.name}=1x224x224x3")
-        placeholder = node.op in ("Placeholder", "PlaceholderWithDefault")
-        dtype = self.wanted.dtypes.get(node.name) or (attrs.get("dtype") if placeholder else None) or "float32"
+        # What a node puts out has the type DstT of a Cast and T of most others.
+        own = next((attrs[name] for name in ("dtype", "DstT", "T") if attrs.get(name) is not None), "float32")
+        dtype = self.wanted.dtypes.get(node.name) or own
         if isinstance(dtype, UnknownDtype) or not isinstance(dtype, str):
             raise ParseError(f"'dtype' is {dtype!s:.40}, which is no element type")
         try:
