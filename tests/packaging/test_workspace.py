@@ -33,6 +33,7 @@ ENTRY_POINT_NAMES = {
     "tenonrt.layers": KIND,
     "tenonrt.mappings": rf"{WORD}:[\w.-]*:[\w.-]+",
     "tenonrt.parsers": WORD,
+    "tenonrt.exporters": rf"{WORD}-{WORD}",
     "tenonrt.fixtures": r"[a-z0-9_]+",
     "tenonrt.passes": rf"{WORD}\.{WORD}",
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TenonError,
         UnsupportedError,
     )
+    from tenonrt.exporting import convert
     from tenonrt.graph.network import Network
     from tenonrt.plan.program import BuildReport
     from tenonrt.plugins.registry import Registry, current_registry, using
@@ -38,6 +39,7 @@ _HOMES = {
     "dims": "symbol",
     "errors": "BuildError CancelledError ExecutionError GraphError ParseError PlanError PluginError TenonError "
     "UnsupportedError",
+    "exporting": "convert",
     "graph.network": "Network",
     "plan.program": "BuildReport",
     "plugins.registry": "Registry current_registry using",
@@ -50,7 +52,8 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names.spl
 __all__ = [
     "BuildError", "BuildReport", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext",
     "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
-    "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
+    "TenonError", "UnsupportedError", "compile", "convert", "current_registry", "layer_type", "parse", "symbol",
+    "using",
 ]  # fmt: skip
 
 

@@ -37,20 +37,21 @@ def parse(
     options: of the parser, by name; texts are converted. `ParseError` names those that it does not have or take.
     """
     path, registry = Path(path), registry or current_registry()
+    name = format or detect(path, registry)
+    parser = registry.parser(name)
+    network = Network(path.stem, registry)
+    parser.parse_with(path, network, parser_options(name, parser, options or {}))
+    verify(network.graph)
+    return network
+
+
+def detect(path: Path, registry: Registry) -> str:
+    """The name of the parser that reads a file; `ParseError` when there is none, or no such file."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
         raise ParseError(f"{path} cannot be read: {error}") from error
-    network = Network(path.stem, registry)
-    name = format or _detect(path, head, registry)
-    parser = registry.parser(name)
-    parser.parse_with(path, network, _options(name, parser, options or {}))
-    verify(network.graph)
-    return network
-
-
-def _detect(path: Path, head: bytes, registry: Registry) -> str:
     names = [entry.name for entry in registry.usable(PARSERS)]
     parsers = {name: registry.parser(name) for name in names}
     for name, parser in parsers.items():
@@ -65,7 +66,8 @@ def _detect(path: Path, head: bytes, registry: Registry) -> str:
     )
 
 
-def _options(name: str, parser: Parser, given: Mapping[str, Any]) -> ParserOptions:
+def parser_options(name: str, parser: Parser, given: Mapping[str, Any]) -> ParserOptions:
+    """The parser's options of plain values; `ParseError` names those that it does not have or take."""
     known = parser.Options.__struct_fields__
     unknown = sorted(set(given) - set(known))
     if unknown:

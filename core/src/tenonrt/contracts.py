@@ -1,9 +1,9 @@
 """The door: everything a plugin sees of TenonRT, in the order a model meets it.
 
-Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Calibrator`, `Device`): only the abstract
-methods are required, every other one says "nothing to add", and later versions only add such methods. The Protocols are
-what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt` itself, nothing
-else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
+Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Exporter`, `Calibrator`, `Device`): only
+the abstract methods are required, every other one says "nothing to add", and later versions only add such methods. The
+Protocols are what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt`
+itself, nothing else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -23,6 +23,7 @@ from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
+from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.shapes import (
     FLOATS,
@@ -133,6 +134,25 @@ class GraphView(Protocol):
     def layer_type(self, layer: Layer) -> LayerType: ...
     def reaches(self, start: Layer, targets: Collection[Layer]) -> bool:
         """Whether a layer is one of these or needs what they compute; quick for layers that are near each other."""
+
+
+class NetworkView(GraphView, Protocol):
+    """A whole graph with its ends: what an exporter writes down."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """In order of definition; of a layer's graph, last those that stand for tensors it captures."""
+
+    @property
+    def captures(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """The outer tensors that a layer's graph reads, each with the input that stands for it."""
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]: ...
+    def graphs(self, layer: Layer) -> Sequence[NetworkView]:
+        """The graphs that a control layer owns."""
 
 
 class GraphBuilder(Protocol):
@@ -342,61 +362,37 @@ class Parser(ABC):
         self.parse(path, builder)
 
 
+# --- exporters (group tenonrt.exporters, name <source>-<format>) -----------------------------------------------------
+
+
+class Model(Protocol):
+    """A model file that is written in another format."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def options(self) -> Any:
+        """An instance of the ``Options`` of the parser that reads the file."""
+
+    def network(self) -> NetworkView:
+        """What that parser makes of the file, which is read now; no pass has changed it."""
+
+
+class Exporter(ABC):
+    """Writes one model format.
+
+    It is found by the format of the model it is given and by its own: ``network-onnx`` takes the network of any file
+    that a parser reads, ``tensorflow-uff`` the files of one parser alone, which it may take apart itself.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def export(self, model: Model) -> Iterable[bytes | memoryview]:
+        """The bytes of the new file. `UnsupportedError` lists everything that the format cannot say."""
+
+
 # --- passes (group tenonrt.passes, name <phase>.<name>) -------------------------------------------------------------
-
-
-class NewTensor:
-    """A tensor that a patch will create."""
-
-
-PatchInput = Tensor | NewTensor | None
-
-
-@dataclass(frozen=True)
-class NewLayer:
-    kind: str
-    inputs: tuple[PatchInput, ...]
-    attrs: Mapping[str, Any] | Attributes
-    outputs: tuple[NewTensor, ...]
-    name: str | None
-
-
-@dataclass
-class Patch:
-    """A proposed change. The core applies it whole or not at all, re-infers, verifies, and records the reason."""
-
-    reason: str
-    constants: list[tuple[NewTensor, Array]] = field(default_factory=list)
-    layers: list[NewLayer] = field(default_factory=list)
-    replacements: list[tuple[Tensor, Tensor | NewTensor]] = field(default_factory=list)
-    removals: list[Layer] = field(default_factory=list)
-
-    def constant(self, values: Array) -> NewTensor:
-        tensor = NewTensor()
-        self.constants.append((tensor, values))
-        return tensor
-
-    def add(
-        self,
-        kind: str,
-        inputs: Sequence[PatchInput],
-        attrs: Mapping[str, Any] | Attributes | None = None,
-        *,
-        outputs: int = 1,
-        name: str | None = None,
-    ) -> tuple[NewTensor, ...]:
-        """Add a layer; ``name`` defaults to that of the layer whose output it replaces."""
-        new = tuple(NewTensor() for _ in range(outputs))
-        self.layers.append(NewLayer(kind, tuple(inputs), attrs or {}, new, name))
-        return new
-
-    def replace(self, old: Tensor, new: Tensor | NewTensor) -> None:
-        """Readers of ``old`` read ``new``; layers that nobody needs any more disappear."""
-        self.replacements.append((old, new))
-
-    def remove(self, layer: Layer) -> None:
-        """Remove a layer none of whose outputs is used."""
-        self.removals.append(layer)
 
 
 class Pass(ABC):
@@ -583,14 +579,14 @@ class Progress(Protocol):
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer",
-    "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
-    "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
-    "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
-    "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights",
-    "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw", "dtype_name",
-    "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "logical_shape",
-    "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis", "product",
-    "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol", "to_storage", "unknown",
-    "vector_length", "window_axes", "working_dtype",
+    "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
+    "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
+    "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
+    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph",
+    "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance",
+    "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to",
+    "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
+    "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
+    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same", "share_padding",
+    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ def _load(name: str) -> Any:
     return module
 
 
-for _name in ("uff_bytes",):
+for _name in ("uff_bytes", "uff_damage", "tf_bytes", "tf_cases", "tf_networks"):
     if Path(__file__).with_name(f"{_name}.py").exists():
         _load(_name)
 

@@ -17,13 +17,14 @@ from tenonrt.errors import TenonError
 # Verb: what the listing says of it. Each is a function of the same name in the module of the same name.
 VERBS = {
     "parse": "Read a model without building it, and say which plugins provide its layers.",
+    "convert": "Write a model in another format: ONNX, or UFF from a TensorFlow graph.",
     "build": "Optimize a model for this machine and save the plan.",
     "run": "Run a plan or a model once and describe its outputs.",
     "bench": "Measure latency, throughput and memory, per step if asked.",
     "inspect": "Show what a plan holds and why each kernel was chosen.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
-_READ_MODELS = {"build", "run", "bench"}  # and so have the options of parsers
+_READ_MODELS = {"parse", "convert", "build", "run", "bench"}  # and so have the options of parsers
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 

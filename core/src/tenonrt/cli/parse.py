@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenonrt.cli.options import Json
+from tenonrt.cli.options import NONE_GIVEN, Json, ParserOptions
 
 if TYPE_CHECKING:
     from tenonrt.graph.graph import Graph
@@ -34,6 +34,8 @@ def parse(
         bool, typer.Option("--check", help="List which plugin provides each kind of layer, and fail if any is missing.")
     ] = False,
     json: Json = False,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Read a model and say what it is made of. Nothing is optimized or built.
 
@@ -41,7 +43,7 @@ def parse(
     """
     from tenonrt.api import parse as read
 
-    network = read(model)
+    network = read(model, options=parser_options)
     kinds = _kinds(network)
     if json:
         _print_json(network, kinds)

@@ -75,7 +75,7 @@ class Layer:
 
 
 class Graph:
-    """Layers between inputs and named outputs. Implements `GraphView`."""
+    """Layers between inputs and named outputs. Implements `NetworkView`."""
 
     def __init__(self, name: str = "network", outer: Graph | None = None) -> None:
         self.name = name
@@ -116,6 +116,10 @@ class Graph:
 
     def layer_type(self, layer: Any) -> LayerType:
         found: LayerType = layer.layer_type
+        return found
+
+    def graphs(self, layer: Any) -> Sequence[Graph]:
+        found: Sequence[Graph] = layer.graphs
         return found
 
     # changes ---------------------------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tenonrt.contracts import NewLayer, NewTensor, Patch
+from tenonrt.contracts import NewTensor, Patch
 from tenonrt.dims import Dim
 from tenonrt.errors import GraphError
 from tenonrt.graph.attributes import make_attrs
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.graph.inference import infer
+from tenonrt.patch import NewLayer
 from tenonrt.plugins.registry import Registry
 from tenonrt.types import TensorInfo
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import secrets
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from tenonrt.errors import NotAPlanError, PlanCorruptError, PlanError, PlanVersionError
+from tenonrt.files import written_whole
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import PlanHeader
 
@@ -60,10 +60,8 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
     Every part of a section starts at a multiple of 64 bytes.
     """
     encoded = msgspec.json.encode(FileHeader(header, _table(sections)))
-    # Not tempfile: its files are for their owner alone, and so would be the plan.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
-        with temporary.open("xb") as file:
+        with written_whole(path) as file:
             file.write(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(encoded), bytes.fromhex(digest(encoded))))
             file.write(encoded)
             for _, parts in sections:
@@ -71,15 +69,8 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
                 for part in parts:
                     file.write(b"\0" * (-file.tell() % ALIGNMENT))
                     file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise PlanError(f"{path} cannot be written: {error}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _table(sections: Sequence[tuple[str, Parts]]) -> tuple[Section, ...]:

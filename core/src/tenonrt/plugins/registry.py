@@ -11,7 +11,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tenonrt.contracts import Device, Kernel, LayerMapping, LayerType, Parser, Pass
+from tenonrt.contracts import Device, Exporter, Kernel, LayerMapping, LayerType, Parser, Pass
 from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry, incompatibility, scan
 from tenonrt.plugins.discovery import PluginWarning as PluginWarning  # noqa: PLC0414 - others import it from here
@@ -19,9 +19,12 @@ from tenonrt.plugins.selection import PluginSet
 
 LAYERS, KERNELS, MAPPINGS = "tenonrt.layers", "tenonrt.kernels", "tenonrt.mappings"
 PARSERS, PASSES, DEVICES = "tenonrt.parsers", "tenonrt.passes", "tenonrt.devices"
+EXPORTERS = "tenonrt.exporters"
 COMMANDS, HOOKS, CALIBRATORS, REPLACES = "tenonrt.commands", "tenonrt.hooks", "tenonrt.calibrators", "tenonrt.replaces"
 
-_BASES: dict[str, type] = {LAYERS: LayerType, KERNELS: Kernel, PARSERS: Parser, PASSES: Pass, DEVICES: Device}
+_BASES: dict[str, type] = {
+    LAYERS: LayerType, KERNELS: Kernel, PARSERS: Parser, EXPORTERS: Exporter, PASSES: Pass, DEVICES: Device,
+}  # fmt: skip
 
 State = Literal["found", "blocked", "incompatible", "loaded", "failed"]
 

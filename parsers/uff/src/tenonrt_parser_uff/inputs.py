@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tenonrt.contracts import Dimension, GraphBuilder, ParseError, Tensor, TensorType, symbol
 
+from tenonrt_parser_uff.consumers import Expected
 from tenonrt_parser_uff.emit import transpose
 
 InputOrder = Literal["NCHW", "NHWC", "NC"]
@@ -41,27 +42,41 @@ def declare(
     dtype: str,
     declared: Sequence[int] | None,
     given: Registration | None,
-    channels_last: Callable[[], bool | None],
+    expected: Expected,
 ) -> Tensor:
     """The tensor that the file's nodes read: the network input, or its transpose where the registered order differs.
 
-    ``declared`` is the file's shape, batch included, -1 for unknown. ``channels_last`` finds out what the readers of
-    the input expect, when its shape does not tell; None: they do not care.
+    ``declared`` is the file's shape, batch included, -1 for unknown; ``expected`` what the readers of the input want.
     """
+    other = _in_other_order(declared, expected)
     if given is None:
         if declared is None:
             raise ParseError(f"has no shape; register one: register_input({name!r}, dims, order)")
-        return builder.input(name, TensorType(_symbols(name, declared), dtype))
+        tensor = builder.input(name, TensorType(_symbols(name, declared), dtype))
+        return _turned(builder, tensor, bool(expected.channels_last)) if other else tensor
     batch: Dimension = symbol("N", 1)
     if declared and len(declared) == len(given.dims) + 1 and declared[0] > 0:
         batch = declared[0]
     tensor = builder.input(name, TensorType((batch, *given.dims), dtype))
     if len(given.dims) != 3 or given.order == "NC":
         return tensor
-    last = _stored_last(given, declared, channels_last)
-    if given.order == "NCHW" and last:
-        return transpose(builder, tensor, TO_LAST)
-    return transpose(builder, tensor, TO_FIRST) if given.order == "NHWC" and not last else tensor
+    last = bool(expected.channels_last) if other else _stored_last(given, declared, expected)
+    return tensor if last == (given.order == "NHWC") else _turned(builder, tensor, last)
+
+
+def _turned(builder: GraphBuilder, tensor: Tensor, to_last: bool) -> Tensor:
+    return transpose(builder, tensor, TO_LAST if to_last else TO_FIRST)
+
+
+def _in_other_order(declared: Sequence[int] | None, expected: Expected) -> bool:
+    """Whether the file's shape has the channels that a kernel wants, but not where it wants them.
+
+    Scripts that prepared graphs for TensorRT put the importer's order, C, H, W, into graphs with channels last.
+    """
+    if declared is None or len(declared) != 4 or expected.channels is None:
+        return False
+    first, last = declared[1] == expected.channels, declared[3] == expected.channels
+    return first and not last if expected.channels_last else last and not first
 
 
 def _symbols(name: str, declared: Sequence[int]) -> tuple[Dimension, ...]:
@@ -73,34 +88,16 @@ def _symbols(name: str, declared: Sequence[int]) -> tuple[Dimension, ...]:
     )  # fmt: skip
 
 
-def _stored_last(given: Registration, declared: Sequence[int] | None, channels_last: Callable[[], bool | None]) -> bool:
+def _stored_last(given: Registration, declared: Sequence[int] | None, expected: Expected) -> bool:
     """Whether the file's nodes read [N, H, W, C]."""
     c, h, w = given.dims if given.order == "NCHW" else (given.dims[2], *given.dims[:2])
     first, last = _matches((c, h, w), declared), _matches((h, w, c), declared)
     if first != last:
         return last
-    found = channels_last()
-    return given.order == "NHWC" if found is None else found
+    return given.order == "NHWC" if expected.channels_last is None else expected.channels_last
 
 
 def _matches(dims: Sequence[int], declared: Sequence[int] | None) -> bool:
     if declared is None or len(declared) != len(dims) + 1:
         return False
     return all(b in (-1, a) for a, b in zip(dims, declared[1:], strict=True))
-
-
-def first_answer(start: str, readers: Mapping[str, Sequence[str]], answer: Callable[[str], bool | None]) -> bool | None:
-    """What the nearest node downstream says that says anything."""
-    seen, level = {start}, [start]
-    while level:
-        following: list[str] = []
-        for name in level:
-            for reader in readers.get(name, ()):
-                if reader in seen:
-                    continue
-                seen.add(reader)
-                if (found := answer(reader)) is not None:
-                    return found
-                following.append(reader)
-        level = following
-    return None

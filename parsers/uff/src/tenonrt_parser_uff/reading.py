@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -11,9 +10,10 @@ import numpy as np
 from tenonrt import PluginError
 from tenonrt.contracts import Array, GraphBuilder, GraphError, LayerMapping, ParseError, SourceNode, Tensor, numpy_dtype
 
+from tenonrt_parser_uff.consumers import Consumers
 from tenonrt_parser_uff.factory import PluginFactory, made_by
 from tenonrt_parser_uff.fields import References, UnknownDtype, read_field
-from tenonrt_parser_uff.inputs import Registration, declare, first_answer
+from tenonrt_parser_uff.inputs import Registration, declare
 from tenonrt_parser_uff.order import Lacking, located, ordered
 
 TENSORFLOW = "tensorflow_extension"  # the descriptor that the TensorFlow converter always writes
@@ -125,7 +125,8 @@ class Reading:
                 assert self._settings.factory is not None, "nodes without a mapping are refused or a factory's"
                 results = made_by(self._settings.factory, self._builder, node.id, attrs, inputs)
             else:
-                source = SourceNode("uff", "", node.operation, node.id, 1, attrs, (True,))
+                domain, operation = _domain(node.operation)
+                source = SourceNode("uff", domain, operation, node.id, 1, attrs, (True,))
                 results = mapping(self._builder, source, inputs)
         if not results:
             raise ParseError("has no result")
@@ -157,32 +158,21 @@ class Reading:
             numpy_dtype(dtype)
         except ValueError as error:
             raise ParseError(f"'dtype': {error}") from error
-        return declare(self._builder, node.id, str(dtype), shape, given, partial(self._channels_last, node.id))
-
-    def _channels_last(self, name: str) -> bool | None:
-        readers: dict[str, list[str]] = {}
-        for reader in self._nodes.values():
-            for needed in reader.inputs:
-                readers.setdefault(needed, []).append(reader.id)
-        return first_answer(name, readers, self._reads_last)
-
-    def _reads_last(self, name: str) -> bool | None:
-        """Whether a node's first input has its channels last; None where it has no order."""
-        from tenonrt_parser_uff.orders import stored_axes
-
-        field = self._nodes[name].fields
-        orders = read_field(field["inputs_orders"], self._references) if "inputs_orders" in field else None
-        if not isinstance(orders, tuple) or not orders or not isinstance(orders[0], tuple):
-            return None
-        return stored_axes(orders[0], 4)[3] == 1 if len(orders[0]) > 2 else None
+        return declare(
+            self._builder, node.id, str(dtype), shape, given, Consumers(self._nodes, self._references).of(node.id)
+        )
 
 
 def find_mapping(builder: GraphBuilder, operation: str) -> LayerMapping | None:
     """Of a custom operation, that of its own, or TensorFlow's: converters pass on what they do not know."""
-    if not operation.startswith("_"):
-        return builder.mapping("uff", "", operation)
-    name = operation[1:]
-    return builder.mapping("uff", "custom", name) or builder.mapping("tensorflow", "", name)
+    domain, name = _domain(operation)
+    found = builder.mapping("uff", domain, name)
+    return builder.mapping("tensorflow", "", name) if found is None and domain else found
+
+
+def _domain(operation: str) -> tuple[str, str]:
+    """``_Name`` is "custom" and "Name"; the operations of the format have no domain."""
+    return ("custom", operation[1:]) if operation.startswith("_") else ("", operation)
 
 
 def mend_lrn(attrs: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ _TEXT_LIMIT = 4096
 def is_uff(head: bytes) -> bool:
     """Versions 1 and 1, then descriptors, graphs and data; the graph or data must be seen to begin."""
     found: dict[int, bytes | int] = {}
-    for number, value in _fields(head):
+    for number, value in fields(head):
         if number not in (1, 2, 3, 4, 5, 100) or isinstance(value, int) != (number <= 2):
             return False
         if number <= 2 and value != 1:
@@ -28,13 +28,13 @@ def is_uff(head: bytes) -> bool:
 
 def _is_named(value: bytes | int) -> bool:
     """A message that begins with an id."""
-    first = next(_fields(value), None) if isinstance(value, bytes) else None
+    first = next(fields(value), None) if isinstance(value, bytes) else None
     return first is not None and first[0] == 1 and _is_text(first[1])
 
 
 def _is_graph(value: bytes | int) -> bool:
     """A graph's id, or its first node, which begins with an id too."""
-    first = next(_fields(value), None) if isinstance(value, bytes) else None
+    first = next(fields(value), None) if isinstance(value, bytes) else None
     return first is not None and ((first[0] == 1 and _is_text(first[1])) or (first[0] == 2 and _is_named(first[1])))
 
 
@@ -42,7 +42,7 @@ def _is_text(value: bytes | int) -> bool:
     return isinstance(value, bytes) and 0 < len(value) < _TEXT_LIMIT and value.isascii() and b"\0" not in value
 
 
-def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
+def fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
     """Numbers and values; the last value may be cut short. Ends with (0, 0) where no field can be."""
     position = 0
     while isinstance(data, bytes) and position < len(data):

@@ -44,6 +44,16 @@ def convolve(builder: GraphBuilder, x: Tensor, kernel: Tensor, groups: int, wind
     return single(builder, "Convolution", [x, kernel], {**window.attributes(), "groups": groups})
 
 
+def groups_of(x: Tensor, kernel: Tensor) -> int:
+    """How often a kernel's channels go into those of the input, 1 where they do not: [N, C, *S] and [K, C, *R]."""
+    if x.type.rank < 2 or kernel.type.rank < 2:
+        return 1
+    channels, each = x.type.shape[1], kernel.type.shape[1]
+    if not isinstance(channels, int) or not isinstance(each, int) or not each or channels % each:
+        return 1
+    return max(channels // each, 1)
+
+
 def depthwise_kernel(builder: GraphBuilder, kernel: Tensor) -> Tensor:
     """[M, C, *R] to [C * M, 1, *R]: the filters of a channel follow each other."""
     filters, channels, *window = static(kernel, "the kernel")

@@ -28,7 +28,7 @@ class JoinShuffles(Pass):
 
 
 def _join_transposes(view: GraphView, first: Layer, second: Layer, origin: Tensor) -> Patch | None:
-    inner, outer = _permutation(first), _permutation(second)
+    inner, outer = permutation(first), permutation(second)
     joined = tuple(inner[axis] for axis in outer)
     result = second.outputs[0]
     if joined == tuple(range(len(joined))) and not view.is_output(result):
@@ -40,7 +40,8 @@ def _join_transposes(view: GraphView, first: Layer, second: Layer, origin: Tenso
     return patch
 
 
-def _permutation(layer: Layer) -> tuple[int, ...]:
+def permutation(layer: Layer) -> tuple[int, ...]:
+    """Of a Transpose: axis i of the result is axis permutation[i] of the input."""
     rank = layer.outputs[0].type.rank
     return tuple(axis % rank for axis in layer.attrs.permutation) or tuple(reversed(range(rank)))
 

@@ -17,6 +17,10 @@ _RULES = {
     ),
     "tenonrt.mappings": (r"[a-z][a-z0-9_]*:[^:]*:[^:]+", "<format>:<domain>:<type>: onnx:acme:Swish6"),
     "tenonrt.parsers": (_WORD, "a format's name in lower case: onnx"),
+    "tenonrt.exporters": (
+        rf"{_WORD}-{_WORD}",
+        "<source>-<format>, the source a parser's name or network: network-onnx",
+    ),
     "tenonrt.devices": (_WORD, "a device's name in lower case: cuda"),
     "tenonrt.passes": (rf"({'|'.join(PHASES)})\.{_WORD}", f"<phase>.<name>, the phase one of {', '.join(PHASES)}"),
     "tenonrt.calibrators": (_WORD, "a method's name in lower case: entropy"),

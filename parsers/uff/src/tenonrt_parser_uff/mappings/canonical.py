@@ -21,7 +21,7 @@ from tenonrt_parser_uff.emit import (
     transpose,
 )
 from tenonrt_parser_uff.orders import CANONICAL, Order, inverse, stored_axes
-from tenonrt_parser_uff.windows import Window, convolve, deconvolve, pool
+from tenonrt_parser_uff.windows import Window, convolve, deconvolve, groups_of, pool
 
 _FUNCTIONS = {"max": "max", "avg": "average"}
 
@@ -71,11 +71,14 @@ def window(node: SourceNode) -> Window:
 
 
 def conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Number_groups over 1 with a kernel of all channels is a depthwise convolution."""
+    """Number_groups over 1 with a kernel of all channels is a depthwise convolution; absent, the channels say it."""
     check_count(inputs, 2)
     kernel = canonical(builder, node, inputs, 1, "kernel")
-    groups = integer(node, "number_groups", 1)
-    return alone(builder, node, inputs, lambda x: convolve(builder, x, kernel, groups, window(node)))
+
+    def compute(x: Tensor) -> Tensor:
+        return convolve(builder, x, kernel, integer(node, "number_groups", groups_of(x, kernel)), window(node))
+
+    return alone(builder, node, inputs, compute)
 
 
 def conv_transpose(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

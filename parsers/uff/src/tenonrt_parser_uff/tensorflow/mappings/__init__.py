@@ -1,0 +1,1 @@
+"""Mappings of TensorFlow's operations to layers, by what the operations do."""
