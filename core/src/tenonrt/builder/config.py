@@ -23,7 +23,8 @@ class BuilderConfig:
     trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.
     allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
     exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
-    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration).
+    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration). disable: optimizations to leave
+    out, by the names in `tenonrt.builder.optimizations` or those of passes (``fuse.affine``).
     """
 
     device: str = "cpu"
@@ -40,6 +41,7 @@ class BuilderConfig:
     allow_inexact: bool = True
     tolerance: float | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    disable: frozenset[str] = frozenset()
     progress: Progress | None = None
 
     def __post_init__(self) -> None:

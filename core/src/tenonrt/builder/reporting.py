@@ -30,7 +30,7 @@ class BuildLog:
         for name, (posed, candidates) in rows.items():
             layers = tuple(layer.name for layer in posed.region.layers)
             winner = list(candidates).index(choice.regions[name]) if choice.regions.get(name) in candidates else None
-            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()), winner)
+            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()), winner, name)
 
     def add_step(self, offer: Offer, tuner: Tuner) -> None:
         region, known = offer.posed.region, tuner.known(offer)

@@ -18,7 +18,7 @@ from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
 from tenonrt.builder.selection import VIEW, Selector, storage_formats
 from tenonrt.builder.staying import faster_cover
-from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
+from tenonrt.builder.strategies import Found, greedy_columns, ranked_cover, recorded_columns, timed_columns
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import tune
 from tenonrt.graph.graph import Graph, Layer
@@ -84,7 +84,7 @@ class _Selection:
         offers = Offers(graph, tools.registry, tools.config, tools.hooks, pins=not self.terms.exact)
         with tools.clock.phase("offers"):
             offered = self._collect(graph, offers)
-            selector = Selector(graph, storage_formats(offered))
+            selector = Selector(graph, storage_formats(offered), tools.config.disable)
             found = selector.by_anchor(offered)
         cover = self._cover(selector, found, offers, inner)
         with tools.clock.phase("lower"):
@@ -129,7 +129,9 @@ class _Selection:
         with clock.phase("reformats"):
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
-            cover = selector.solve(columns)
+            cover = selector.solve(
+                columns if "exact_cover" not in config.disable else greedy_columns(selector, columns)
+            )
         if config.optimization_level < _IN_PLACE or self.terms.exact:
             return cover
 
@@ -138,8 +140,11 @@ class _Selection:
             return self._lower(selector, offers, changed, inner, constants, final=False), constants
 
         with clock.phase("finals"):
-            cover = faster_cover(selector, columns, cover, tuner, lower)
-            return decide_in_place(selector, columns, cover, tuner, lower)
+            if "whole_programs" not in config.disable:
+                cover = faster_cover(selector, columns, cover, tuner, lower)
+            if "finals" not in config.disable:
+                cover = decide_in_place(selector, columns, cover, tuner, lower)
+        return cover
 
     def _lower(
         self,
@@ -165,7 +170,8 @@ class _Selection:
             choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)
             for number, source, target in selector.sourced_reformats(cover)
         ]
-        return Lowering(selector.graph, constants, selector.layers, self.packs).lower(choices, reformats)
+        lowering = Lowering(selector.graph, constants, selector.layers, self.packs, tools.config.disable)
+        return lowering.lower(choices, reformats)
 
     def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...], final: bool) -> KernelChoice:
         general = offer.general

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -29,6 +29,7 @@ class Selector:
 
     graph: Graph
     formats: Sequence[Format] = ()  # of the tactics on offer: in which of them slices may be stored
+    disable: Collection[str] = ()  # optimizations to leave out
     layers: Sequence[Layer] = ()
     views: dict[Layer, View] = field(default_factory=dict)
     slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
@@ -44,9 +45,13 @@ class Selector:
         self._positions = {layer: i for i, layer in enumerate(self.layers)}
         for layer in self.layers:
             view = find_view(layer)
-            if view is not None:
+            if view is not None and self._allows(view):
                 self.views[layer] = view
                 self._note_slices(layer, view)
+
+    def _allows(self, view: View) -> bool:
+        merged = view.whole == "output" and view.parts is not None
+        return ("concat_removal" if merged else "views") not in self.disable
 
     def _note_slices(self, layer: Layer, view: View) -> None:
         side = layer.inputs if view.whole == "output" else layer.outputs

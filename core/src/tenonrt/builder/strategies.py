@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.cover import Column, Cover, find_cycles
 from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
@@ -97,6 +97,29 @@ def timed_columns(
     if missing:
         raise BuildError(_nothing_computes(missing, found, tuner, refusals))
     return columns
+
+
+def greedy_columns(selector: Selector, columns: Sequence[Column]) -> list[Column]:
+    """What a greedy selection leaves to choose: the longest region first, of each the fastest tactic by itself.
+
+    How its tensors are stored (as slices, in which reformats) is still chosen at the least cost.
+    """
+    offers: dict[tuple[int, ...], dict[str, list[Column]]] = {}
+    for column in columns:
+        source, _ = selector.sources[column.id]
+        name = source.id if isinstance(source, Offer) else column.id
+        offers.setdefault(column.layers, {}).setdefault(name, []).append(column)
+    kept: list[Column] = []
+    covered: set[int] = set()
+    for layers in sorted(offers, key=lambda layers: (-len(layers), layers)):
+        fastest = min(offers[layers].values(), key=lambda twins: (twins[0].cost, twins[0].id))
+        if covered.isdisjoint(layers) and not find_cycles([*kept, fastest[0]]):
+            covered.update(layers)
+            views = [
+                c for found in offers[layers].values() for c in found if isinstance(selector.sources[c.id][0], Layer)
+            ]
+            kept += dict.fromkeys([*fastest, *views])
+    return kept
 
 
 # replay --------------------------------------------------------------------------------------------------------------

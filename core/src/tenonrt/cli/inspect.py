@@ -159,7 +159,7 @@ def _report_candidates(contents: PlanContents) -> None:
     made = table("Candidates, by region", "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
     for region in contents.report.regions:
-        name = " + ".join(region.layers)
+        name = region.name
         for number, candidate in enumerate(sorted(region.candidates, key=_order)):
             won = region.won(candidate)
             cells = _candidate_cells(candidate, won)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -90,12 +90,20 @@ def constant_bytes(graph: Graph) -> int:
     return sum(found.values())
 
 
-def run_passes(graph: Graph, registry: Registry, notify: Callable[[str, int], None] | None = None) -> PassLog:
-    """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was."""
+def run_passes(
+    graph: Graph,
+    registry: Registry,
+    notify: Callable[[str, int], None] | None = None,
+    disable: Collection[str] = (),
+) -> PassLog:
+    """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was.
+
+    disable: names of passes that are left out.
+    """
     log = PassLog([LadderStep("original", count_layers(graph))])
     budget = _ConstantBudget(graph)
     for phase in PHASES:
-        offers = _load(registry, phase, log)
+        offers = [offer for offer in _load(registry, phase, log) if offer.entry.name not in disable]
         _run_phase(graph, offers, registry, log, budget)
         verify(graph)
         log.ladder.append(LadderStep(phase, count_layers(graph)))

@@ -109,6 +109,7 @@ class RegionReport(msgspec.Struct, frozen=True):
     problem: str
     candidates: tuple[CandidateReport, ...]
     winner: int | None = None  # which of the candidates the engine runs; None: other regions compute these layers
+    name: str = ""  # as its step is called
 
     def won(self, candidate: CandidateReport) -> bool:
         """Whether the engine runs this candidate."""
