@@ -21,6 +21,8 @@ class BuilderConfig:
     input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level:
     0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
     trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.
+    prefer: keep this recorded selection, whole or tactic by tactic, where what was measured is within the noise.
+    lock: `BuildError` for whatever the timing cache does not know, instead of trying or timing it.
     allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
     exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
     (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration). disable: optimizations to leave
@@ -38,6 +40,8 @@ class BuilderConfig:
     tuning_seconds: float | None = None
     trial_seconds: float = 30.0
     replay: Choice | None = None
+    prefer: Choice | None = None
+    lock: bool = False
     allow_inexact: bool = True
     tolerance: float | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)

@@ -59,6 +59,7 @@ def decide_in_place(selector: Selector, columns: Sequence[Column], cover: Cover,
     cached = {name: tuner.cache.get(key) for name, key in keys.items()}
     seconds = {name: entry.seconds for name, entry in cached.items() if entry is not None and entry.seconds is not None}
     if len(seconds) < len(keys):
+        tuner.locked(f"{len(keys) - len(seconds)} times in place")
         try:
             seconds = dict(_measure(selector, cover, fields, tuner, lower))
         except ExecutionError as error:
@@ -194,7 +195,9 @@ def _with_winners(
     for chosen, field in fields.items():
         sums = totals[field.group]
         close = [c for c, total in zip(field.columns, sums, strict=True) if total <= min(sums) * (1 + _TIE)]
-        winners[chosen] = min(close, key=lambda c: _offer(selector, c).id)
+        preferred = set() if tuner.config.prefer is None else {*tuner.config.prefer.regions.items()}
+        kept = [c for c in close if selector.recorded_as(c) in preferred]
+        winners[chosen] = min(kept or close, key=lambda c: _offer(selector, c).id)
     changed = sum(winner.id != chosen for chosen, winner in winners.items())
     tuner.notes.append(f"in place: {changed} of {len(fields)} contested steps changed their tactic")
     ordered = tuple(winners.get(c.id, c) for c in cover.columns)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.constants import Constants
-from tenonrt.builder.cover import Cover
+from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.explaining import explain
 from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
 from tenonrt.builder.offers import Offer, Offers
@@ -16,9 +17,16 @@ from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
-from tenonrt.builder.selection import VIEW, Selector, storage_formats
+from tenonrt.builder.selection import VIEW, Selector, merged_concatenations, storage_formats
 from tenonrt.builder.staying import faster_cover
-from tenonrt.builder.strategies import Found, greedy_columns, ranked_cover, recorded_columns, timed_columns
+from tenonrt.builder.strategies import (
+    Found,
+    greedy_columns,
+    preferred_cover,
+    ranked_cover,
+    recorded_columns,
+    timed_columns,
+)
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import tune
 from tenonrt.graph.graph import Graph, Layer
@@ -86,9 +94,10 @@ class _Selection:
             offered = self._collect(graph, offers)
             selector = Selector(graph, storage_formats(offered), tools.config.disable)
             found = selector.by_anchor(offered)
-        cover = self._cover(selector, found, offers, inner)
+        columns, cover = self._cover(selector, found, offers, inner)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
+            result.log.merged += merged_concatenations(selector, cover)
             choice = selector.record(cover)
             result.log.add_regions(found, offers.refusals, tools.tuner, choice)
             result.choices.update(choice.regions)
@@ -96,7 +105,11 @@ class _Selection:
                 if isinstance(source, Offer):
                     result.log.add_step(source, tools.tuner)
                     result.offers.append(source)
-            return self._lower(selector, offers, cover, inner, result.constants)
+            program = self._lower(selector, offers, cover, inner, result.constants)
+        if not self.terms.exact:
+            with tools.clock.phase("explain"):
+                result.log.choices += explain(selector, columns, cover)
+        return program
 
     def _collect(self, graph: Graph, offers: Offers) -> list[Offer]:
         """Every offer that hooks, an earlier selection and these terms allow."""
@@ -115,25 +128,26 @@ class _Selection:
 
     def _cover(
         self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
-    ) -> Cover:
+    ) -> tuple[Sequence[Column], Cover]:
+        """The cover, and the columns it was chosen from."""
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
         if config.replay is not None:
             with clock.phase("select"):
-                return selector.solve(recorded_columns(selector, found, config.replay))
+                recorded = recorded_columns(selector, found, config.replay)
+                return recorded, selector.solve(recorded)
         if config.optimization_level == 0:
             with clock.phase("select"):
-                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+                cover = ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+                return cover.columns, cover
         offered = [offer for group in found.values() for offer in group]
         sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
         columns = timed_columns(selector, found, sound, tuner, offers.refusals)
         with clock.phase("reformats"):
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
-            cover = selector.solve(
-                columns if "exact_cover" not in config.disable else greedy_columns(selector, columns)
-            )
+            cover = self._solved(selector, columns)
         if config.optimization_level < _IN_PLACE or self.terms.exact:
-            return cover
+            return columns, cover
 
         def lower(changed: Cover) -> tuple[Program, Constants]:
             constants = Constants()
@@ -144,7 +158,19 @@ class _Selection:
                 cover = faster_cover(selector, columns, cover, tuner, lower)
             if "finals" not in config.disable:
                 cover = decide_in_place(selector, columns, cover, tuner, lower)
-        return cover
+        return columns, cover
+
+    def _solved(self, selector: Selector, columns: Sequence[Column]) -> Cover:
+        """The least cover, or a recorded one where the difference is noise; greedy where that is asked for."""
+        config = self.tools.config
+        if "exact_cover" in config.disable:
+            return selector.solve(greedy_columns(selector, columns))
+        cover = selector.solve(columns)
+        if config.prefer is None or self.terms.exact:
+            return cover
+        preferred, note = preferred_cover(selector, columns, cover, config.prefer)
+        self.tools.tuner.notes.append(note)
+        return preferred
 
     def _lower(
         self,

@@ -221,14 +221,23 @@ class Selector:
 
     def record(self, cover: Cover) -> Choice:
         """The selection in names, for replay."""
-        regions = {}
-        for column in cover.columns:
-            source, _ = self.sources[column.id]
-            if isinstance(source, Offer):
-                regions[source.posed.region.name] = (source.entry.id, source.tactic.key)
-            else:
-                regions[source.name] = (column.id.partition("@")[0], "")
-        return Choice(regions)
+        return Choice(dict(self.recorded_as(column) for column in cover.columns))
+
+    def recorded_as(self, column: Column) -> tuple[str, tuple[str, str]]:
+        """A column in names: its region, and the kernel with the tactic, or what needs no kernel."""
+        source, _ = self.sources[column.id]
+        if isinstance(source, Offer):
+            return source.posed.region.name, (source.entry.id, source.tactic.key)
+        return source.name, (column.id.partition("@")[0], "")
+
+
+def merged_concatenations(selector: Selector, cover: Cover) -> int:
+    """How many layers of a cover only say where others write: their parts lie in one tensor already."""
+    views = [selector.sources[c.id][0] for c in cover.columns if c.id.startswith(f"{VIEW}@")]
+    return sum(
+        isinstance(layer, Layer) and selector.views[layer].whole == "output" and selector.views[layer].parts is not None
+        for layer in views
+    )
 
 
 def storage_formats(offers: Iterable[Offer]) -> list[Format]:

@@ -50,6 +50,7 @@ def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Low
     known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
     if len(known) == len(covers):
         return known
+    tuner.locked("times of whole programs")
     runners = [trial_runner(*lower(cover), tuner) for cover in covers]
     inputs = drawn_inputs(selector.graph)
     times: list[list[float]] = [[] for _ in covers]

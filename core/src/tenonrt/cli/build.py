@@ -11,11 +11,13 @@ import typer
 
 from tenonrt.cli.options import (
     NONE_GIVEN,
+    Disable,
     Level,
     MaxBatch,
     ParserOptions,
     Shapes,
     Threads,
+    choice_of,
     config,
     parsed,
     plugin_set,
@@ -64,6 +66,14 @@ def build(
     plugins_deny: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Use none of these, acme-* for instance. Repeatable.")
     ] = None,
+    disable: Disable = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Fail on whatever the timing cache does not know.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="PLAN", help="Take the choices of this plan as they are, without timing.")
+    ] = None,
+    prefer: Annotated[
+        Path | None, typer.Option(metavar="PLAN", help="Keep the choices of this plan where others are hardly faster.")
+    ] = None,
     *,
     parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
@@ -84,6 +94,10 @@ def build(
         threads=threads,
         tuning_seconds=tuning_seconds,
         shapes=shapes_of(shape),
+        disable=frozenset(disable or ()),
+        lock=lock,
+        replay=None if replay is None else choice_of(replay),
+        prefer=None if prefer is None else choice_of(prefer),
     )
     from tenonrt.cli.sources import build_engine
 

@@ -17,7 +17,13 @@ from tenonrt.graph.verification import verify
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import PASSES, PluginWarning, Registry
 
-PHASES = ("clean", "fold", "fuse", "tidy")
+# Phase: what the ladder calls the network after it.
+PHASES = {
+    "clean": "after dead-layer removal",
+    "fold": "after folding",
+    "fuse": "after fusing into weights",
+    "tidy": "after tidying",
+}
 # A pair of passes that undo each other would run for ever; no real network comes near this many patches a layer.
 _PATCHES_PER_LAYER = 50
 # Constants may grow fourfold, those of small networks by 64 MiB: a chain of layers that each multiply a size must not
@@ -102,11 +108,11 @@ def run_passes(
     """
     log = PassLog([LadderStep("original", count_layers(graph))])
     budget = _ConstantBudget(graph)
-    for phase in PHASES:
+    for phase, after in PHASES.items():
         offers = [offer for offer in _load(registry, phase, log) if offer.entry.name not in disable]
         _run_phase(graph, offers, registry, log, budget)
         verify(graph)
-        log.ladder.append(LadderStep(phase, count_layers(graph)))
+        log.ladder.append(LadderStep(after, count_layers(graph)))
         if notify is not None:
             notify(phase, len(graph))
     return log
