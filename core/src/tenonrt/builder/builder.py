@@ -9,6 +9,7 @@ from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.optimizations import check_names
+from tenonrt.builder.precision import is_reduced
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.selecting import Terms, Tools, select_program
 from tenonrt.builder.timing import constant_bytes
@@ -114,4 +115,4 @@ class _Build:
             selected.log.report(passes, selected.program, notes, self.clock.seconds), Choice(selected.choices),
             self.config.device, self.fingerprint, self.registry, self.config.threads,
         )  # fmt: skip
-        return plan, [offer for offer in selected.offers if not offer.tactic.exact]
+        return plan, [offer for offer in selected.offers if is_reduced(offer)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -11,8 +11,10 @@ from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
 from tenonrt.plan.program import AlternativeReport, ChoiceReport
 
-# Kept of each choice, the nearest ones; of each layer that an alternative leaves over, so many columns are tried.
-_KEPT, _TRIED, _FILLS = 8, 4, 24
+# Priced of each region, the fastest columns; kept of each choice, the nearest alternatives.
+_PER_REGION, _KEPT = 8, 8
+# Of each layer that an alternative leaves over, so many columns are tried, and so many combinations of them.
+_TRIED, _FILLS = 4, 24
 
 
 def explain(selector: Selector, columns: Sequence[Column], cover: Cover) -> list[ChoiceReport]:
@@ -45,7 +47,11 @@ class _Explainer:
     def report(self, chosen: Column) -> ChoiceReport:
         found: dict[tuple[str, str], AlternativeReport] = {}
         own = self._name(chosen)
+        tried: Counter[tuple[int, ...]] = Counter()
         for rival in dict.fromkeys(c for layer in chosen.layers for c in self.by_layer[layer]):
+            tried[rival.layers] += 1
+            if tried[rival.layers] > _PER_REGION:
+                continue
             name = self._name(rival)
             if name == own or rival.id == chosen.id:
                 continue

@@ -247,7 +247,9 @@ class Offers:
         if not tactic.exact and not self.config.allow_inexact:
             return "its accuracy is reduced, which the configuration forbids"
         given = {type.dtype for type in posed.problem.types}
-        if tactic.precision not in given | {"float64", "float32", self.config.precision}:
+        permitted = given | {"float64", "float32", self.config.precision}
+        permitted |= {constraint.precision for constraint in self.config.layer_precisions}
+        if self.config.precision != "best" and tactic.precision not in permitted:
             return f"it computes in {tactic.precision}, which the configuration does not allow"
         return ""
 

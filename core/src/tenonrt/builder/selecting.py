@@ -13,6 +13,7 @@ from tenonrt.builder.explaining import explain
 from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
 from tenonrt.builder.offers import Offer, Offers
+from tenonrt.builder.precision import is_reduced, obeyed, preferred
 from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
@@ -122,9 +123,10 @@ class _Selection:
         for offer in offers.admitted(offered):
             if offer.id in self.terms.dropped:
                 offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
-            elif offer.tactic.exact or not self.terms.exact:
+            elif not self.terms.exact or not is_reduced(offer):
                 allowed.append(offer)
-        return allowed
+        constraints = self.tools.config.layer_precisions
+        return obeyed(graph, constraints, allowed, offers.refuse) if constraints and not self.terms.exact else allowed
 
     def _cover(
         self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
@@ -141,6 +143,8 @@ class _Selection:
                 return cover.columns, cover
         offered = [offer for group in found.values() for offer in group]
         sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
+        if config.layer_precisions and not self.terms.exact:
+            sound = preferred(selector.graph, config.layer_precisions, sound, offers.refuse)
         columns = timed_columns(selector, found, sound, tuner, offers.refusals)
         with clock.phase("reformats"):
             price_reformats(selector, columns, offers, tuner)

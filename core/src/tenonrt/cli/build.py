@@ -19,6 +19,7 @@ from tenonrt.cli.options import (
     Threads,
     choice_of,
     config,
+    layer_precision_of,
     parsed,
     plugin_set,
     shapes_of,
@@ -36,6 +37,7 @@ class Precision(StrEnum):
     float16 = "float16"
     bfloat16 = "bfloat16"
     int8 = "int8"
+    best = "best"
 
 
 def build(
@@ -45,8 +47,12 @@ def build(
     ] = None,
     device: Annotated[str, typer.Option(help="The device to build for.")] = "cpu",
     precision: Annotated[
-        Precision, typer.Option(help="What kernels may compute in besides float32.")
+        Precision, typer.Option(help="What kernels may compute in besides float32; best: all that they offer.")
     ] = Precision.float32,
+    layer_precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=MODE:PRECISION", help="fc*=obey:float32, conv*=prefer:bfloat16. Repeatable."),
+    ] = None,
     max_batch: MaxBatch = None,
     shape: Shapes = None,
     opt_level: Level = 3,
@@ -86,6 +92,7 @@ def build(
     settings = config(
         device=device,
         precision=precision.value,
+        layer_precisions=tuple(parsed("--layer-precision", layer_precision_of, text) for text in layer_precision or ()),
         max_batch=max_batch,
         workspace=None if workspace is None else parsed("--workspace", parse_bytes, workspace),
         optimization_level=opt_level,

@@ -74,6 +74,17 @@ def plugin_set(allow: list[str] | None, deny: list[str] | None) -> PluginSet | N
     return replace(base, allow=tuple(allow) if allow else base.allow, deny=(*base.deny, *(deny or ())))
 
 
+def layer_precision_of(text: str) -> Any:
+    """``conv*=obey:float32``; `ValueError` says what is accepted."""
+    from tenonrt.builder.config import LayerPrecision
+
+    pattern, sign, rest = text.rpartition("=")
+    mode, colon, precision = rest.partition(":")
+    if not (pattern and sign and colon):
+        raise ValueError(f"{text!r} is no precision of layers; write PATTERN=obey:float32 or PATTERN=prefer:bfloat16")
+    return LayerPrecision(pattern, precision, mode)  # type: ignore[arg-type]
+
+
 def choice_of(plan: Path) -> Any:
     """The selection that a plan records."""
     from tenonrt.plan.loading import recorded_choice

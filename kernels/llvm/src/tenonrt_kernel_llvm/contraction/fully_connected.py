@@ -90,38 +90,35 @@ class FullyConnectedKernel(LlvmKernel):
         return regions_with_tail(view, layer)
 
     def supports(self, problem: Problem) -> Support:
-        found = _read(problem)
+        found = read_matrices(problem)
         return (
             Support(False, found) if isinstance(found, str) else Support(True, runtime_symbols=runtime_symbols(problem))
         )
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        given = _matrices(problem).product
+        given = matrices_of(problem).product
         return [Tactic(f"{order}{tile.width}x{tile.blocks}") for tile, order in _recipes(given, host_target())]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [groups of blocks, depth, blocks, 16]; then what the epilogue reads."""
-        problem, found, arrays = code.problem, _matrices(code.problem), named(code, weights)
+        found, arrays = matrices_of(code.problem), named(code, weights)
         depth, blocks = found.product.depth, _parse(code.tactic.key)[1].blocks
         groups = -(-found.product.blocks // blocks)
-        padded, first = np.zeros((groups * blocks * BLOCK, depth), np.float32), 0
-        rows: list[Array] = []
-        for part, tail, outputs in found.each():
-            padded[first : first + outputs] = arrays[part.layer.inputs[1]]
-            first += -(-outputs // BLOCK) * BLOCK
-            rows += pack_epilogue(problem, tail, bias_of(part), outputs, arrays, padded=False)
+        dense = found.dense(arrays)
+        padded = np.zeros((groups * blocks * BLOCK, depth), np.float32)
+        padded[: len(dense)] = dense
         packed = np.ascontiguousarray(padded.reshape(groups, blocks * BLOCK, depth).transpose(0, 2, 1))
-        return [packed, *rows]
+        return [packed, *found.pack_epilogues(arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        found = _matrices(problem)
+        found = matrices_of(problem)
         routine = Routine(problem, tactic, target, packed=1 + sum(found.rows))
         order, tile = _parse(tactic.key)
         return _Rows(routine, found, order, tile).code()
 
 
 @dataclass(frozen=True)
-class _Matrices:
+class Matrices:
     """One matrix of weights, or those of siblings behind each other, each one's outputs in whole blocks."""
 
     problem: Problem
@@ -140,6 +137,22 @@ class _Matrices:
             epilogue_rows(self.problem, tail, bias_of(part), count, padded=False) for part, tail, count in self.each()
         ]
 
+    def dense(self, arrays: dict[int, Array]) -> Array:
+        """Weights [outputs, depth] behind each other."""
+        padded, first = np.zeros((self.product.blocks * BLOCK, self.product.depth), np.float32), 0
+        for part, _, outputs in self.each():
+            padded[first : first + outputs] = arrays[part.layer.inputs[1]]
+            first += -(-outputs // BLOCK) * BLOCK
+        return padded
+
+    def pack_epilogues(self, arrays: dict[int, Array]) -> list[Array]:
+        """What the epilogues read, in order."""
+        return [
+            row
+            for part, tail, outputs in self.each()
+            for row in pack_epilogue(self.problem, tail, bias_of(part), outputs, arrays, padded=False)
+        ]
+
     def results(self, routine: Routine) -> list[Result]:
         """An epilogue for each matrix; their packed arrays follow the weights."""
         epilogues, first = [], 1
@@ -151,7 +164,7 @@ class _Matrices:
         return results_of(epilogues)
 
 
-def _read(problem: Problem) -> _Matrices | str:
+def read_matrices(problem: Problem) -> Matrices | str:
     """The matrices of a problem, or why it is not computed here."""
     parts = parts_of(problem)
     if any(part.layer.kind != "FullyConnected" for part in parts):
@@ -164,15 +177,16 @@ def _read(problem: Problem) -> _Matrices | str:
         return why
     outputs = [product.outputs for product in known]
     if len(parts) == 1:
-        return _Matrices(problem, known[0], parts, outputs, tails)
+        return Matrices(problem, known[0], parts, outputs, tails)
     if len({part.layer.inputs[0] for part in parts}) > 1:
         return "siblings must read one tensor"
     together = replace(known[0], outputs=total_blocks(outputs) * BLOCK)
-    return _Matrices(problem, together, parts, outputs, tails)
+    return Matrices(problem, together, parts, outputs, tails)
 
 
-def _matrices(problem: Problem) -> _Matrices:
-    found = _read(problem)
+def matrices_of(problem: Problem) -> Matrices:
+    """The matrices of a problem that `supports` has accepted."""
+    found = read_matrices(problem)
     assert not isinstance(found, str), found
     return found
 
@@ -203,7 +217,7 @@ def _parse(key: str) -> tuple[str, Tile]:
 class _Rows:
     """Writes the code of one recipe."""
 
-    def __init__(self, routine: Routine, matrices: _Matrices, order: str, tile: Tile) -> None:
+    def __init__(self, routine: Routine, matrices: Matrices, order: str, tile: Tile) -> None:
         given = matrices.product
         self.routine, self.fn, self.given, self.order, self.tile = routine, routine.function, given, order, tile
         problem = routine.problem
