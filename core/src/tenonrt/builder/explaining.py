@@ -32,10 +32,12 @@ class _Explainer:
         self.problem: CoverProblem = selector.problem(columns)
         self.chosen = {layer: column for column in cover.columns for layer in column.layers}
         self.before: dict[int, int] = {}  # nanoseconds of reformats as chosen, by tensor
+        self.paid = cover.cost - sum(column.cost for column in cover.columns)
         self.by_layer: dict[int, list[Column]] = defaultdict(list)
         for column in sorted(columns, key=lambda c: (c.cost, c.id)):
             for layer in column.layers:
                 self.by_layer[layer].append(column)
+        self.demands = {tensor: [accepts] for tensor, accepts in self.problem.demands}
         self.writer: dict[int, tuple[Column, Storage]] = {}
         self.readers: dict[int, list[tuple[Column, tuple[Storage, ...]]]] = defaultdict(list)
         for column in cover.columns:
@@ -76,11 +78,13 @@ class _Explainer:
         best: tuple[int, int] | None = None
         for fill in islice(self._fills(left), _FILLS):
             added = [rival, *fill]
+            kernels = sum(column.cost for column in added) - before
+            if best is not None and kernels - self.paid >= sum(best):
+                continue  # no more can be saved than what all reformats cost
             try:
                 reformats = self._reformats(removed, added)
             except NoCoverError:
                 continue
-            kernels = sum(column.cost for column in added) - before
             if (best is None or kernels + reformats < sum(best)) and not self._circular(removed, added):
                 best = kernels, reformats
         if best is None:
@@ -111,13 +115,14 @@ class _Explainer:
         return sum(self._after(t, removed, added) - self.before[t] for t in touched)
 
     def _after(self, tensor: int, removed: Sequence[Column], added: Sequence[Column]) -> int:
-        available = {s for t, s in self.problem.given.items() if t == tensor}
-        if tensor in self.writer and self.writer[tensor][0] not in removed:
+        available = {self.problem.given[tensor]} if tensor in self.problem.given else set()
+        gone = {id(column) for column in removed}
+        if tensor in self.writer and id(self.writer[tensor][0]) not in gone:
             available.add(self.writer[tensor][1])
         available |= {storage for column in added for t, storage in column.writes if t == tensor}
-        wants = [accepts for column, accepts in self.readers.get(tensor, ()) if column not in removed]
+        wants = [accepts for column, accepts in self.readers.get(tensor, ()) if id(column) not in gone]
         wants += [accepts for column in added for t, accepts in column.reads if t == tensor]
-        wants += [accepts for t, accepts in self.problem.demands if t == tensor]
+        wants += self.demands.get(tensor, ())
         if not available:  # made inside a region, or nowhere any more: then nobody may read it
             if wants:
                 raise NoCoverError("nothing writes it")

@@ -25,7 +25,7 @@ from tenonrt.contracts import (
 
 from tenonrt_kernel_llvm.contraction.direct_recipes import Recipe, cycles, pack_weights, recipes
 from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter
-from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats
+from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats, overwritable
 from tenonrt_kernel_llvm.contraction.filters import filters_of, read_filters
 from tenonrt_kernel_llvm.contraction.piecewise import PiecewiseWriter
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
@@ -62,6 +62,7 @@ class DirectConvolution(LlvmKernel):
             found.append(
                 Tactic(
                     recipe.key, formats, (NCHW16C,) * len(results),
+                    inplace=overwritable(problem, filters.tails, formats, NCHW16C),
                     reads_strided=strided_operands(problem, formats), writes_strided=results,
                 )
             )  # fmt: skip

@@ -179,6 +179,25 @@ def operand_formats(problem: Problem, tail: Tail, source: Format, result: Format
     return tuple(formats)
 
 
+def overwritable(
+    problem: Problem, tails: Sequence[Tail], formats: Sequence[Format], result: Format
+) -> tuple[tuple[int, int], ...]:
+    """(output, activation) pairs that may share a buffer: what a tail reads at the very place that it then writes.
+
+    Every element must be finished once only. The convolved tensor itself is read elsewhere too.
+    """
+    pairs = []
+    for tail in tails:
+        last = tail.layers[-1].outputs[0] if tail.layers else tail.result
+        output = problem.outputs.index(last)
+        for k, number in enumerate(problem.activations):
+            alike = tail.operands.get(number) == "full" and formats[k] == result
+            elsewhere = number == problem.layer.inputs[0] or sum(number in other.operands for other in tails) > 1
+            if alike and not elsewhere and problem.types[number].dtype == problem.types[last].dtype:
+                pairs.append((output, k))
+    return tuple(pairs)
+
+
 def tail_refusal(problem: Problem, tail: Tail) -> str:
     """Why a tail of a blocked result cannot be finished here; empty when it can."""
     result = problem.types[tail.result]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from tenonrt.contracts import (
+    LINEAR,
     Array,
     Code,
     Dimension,
@@ -29,6 +30,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     bias_of,
     epilogue_rows,
     named,
+    overwritable,
     pack_epilogue,
     tail_refusal,
 )
@@ -96,8 +98,10 @@ class FullyConnectedKernel(LlvmKernel):
         )
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        given = matrices_of(problem).product
-        return [Tactic(f"{order}{tile.width}x{tile.blocks}") for tile, order in _recipes(given, host_target())]
+        found = matrices_of(problem)
+        pairs = overwritable(problem, found.tails, (LINEAR,) * len(problem.activations), LINEAR)
+        recipes = _recipes(found.product, host_target())
+        return [Tactic(f"{order}{tile.width}x{tile.blocks}", inplace=pairs) for tile, order in recipes]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [groups of blocks, depth, blocks, 16]; then what the epilogue reads."""
