@@ -5,10 +5,11 @@ uv run --group bench python tests/benchmarks/cpu.py MODEL.onnx ... [--threads 2]
 A turn is a pause and a run that is not timed, in which the threads that the previous runtime left spinning come to
 rest, then as many timed runs as fit in a twentieth of a second.
 The ratio is the better median of onnxruntime and OpenVINO over ours. OpenVINO computes in float32 unless --precision
-says otherwise: left alone it takes bfloat16 where the processor has it. The floor is the arithmetic of matrix products and convolutions at the
-measured peak, so more than 100 % says that an algorithm (Winograd) saved arithmetic. Memory and loading are measured in
-a process for each runtime, its second one, so that Python finds its modules compiled: ours loads a saved plan, the
-others make a session from the model. Importing the runtime is timed apart; ours imports most of itself when it loads.
+says otherwise: left alone it takes bfloat16 where the processor has it. The floor is the arithmetic of matrix products
+and convolutions at the measured peak of float32, so more than 100 % says that an algorithm (Winograd) saved arithmetic,
+or bfloat16 did it faster. Memory and loading are measured in a process for each runtime, its second one, so that Python
+finds its modules compiled: ours loads a saved plan, the others make a session from the model. Importing the runtime is
+timed apart; ours imports most of itself when it loads.
 """
 
 from __future__ import annotations
