@@ -19,6 +19,8 @@ from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Problem, Support, Tactic
 from tenonrt.types import LINEAR, MAX_BYTES
 
+OVER_WORKSPACE = "it needs more bytes of workspace than the"
+
 
 @dataclass(frozen=True, eq=False)
 class Offer:
@@ -240,7 +242,7 @@ class Offers:
             return f"it needs {workspace} bytes of workspace, more than any machine has"
         limit = self.config.workspace
         if limit is not None and (workspace is None or workspace > limit):
-            return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"
+            return f"{OVER_WORKSPACE} {limit} that the configuration allows: it needs {workspace}"
         formats = (*tactic.inputs, *tactic.outputs)
         if "formats" in self.config.disable and any(format != LINEAR for format in formats):
             return "it needs another format than the tensors' own, which the configuration disables"

@@ -12,7 +12,7 @@ from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.explaining import explain
 from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
-from tenonrt.builder.offers import Offer, Offers
+from tenonrt.builder.offers import OVER_WORKSPACE, Offer, Offers
 from tenonrt.builder.precision import is_reduced, obeyed, preferred
 from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
@@ -125,8 +125,17 @@ class _Selection:
                 offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
             elif not self.terms.exact or not is_reduced(offer):
                 allowed.append(offer)
+        if not self.terms.exact:
+            self._note_workspace(offers)
         constraints = self.tools.config.layer_precisions
         return obeyed(graph, constraints, allowed, offers.refuse) if constraints and not self.terms.exact else allowed
+
+    def _note_workspace(self, offers: Offers) -> None:
+        """Say so where the limit of workspace leaves tactics out: a larger one may make the network faster."""
+        excluded = {(r.posed.key, r.kernel, r.tactic) for r in offers.refusals if r.why.startswith(OVER_WORKSPACE)}
+        if excluded:
+            limit = self.tools.config.workspace
+            self.tools.tuner.notes.append(f"the limit of {limit} bytes of workspace excludes {len(excluded)} tactics")
 
     def _cover(
         self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
