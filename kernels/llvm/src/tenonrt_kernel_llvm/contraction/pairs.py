@@ -15,7 +15,7 @@ import numpy as np
 from tenonrt.contracts import Array
 
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
-from tenonrt_kernel_llvm.emitter import I8, I32, I64, Function, Value, vector
+from tenonrt_kernel_llvm.emitter import I8, I32, I64, Function, Index, Value, vector
 from tenonrt_kernel_llvm.target import BLOCK
 
 DEPTH = 32  # inputs of a step
@@ -28,27 +28,72 @@ _HALVES, _PAIRED = vector(BLOCK, "bfloat"), vector(DEPTH, "bfloat")
 
 @dataclass(frozen=True)
 class Window:
-    """Outputs in lines of ``width`` pixels, and where the inputs of a pixel lie in the copy, in bytes.
+    """Tiles of ``rows`` pixels, and where their inputs lie in the copy, in bytes.
 
-    line, pixel: from an output line, and an output pixel, to the next; rows, columns: (count, bytes) of the window's
-    taps. steps: of 32 inputs for each tap.
+    pixel: from a pixel of a tile to the next. step: from 32 inputs to the next; steps: of each tap.
+    taps: (count, bytes) of the window's rows and columns.
     """
 
-    lines: int
-    width: int
-    line: int
+    rows: int
+    tiles: int
     pixel: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
+    step: int
     steps: int
+    taps: tuple[tuple[int, int], tuple[int, int]] = ((1, 0), (1, 0))
 
     @property
-    def taps(self) -> int:
-        return self.rows[0] * self.columns[0]
+    def weights_bytes(self) -> int:
+        """Of two blocks of outputs."""
+        return self.taps[0][0] * self.taps[1][0] * self.steps * STEP_BYTES
+
+    def corner(self, fn: Function, tile: Index) -> tuple[Index, Index, Index]:
+        """(where a tile's inputs begin, its first output pixel, how many there are)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Columns(Window):
+    """The inputs of each tile behind each other, whatever the window: [tile][step][pixel][32]."""
+
+    pixels: int = 0
+
+    @classmethod
+    def of(cls, way: str, pixels: int, steps: int) -> Columns:
+        rows = tile_rows(way, pixels)
+        return cls(rows, -(-pixels // rows), 2 * DEPTH, rows * 2 * DEPTH, steps, pixels=pixels)
+
+    @property
+    def nbytes(self) -> int:
+        """Of an image's copy."""
+        return self.tiles * self.steps * self.step
+
+    def corner(self, fn: Function, tile: Index) -> tuple[Index, Index, Index]:
+        """The last tile may have fewer pixels."""
+        start = tile * self.rows
+        count = self.rows if self.pixels % self.rows == 0 else fn.minimum(self.pixels - start, self.rows)
+        return tile * (self.steps * self.step), start, count
+
+
+@dataclass(frozen=True)
+class Lines(Window):
+    """The image with what is around it, from which windows of every tap are read; tiles are parts of output lines.
+
+    width, parts: pixels and tiles of a line; line: bytes from the inputs of a line to the next.
+    """
+
+    width: int = 0
+    parts: int = 0
+    line: int = 0
+
+    def corner(self, fn: Function, tile: Index) -> tuple[Index, Index, Index]:
+        """The last tile of a line may overlap the one before."""
+        y, part = tile // self.parts, tile % self.parts
+        x = fn.minimum(part * self.rows, self.width - self.rows)
+        return y * self.line + x * self.pixel, y * self.width + x, self.rows
 
 
 def tile_rows(way: str, width: int) -> int:
-    """Pixels of a tile: lines are cut as evenly as can be; the last tile of a line may overlap the one before."""
+    """Pixels of a tile: so many are cut as evenly as can be."""
     most = _TILE_ROWS if way == "amx" else _DOT_ROWS
     return -(-width // -(-width // most))
 
@@ -80,7 +125,7 @@ def halved(fn: Function, low: Value, high: Value) -> Value:
 
 def multiply(way: str, fn: Function, window: Window, inputs: Sequence[Value], weights: Value, sums: Value) -> None:
     """The sums of two tiles of pixels, whose inputs begin at ``inputs``, stored as [tile][block][pixel][16]."""
-    (_Tiles if way == "amx" else _Dots)(fn, window, tile_rows(way, window.width)).run(inputs, weights, sums)
+    (_Tiles if way == "amx" else _Dots)(fn, window).run(inputs, weights, sums)
 
 
 def sums_bytes(rows: int) -> int:
@@ -91,8 +136,8 @@ def sums_bytes(rows: int) -> int:
 class _Steps:
     """Loops over taps and steps of inputs."""
 
-    def __init__(self, fn: Function, window: Window, rows: int) -> None:
-        self.fn, self.window, self.rows = fn, window, rows
+    def __init__(self, fn: Function, window: Window) -> None:
+        self.fn, self.window, self.rows = fn, window, window.rows
 
     def each(
         self, inputs: Sequence[Value], weights: Value, sums: list[Value],
@@ -100,22 +145,23 @@ class _Steps:
     ) -> list[Value]:  # fmt: skip
         """``body(inputs, weights, sums) -> sums`` for every step of every tap."""
         fn, window = self.fn, self.window
+        (rows, row_bytes), (columns, column_bytes) = window.taps
 
         def row(number: Value, carried: list[Value]) -> Sequence[Value]:
             def column(tap: Value, inner: list[Value]) -> Sequence[Value]:
-                at = number * window.rows[1] + tap * window.columns[1]
+                at = number * row_bytes + tap * column_bytes
                 begin = [fn.offset(pointer, at) for pointer in inputs]
-                first = fn.offset(weights, (number * window.columns[0] + tap) * (window.steps * STEP_BYTES))
+                first = fn.offset(weights, (number * columns + tap) * (window.steps * STEP_BYTES))
 
                 def step(k: Value, last: list[Value]) -> Sequence[Value]:
-                    here = [fn.offset(pointer, k * (2 * DEPTH)) for pointer in begin]
+                    here = [fn.offset(pointer, k * window.step) for pointer in begin]
                     return body(here, fn.offset(first, k * STEP_BYTES), last)
 
                 return fn.loop(0, window.steps, step, inner)
 
-            return fn.loop(0, window.columns[0], column, carried)
+            return fn.loop(0, columns, column, carried)
 
-        return fn.loop(0, window.rows[0], row, sums)
+        return fn.loop(0, rows, row, sums)
 
 
 class _Tiles(_Steps):

@@ -10,13 +10,11 @@ from tenonrt_kernel_llvm.contraction.epilogue import Place
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
 from tenonrt_kernel_llvm.contraction.pairs import (
     BLOCKS,
-    STEP_BYTES,
     Window,
     begin_tiles,
     end_tiles,
     multiply,
     sums_bytes,
-    tile_rows,
 )
 from tenonrt_kernel_llvm.contraction.results import Piece, Result, store_pieces
 from tenonrt_kernel_llvm.emitter import Index, Value
@@ -41,14 +39,13 @@ class PairsWriter:
     ) -> None:
         self.routine, self.fn, self.way, self.window = routine, routine.function, way, window
         self.results, self.batch, self.image_bytes = results, batch, image_bytes
-        self.rows = tile_rows(way, window.width)
-        self.parts = -(-window.width // self.rows)  # tiles of a line
+        self.rows = window.rows
         self.groups = -(-(results[-1].first + results[-1].blocks) // BLOCKS)
 
     def code(self, units: Dimension, copy: Callable[[Value], None], placed: Placed) -> Code:
         """placed: (piece, image, group, pixel) -> where a piece of that pixel goes, and the bytes to the next block."""
         self.routine.phase(units, copy)
-        pairs = -(-self.window.lines * self.parts // 2)
+        pairs = -(-self.window.tiles // 2)
         strips = min(_STRIPS, pairs)
         each = -(-pairs // strips)
 
@@ -63,33 +60,25 @@ class PairsWriter:
     def _unit(self, image: Value, group: Value, first: Index, last: Index, placed: Placed) -> None:
         fn, window = self.fn, self.window
         source = fn.offset(self.routine.workspace, image * self.image_bytes)
-        weights = fn.offset(self.routine.packed[0], group * (window.taps * window.steps * STEP_BYTES))
+        weights = fn.offset(self.routine.packed[0], group * window.weights_bytes)
         if self.way == "amx":
             begin_tiles(fn, self.rows)
-        total = window.lines * self.parts
 
         def pair(number: Value, _: list[Value]) -> Sequence[Value]:
             # An odd last tile is computed twice.
-            tiles = [fn.minimum(number * 2 + k, total - 1) for k in range(2)]
-            places = [self._corner(tile) for tile in tiles]
-            inputs = [fn.offset(source, y * window.line + x * window.pixel) for y, x in places]
+            tiles = [fn.minimum(number * 2 + k, window.tiles - 1) for k in range(2)]
+            corners = [window.corner(fn, tile) for tile in tiles]
+            inputs = [fn.offset(source, corner[0]) for corner in corners]
             multiply(self.way, fn, window, inputs, weights, self.routine.scratch)
-            for which, (y, x) in enumerate(places):
-                self._store(image, group, which, y * window.width + x, placed)
+            for which, (_, start, count) in enumerate(corners):
+                self._store(image, group, which, start, count, placed)
             return ()
 
         fn.loop(first, last, pair)
         if self.way == "amx":
             end_tiles(fn)
 
-    def _corner(self, tile: Index) -> tuple[Index, Index]:
-        """The line and the first pixel of a tile."""
-        if not isinstance(tile, Value):
-            return tile // self.parts, min(tile % self.parts * self.rows, self.window.width - self.rows)
-        x = self.fn.minimum(tile % self.parts * self.rows, self.window.width - self.rows)
-        return tile // self.parts, x
-
-    def _store(self, image: Value, group: Value, which: int, start: Index, placed: Placed) -> None:
+    def _store(self, image: Value, group: Value, which: int, start: Index, count: Index, placed: Placed) -> None:
         fn = self.fn
         sums = fn.offset(self.routine.scratch, which * BLOCKS * self.rows * BLOCK_BYTES)
 
@@ -103,7 +92,7 @@ class PairsWriter:
                 piece.result.epilogue.store(piece.of(loaded, BLOCKS), piece.count, place, steps, self._lanes(piece))
                 return ()
 
-            fn.loop(0, self.rows, pixel)
+            fn.loop(0, count, pixel)
 
         store_pieces(fn, self.results, BLOCKS, group, write)
 
