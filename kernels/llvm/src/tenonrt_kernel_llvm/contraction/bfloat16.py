@@ -19,7 +19,7 @@ from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR
 from tenonrt_kernel_llvm.contraction.pairs import DEPTH, Columns, Lines, halved, pack_pairs, rounded, tile_rows
 from tenonrt_kernel_llvm.contraction.pairs_writer import PairsWriter
 from tenonrt_kernel_llvm.contraction.results import Piece
-from tenonrt_kernel_llvm.emitter import Function, Value
+from tenonrt_kernel_llvm.emitter import Function, Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import regions_with_tail
@@ -199,11 +199,14 @@ class _Convolution:
     # columns -------------------------------------------------------------------------------------------------------
 
     def _copy_tile(self, window: Columns, source: Value, target: Value, tile: Value) -> None:
-        """The inputs of a tile: tap by tap, step by step, pixel by pixel."""
+        """The inputs of a tile: tap by tap; those of pixels that follow each other step by step."""
         fn, y, x = self.fn, self.geometry.y, self.geometry.x
         _, start, count = window.corner(fn, tile)
         at = fn.offset(target, tile * (window.steps * window.step))
         steps = _steps(self.geometry)
+        if y.plain and x.plain:
+            self._copy_run(fn.offset(source, start * BLOCK_BYTES), at, count, window.step)
+            return
 
         def tap(number: Value, _: list[Value]) -> Sequence[Value]:
             row, column = number // x.window, number % x.window
@@ -211,9 +214,6 @@ class _Convolution:
 
             def pixel(index: Value, _: list[Value]) -> Sequence[Value]:
                 place = fn.offset(begin, index * window.pixel)
-                if y.plain and x.plain:
-                    self._copy_steps(fn.offset(source, (index + start) * BLOCK_BYTES), place, window.step)
-                    return ()
                 output = index + start
                 line = output // x.output * y.stride + row * y.dilation + -y.padding
                 here = output % x.output * x.stride + column * x.dilation + -x.padding
@@ -233,6 +233,28 @@ class _Convolution:
             return ()
 
         fn.loop(0, y.window * x.window, tap)
+
+    def _copy_run(self, source: Value, target: Value, count: Index, step: int) -> None:
+        """Pixels that follow each other in the image and in the tile."""
+        fn, blocks = self.fn, -(-self.geometry.channels // BLOCK)
+
+        def pixels(begin: Value, place: Value, whole: bool) -> None:
+            def pixel(number: Value, _: list[Value]) -> Sequence[Value]:
+                at = fn.offset(begin, number * BLOCK_BYTES)
+                high = fn.load(VECTOR, at, self.plane) if whole else fn.zero(VECTOR)
+                fn.store(halved(fn, fn.load(VECTOR, at), high), fn.offset(place, number * (2 * DEPTH)), 0, 2)
+                return ()
+
+            fn.loop(0, count, pixel)
+
+        def both(number: Value, _: list[Value]) -> Sequence[Value]:
+            pixels(fn.offset(source, number * (2 * self.plane)), fn.offset(target, number * step), True)
+            return ()
+
+        fn.loop(0, blocks // 2, both)
+        if blocks % 2:
+            last = blocks // 2
+            pixels(fn.offset(source, last * 2 * self.plane), fn.offset(target, last * step), False)
 
     def _inside(self, line: Value, here: Value) -> Value | None:
         """Whether a pixel is in the image; None where all are."""
