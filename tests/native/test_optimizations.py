@@ -162,5 +162,5 @@ def test_a_workspace_limit_says_which_tactics_it_excludes(cache: Path) -> None:
     engine = build(inception(), cache, workspace=0)
     refused = {c.why for region in engine.report.regions for c in region.candidates if "workspace" in c.why}
     assert refused
-    assert all("more bytes of workspace than the 0 that the configuration allows" in why for why in refused)
+    assert all("workspace takes more than the 0 that the configuration allows" in why for why in refused)
     assert any("workspace excludes" in note for note in engine.report.notes)

@@ -19,7 +19,7 @@ from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Problem, Support, Tactic
 from tenonrt.types import LINEAR, MAX_BYTES
 
-OVER_WORKSPACE = "it needs more bytes of workspace than the"
+OVER_WORKSPACE = "its workspace takes more than the"
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ class Offers:
             return f"it needs {workspace} bytes of workspace, more than any machine has"
         limit = self.config.workspace
         if limit is not None and (workspace is None or workspace > limit):
-            return f"{OVER_WORKSPACE} {limit} that the configuration allows: it needs {workspace}"
+            return f"{OVER_WORKSPACE} {limit} that the configuration allows: {workspace} bytes"
         formats = (*tactic.inputs, *tactic.outputs)
         if "formats" in self.config.disable and any(format != LINEAR for format in formats):
             return "it needs another format than the tensors' own, which the configuration disables"

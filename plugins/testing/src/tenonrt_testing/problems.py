@@ -67,8 +67,9 @@ def find_problems(entry: Entry, kernel: Kernel, device: str, registry: Registry)
         for number, example in enumerate(examples(kind, layer_type)):
             for case in _single(kind, example, device, registry):
                 _keep(found, seen, case)
-            if kernel.aggregates and number < _MAX_ANCHORS and (case := _siblings(kind, example, device, registry)):
-                _keep(found, seen, case)
+            pair = _siblings(kind, example, device, registry) if kernel.aggregates and number < _MAX_ANCHORS else None
+            if pair is not None:
+                _keep(found, seen, pair)
             if claims and number < _MAX_ANCHORS:
                 for case in _regions(kind, example, kernel, device, registry, found.bad_regions):
                     _keep(found, seen, case)
