@@ -7,7 +7,6 @@ storages are exchanged without changing anything around them, so all steps chang
 from __future__ import annotations
 
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
+from tenonrt.builder.timing import typical
 from tenonrt.builder.tuner import Tuner
 from tenonrt.contracts import draw
 from tenonrt.dims import symbols
@@ -142,7 +142,7 @@ def _keys(selector: Selector, cover: Cover, columns: Sequence[Column], tuner: Tu
 def _measure(
     selector: Selector, cover: Cover, fields: Mapping[str, Field], tuner: Tuner, lower: Lower
 ) -> dict[str, float]:
-    """Median seconds of every finalist in place, by column."""
+    """Seconds of every finalist in place, by column, as isolated times are told."""
     programs = []
     for j in range(max(len(field.columns) for field in fields.values())):
         fielded = {chosen: field.columns[j % len(field.columns)] for chosen, field in fields.items()}
@@ -162,7 +162,7 @@ def _measure(
         if number >= _LEAST_ROUNDS and time.monotonic() > stop:
             break
     tuner.counts["finalists timed in place"] += len(times)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: typical(found) for name, found in times.items()}
 
 
 def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunner:
