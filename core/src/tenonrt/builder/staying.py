@@ -45,7 +45,7 @@ def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tu
 
 
 def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
-    """The least seconds of each program, from the cache or run in turns: other work on the machine only adds to them."""
+    """The least seconds of each program, from the cache or run in turns: other work of the machine only adds."""
     keys = [tuner.cache.key(f"whole network {network_digest(selector, cover)}", "", "", "") for cover in covers]
     cached = [tuner.cache.get(key) for key in keys]
     known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
