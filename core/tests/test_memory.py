@@ -42,16 +42,19 @@ def test_the_lower_bound_is_the_fullest_step(given_buffers: list[Lifetime]) -> N
     assert plan_memory(given_buffers).nbytes >= fullest
 
 
-def test_random_networks_take_at_most_three_tenths_more_than_the_bound() -> None:
-    rng = np.random.default_rng(5)
-    for _ in range(60):
+def test_random_networks_take_at_most_a_fifth_more_than_the_bound_and_a_twentieth_as_a_rule() -> None:
+    rng, ratios = np.random.default_rng(5), []
+    for _ in range(40):
         count = int(rng.integers(20, 200))
         lives = [
             Lifetime(int(rng.integers(1, 40)) * 4096, i, min(count, i + 1 + int(rng.geometric(0.5))))
             for i in range(count)
         ]
         layout = plan_memory(lives)
-        assert layout.lower_bound <= layout.nbytes <= 1.3 * layout.lower_bound
+        ratios.append(layout.nbytes / layout.lower_bound)
+    assert min(ratios) >= 1
+    assert max(ratios) <= 1.2
+    assert float(np.median(ratios)) <= 1.05
 
 
 def test_a_chain_needs_two_buffers() -> None:

@@ -4,11 +4,12 @@ uv run --group bench python tests/benchmarks/cpu.py MODEL.onnx ... [--threads 2]
 
 A turn is a pause and a run that is not timed, in which the threads that the previous runtime left spinning come to
 rest, then as many timed runs as fit in a twentieth of a second.
-The ratio is the better median of onnxruntime and OpenVINO over ours. OpenVINO computes in float32: left alone it
-takes bfloat16 where the processor has it. The floor is the arithmetic of matrix products and convolutions at the
-measured peak, so more than 100 % says that an algorithm (Winograd) saved arithmetic. Memory and loading are measured in
-a process for each runtime, its second one, so that Python finds its modules compiled: ours loads a saved plan, the
-others make a session from the model. Importing the runtime is timed apart; ours imports most of itself when it loads.
+The ratio is the better median of onnxruntime and OpenVINO over ours. OpenVINO computes in float32 unless --precision
+says otherwise: left alone it takes bfloat16 where the processor has it. The floor is the arithmetic of matrix products
+and convolutions at the measured peak of float32, so more than 100 % says that an algorithm (Winograd) saved arithmetic,
+or bfloat16 did it faster. Memory and loading are measured in a process for each runtime, its second one, so that Python
+finds its modules compiled: ours loads a saved plan, the others make a session from the model. Importing the runtime is
+timed apart; ours imports most of itself when it loads.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ def run_onnxruntime(path: Path, threads: int, shapes: dict[str, tuple[int, ...]]
     return lambda given: dict(zip(names, session.run(names, given), strict=True))
 
 
-def run_openvino(path: Path, threads: int, shapes: dict[str, tuple[int, ...]]) -> Run:
+def run_openvino(path: Path, threads: int, shapes: dict[str, tuple[int, ...]], precision: str = "float32") -> Run:
     import openvino
 
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({name: list(shape) for name, shape in shapes.items()})
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
@@ -221,11 +222,16 @@ def measure(path: Path, options: argparse.Namespace, peak: float, folder: Path) 
     shapes = {name: array.shape for name, array in smooth.items()}
     np.savez(folder / "feed.npz", **smooth)  # type: ignore[arg-type]
     start = time.perf_counter()
-    engine = tenonrt.compile(path, threads=options.threads, shapes=shapes, optimization_level=options.level)
+    engine = tenonrt.compile(
+        path, threads=options.threads, shapes=shapes, optimization_level=options.level, precision=options.precision,
+        timing_cache=options.timing_cache,
+    )  # fmt: skip
     build = time.perf_counter() - start
     plan = folder / f"{path.stem}.plan"
     engine.save(plan)
     runs = {name: make(plan if name == "tenonrt" else path, options.threads, shapes) for name, make in RUNTIMES.items()}
+    if options.precision != "float32":
+        runs["openvino"] = run_openvino(path, options.threads, shapes, options.precision)
     expected, other = runs["onnxruntime"](smooth), runs["onnxruntime"](noise)
     errors = {name: disagreement(run(smooth), expected, other) for name, run in runs.items()}
     torch_run = run_torch(path, options.threads, shapes) if options.torch else None
@@ -274,6 +280,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of racing, for each model")
     parser.add_argument("--peak", type=float, help="GFLOP/s of float32 multiply-adds; measured when not given")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--precision", default="float32", help="others than float32: OpenVINO computes in bfloat16")
+    parser.add_argument("--timing-cache", type=Path)
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--probe", nargs=2, metavar=("RUNTIME", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -416,6 +416,9 @@ class Kernel(ABC):
 
     # True: it runs `LayerType.reference` itself, so there is nothing to compare it with.
     runs_reference: ClassVar[bool] = False
+    # True: it may also be asked for siblings, layers of one kind that read one tensor: what `regions` proposes at each
+    # of them, joined by the core into one region with an output for each.
+    aggregates: ClassVar[bool] = False
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         """Regions anchored at a layer that the entry point's name routes here: the layer alone by default.

@@ -204,3 +204,82 @@ def test_check_lists_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "acme:Fold" in result.stderr
     assert "acme:Unfold" in result.stderr
+
+
+def test_a_locked_build_takes_what_the_cache_knows_and_fails_on_a_miss(
+    model: Path, tenonrt: Tenonrt, tmp_path: Path
+) -> None:
+    cache, plan = tmp_path / "times.db", tmp_path / "m.plan"
+    arguments = ("build", model, "--timing-cache", cache)
+    missed = tenonrt(*arguments, "-o", plan, "--lock")
+    assert missed.returncode == 1
+    assert "locked" in missed.stderr
+    assert "first runs" in missed.stderr
+    assert not plan.exists()
+    assert tenonrt(*arguments, "-o", plan).returncode == 0
+    locked = tenonrt(*arguments, "-o", tmp_path / "again.plan", "--lock")
+    assert locked.returncode == 0, locked.stderr
+    replayed = tenonrt("build", model, "-o", tmp_path / "replayed.plan", "--replay", plan)
+    assert replayed.returncode == 0, replayed.stderr
+    assert "problems timed" not in replayed.stdout
+    steps = [
+        json.loads(tenonrt("inspect", found, "--json").stdout)["steps"] for found in (plan, tmp_path / "replayed.plan")
+    ]
+    assert steps[0] == steps[1]
+    preferred = tenonrt(*arguments, "-o", tmp_path / "preferred.plan", "--prefer", plan)
+    assert "the preferred selection was kept" in preferred.stdout, preferred.stderr
+
+
+def test_what_cannot_be_disabled_is_named(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    result = tenonrt("build", model, "-o", tmp_path / "m.plan", "--disable", "fusoin")
+    assert result.returncode == 1
+    assert "'fusoin'" in result.stderr
+    assert "fusion" in result.stderr
+    assert "fuse.affine" in result.stderr
+
+
+def test_inspect_says_why_a_step_won(plan: Path, tenonrt: Tenonrt) -> None:
+    result = tenonrt("inspect", plan, "--step", "conv")
+    assert result.returncode == 0, result.stderr
+    assert "instead" in result.stdout or "Nothing else" in result.stdout
+    unknown = tenonrt("inspect", plan, "--step", "nothing-like-it")
+    assert unknown.returncode == 1
+    assert "nothing-like-it" in unknown.stderr
+
+
+def test_inspect_lists_the_bytes_of_every_tensor(plan: Path, tenonrt: Tenonrt) -> None:
+    shown = tenonrt("inspect", plan, "--memory")
+    assert shown.returncode == 0, shown.stderr
+    tensors = json.loads(tenonrt("inspect", plan, "--json").stdout)["memory"]["tensors"]
+    assert {"softmax", "x"} <= {tensor["name"] for tensor in tensors}
+    assert all(tensor["name"] in shown.stdout for tensor in tensors)
+    weights = [tensor for tensor in tensors if tensor["where"] == "weights"]
+    assert all(tensor["bytes"] is not None for tensor in weights)
+
+
+def test_rank_times_the_candidates_for_one_layer(model: Path, tenonrt: Tenonrt) -> None:
+    ranked = tenonrt("rank", model, "--layer", "conv", "--shape", "x=2x1x4x4", "--json")
+    assert ranked.returncode == 0, ranked.stderr
+    regions = json.loads(ranked.stdout)
+    assert all(any("conv" in layer for layer in region["layers"]) for region in regions)
+    best = [region["candidates"][0] for region in regions]
+    assert any(candidate["seconds"] for candidate in best)
+    shown = tenonrt("rank", model, "--layer", "conv", "--shape", "x=2x1x4x4")
+    assert "fastest" in shown.stdout, shown.stderr
+    wrong = tenonrt("rank", model, "--layer", "cnov")
+    assert wrong.returncode == 1
+    assert "did you mean" in wrong.stderr
+
+
+def test_caches_are_listed_merged_and_pruned(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    assert tenonrt("build", model, "-o", tmp_path / "m.plan", "--timing-cache", first).returncode == 0
+    listed = json.loads(tenonrt("cache", "list", first, "--json").stdout)
+    assert any("numpy" in row["kernel"] or "llvm" in row["kernel"] for row in listed)
+    assert sum(row["timed"] for row in listed) > 0
+    count = sum(row["entries"] for row in listed)
+    assert f"{count} entries added" in tenonrt("cache", "merge", second, first).stdout
+    assert "0 entries dropped" in tenonrt("cache", "prune", second, "--other-machines").stdout
+    locked = tenonrt("build", model, "-o", tmp_path / "n.plan", "--timing-cache", second, "--lock")
+    assert locked.returncode == 0, locked.stderr
+    assert "no timing cache" in tenonrt("cache", "list", tmp_path / "none.db").stderr

@@ -8,6 +8,8 @@ from tenonrt.builder.acceptance import disagreement, tolerance
 from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
+from tenonrt.builder.optimizations import check_names
+from tenonrt.builder.precision import is_reduced
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.selecting import Terms, Tools, select_program
 from tenonrt.builder.timing import constant_bytes
@@ -22,7 +24,7 @@ from tenonrt.graph.verification import verify
 from tenonrt.plan.plan import Plan, make_plan
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.hooks import Hooks
-from tenonrt.plugins.registry import Registry, using
+from tenonrt.plugins.registry import PASSES, Registry, using
 from tenonrt.runtime.engine import Engine
 
 
@@ -71,12 +73,18 @@ class _Build:
         return plan
 
     def _optimize(self) -> PassLog:
+        check_names(self.config.disable, (entry.name for entry in self.registry.usable(PASSES)))
         if not self.graph.outputs:
             raise BuildError(f"the network {self.graph.name!r} has no outputs; mark at least one")
         with self.clock.phase("optimize"):
             specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
             verify(self.graph)
-            return run_passes(self.graph, self.registry, lambda phase, n: self.teller.tell("optimize", n, n, phase))
+            return run_passes(
+                self.graph,
+                self.registry,
+                lambda phase, n: self.teller.tell("optimize", n, n, phase),
+                self.config.disable,
+            )
 
     def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
         """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time.
@@ -107,4 +115,4 @@ class _Build:
             selected.log.report(passes, selected.program, notes, self.clock.seconds), Choice(selected.choices),
             self.config.device, self.fingerprint, self.registry, self.config.threads,
         )  # fmt: skip
-        return plan, [offer for offer in selected.offers if not offer.tactic.exact]
+        return plan, [offer for offer in selected.offers if is_reduced(offer)]

@@ -31,6 +31,17 @@ class CacheEntry(msgspec.Struct, frozen=True):
     native: bool = False
 
 
+class Subject(msgspec.Struct, frozen=True):
+    """What an entry is about, for people and for pruning; the key alone answers builds."""
+
+    device: str  # the fingerprint, as JSON
+    problem: str
+    kernel: str
+    version: str
+    tactic: str
+    tuner: int
+
+
 class _Compiled(msgspec.Struct, frozen=True):
     """The parts of a `Code` that the problem and the tactic do not tell."""
 
@@ -56,7 +67,9 @@ class TimingCache:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS timings (key TEXT PRIMARY KEY, entry BLOB NOT NULL)")
             self._database.execute("CREATE TABLE IF NOT EXISTS codes (key TEXT PRIMARY KEY, code BLOB NOT NULL)")
+            self._database.execute("CREATE TABLE IF NOT EXISTS subjects (key TEXT PRIMARY KEY, subject BLOB NOT NULL)")
             self._database.commit()
+        self._subjects: dict[str, Subject] = {}  # of the keys made so far
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -73,7 +86,9 @@ class TimingCache:
         digest = hashlib.blake2b(self._device, digest_size=16)
         for part in parts:
             digest.update(b"\0" + part.encode())
-        return digest.hexdigest()
+        key = digest.hexdigest()
+        self._subjects[key] = Subject(self._device.decode(), problem, kernel, version, tactic, TUNER_VERSION)
+        return key
 
     def get(self, key: str) -> CacheEntry | None:
         with self._guarded():
@@ -86,6 +101,9 @@ class TimingCache:
     def put(self, key: str, entry: CacheEntry) -> None:
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO timings VALUES (?, ?)", (key, msgspec.msgpack.encode(entry)))
+            if key in self._subjects:
+                subject = msgspec.msgpack.encode(self._subjects[key])
+                self._database.execute("INSERT OR REPLACE INTO subjects VALUES (?, ?)", (key, subject))
 
     def code(self, key: str, problem: Problem, tactic: Tactic) -> Code | None:
         """The compiled form of a tactic that some build chose."""

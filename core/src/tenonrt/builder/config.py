@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -10,24 +12,57 @@ from tenonrt.contracts import Progress
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 
-Precision = Literal["float32", "float16", "bfloat16", "int8"]
+# "best": whatever kernels offer.
+Precision = Literal["float32", "float16", "bfloat16", "int8", "best"]
+_PRECISIONS = ("float64", "float32", "float16", "bfloat16", "int8")
+Mode = Literal["obey", "prefer"]
+
+
+@dataclass(frozen=True)
+class LayerPrecision:
+    """A constraint on the layers that a pattern (``conv*``) matches by their own name or a model's node they came from.
+
+    obey: nothing else is taken, and a build without it fails. prefer: taken wherever some kernel offers it.
+    """
+
+    pattern: str
+    precision: str
+    mode: Mode = "obey"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("obey", "prefer"):
+            raise ValueError(f"a precision of {self.pattern!r} is to be obeyed or preferred, not {self.mode!r}")
+        if self.precision not in _PRECISIONS:
+            raise ValueError(
+                f"{self.precision!r} for {self.pattern!r} is no precision; there are {', '.join(_PRECISIONS)}"
+            )
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Whether one of a layer's names is meant."""
+        return any(fnmatchcase(name, self.pattern) for name in names)
 
 
 @dataclass(frozen=True)
 class BuilderConfig:
     """Options of a build.
 
-    precision: what kernels may compute in besides float32. max_batch: bounds the symbolic first dimension of every
-    input to 1..max_batch and tunes for max_batch. workspace: bytes a tactic may use, None: any. optimization_level:
-    0 picks without timing, 3 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
+    precision: what kernels may compute in besides float32, a permission and no demand; best: all that they offer.
+    layer_precisions: what layers of certain names must, or should, be computed in.
+    max_batch: bounds the symbolic first dimension of every input to 1..max_batch and tunes for max_batch.
+    workspace: bytes a tactic may use, None: any. optimization_level: 0 picks without timing, 3 times every tactic.
+    tuning_seconds: after that, estimates decide. shapes: fixes sizes.
     trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.
+    prefer: keep this recorded selection, whole or tactic by tactic, where what was measured is within the noise.
+    lock: `BuildError` for whatever the timing cache does not know, instead of trying or timing it.
     allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
     exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
-    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration).
+    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration). disable: optimizations to leave
+    out, by the names in `tenonrt.builder.optimizations` or those of passes (``fuse.affine``).
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
+    layer_precisions: tuple[LayerPrecision, ...] = ()
     max_batch: int | None = None
     workspace: int | None = None
     optimization_level: int = 3
@@ -37,9 +72,12 @@ class BuilderConfig:
     tuning_seconds: float | None = None
     trial_seconds: float = 30.0
     replay: Choice | None = None
+    prefer: Choice | None = None
+    lock: bool = False
     allow_inexact: bool = True
     tolerance: float | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    disable: frozenset[str] = frozenset()
     progress: Progress | None = None
 
     def __post_init__(self) -> None:

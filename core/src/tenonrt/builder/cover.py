@@ -94,13 +94,13 @@ def finish(problem: CoverProblem, chosen: Iterable[Column], optimal: bool) -> Co
             wants[tensor].append(accepts)
     reformats: list[tuple[int, Storage]] = []
     for tensor, unmet in wants.items():
-        price, made = _least_reformats(problem, tensor, unmet)
+        price, made = least_reformats(problem, tensor, unmet)
         reformats += [(tensor, storage) for storage in made]
         cost += price
     return Cover(ordered, tuple(reformats), cost, optimal)
 
 
-def _least_reformats(
+def least_reformats(
     problem: CoverProblem, tensor: int, wants: Sequence[tuple[Storage, ...]]
 ) -> tuple[int, tuple[Storage, ...]]:
     """The cheapest storages of which every want accepts one; branches over the want with the fewest."""
@@ -112,7 +112,7 @@ def _least_reformats(
         price = problem.reformat(tensor, storage)
         if price is None:
             continue
-        rest, made = _least_reformats(problem, tensor, [want for want in wants if storage not in want])
+        rest, made = least_reformats(problem, tensor, [want for want in wants if storage not in want])
         if best is None or price + rest < best[0]:
             best = price + rest, (storage, *made)
     if best is None:

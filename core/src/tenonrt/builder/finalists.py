@@ -7,7 +7,6 @@ storages are exchanged without changing anything around them, so all steps chang
 from __future__ import annotations
 
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
+from tenonrt.builder.timing import typical
 from tenonrt.builder.tuner import Tuner
 from tenonrt.contracts import draw
 from tenonrt.dims import symbols
@@ -59,6 +59,7 @@ def decide_in_place(selector: Selector, columns: Sequence[Column], cover: Cover,
     cached = {name: tuner.cache.get(key) for name, key in keys.items()}
     seconds = {name: entry.seconds for name, entry in cached.items() if entry is not None and entry.seconds is not None}
     if len(seconds) < len(keys):
+        tuner.locked(f"{len(keys) - len(seconds)} times in place")
         try:
             seconds = dict(_measure(selector, cover, fields, tuner, lower))
         except ExecutionError as error:
@@ -141,7 +142,7 @@ def _keys(selector: Selector, cover: Cover, columns: Sequence[Column], tuner: Tu
 def _measure(
     selector: Selector, cover: Cover, fields: Mapping[str, Field], tuner: Tuner, lower: Lower
 ) -> dict[str, float]:
-    """Median seconds of every finalist in place, by column."""
+    """Seconds of every finalist in place, by column, as isolated times are told."""
     programs = []
     for j in range(max(len(field.columns) for field in fields.values())):
         fielded = {chosen: field.columns[j % len(field.columns)] for chosen, field in fields.items()}
@@ -161,7 +162,7 @@ def _measure(
         if number >= _LEAST_ROUNDS and time.monotonic() > stop:
             break
     tuner.counts["finalists timed in place"] += len(times)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: typical(found) for name, found in times.items()}
 
 
 def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunner:
@@ -194,7 +195,9 @@ def _with_winners(
     for chosen, field in fields.items():
         sums = totals[field.group]
         close = [c for c, total in zip(field.columns, sums, strict=True) if total <= min(sums) * (1 + _TIE)]
-        winners[chosen] = min(close, key=lambda c: _offer(selector, c).id)
+        preferred = set() if tuner.config.prefer is None else {*tuner.config.prefer.regions.items()}
+        kept = [c for c in close if selector.recorded_as(c) in preferred]
+        winners[chosen] = min(kept or close, key=lambda c: _offer(selector, c).id)
     changed = sum(winner.id != chosen for chosen, winner in winners.items())
     tuner.notes.append(f"in place: {changed} of {len(fields)} contested steps changed their tactic")
     ordered = tuple(winners.get(c.id, c) for c in cover.columns)

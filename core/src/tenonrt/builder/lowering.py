@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -33,9 +33,17 @@ Packs = dict[tuple[str, str, str], list[Array]]
 class Lowering:
     """Builds one program. Tensors are made on first use; steps are ordered by what they need."""
 
-    def __init__(self, graph: Graph, constants: Constants, layers: Sequence[Layer], packs: Packs) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        constants: Constants,
+        layers: Sequence[Layer],
+        packs: Packs,
+        disable: Collection[str] = (),
+    ) -> None:
         """``packs``: weights that an earlier lowering packed; what this one packs is added."""
         self.graph = graph
+        self.disable = disable
         self.packs = packs
         self.constants = constants
         self.positions = {layer: i for i, layer in enumerate(layers)}
@@ -60,7 +68,9 @@ class Lowering:
                 self._view(choice)
         outputs = tuple((name, self._output(tensor)) for name, tensor in self.graph.outputs.items())
         inputs = tuple(self.stored[tensor, LINEAR] for tensor in self.graph.inputs)
-        return place(Program(inputs, outputs, tuple(self.tensors), tuple(self.steps)), self.inplace)
+        inplace = {} if "in_place" in self.disable else self.inplace
+        program = Program(inputs, outputs, tuple(self.tensors), tuple(self.steps))
+        return place(program, inplace, reuse="memory_reuse" not in self.disable)
 
     def _ordered(
         self, choices: Sequence[Chosen], reformats: Sequence[ReformatChoice]

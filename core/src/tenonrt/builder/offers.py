@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.regions import PosedProblem, make_region, pose
+from tenonrt.builder.siblings import joined, sibling_groups
 from tenonrt.contracts import Candidate, Kernel
 from tenonrt.dims import bounds
 from tenonrt.errors import PluginError
@@ -16,7 +17,9 @@ from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.hooks import Ban, Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Problem, Support, Tactic
-from tenonrt.types import MAX_BYTES
+from tenonrt.types import LINEAR, MAX_BYTES
+
+OVER_WORKSPACE = "its workspace takes more than the"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +95,11 @@ class Offers:
     _posed: dict[frozenset[Layer], PosedProblem | str] = field(default_factory=dict)
     _answers: dict[tuple[str, str], tuple[Support, Sequence[tuple[Tactic, float | None]]]] = field(default_factory=dict)
     _quarantined: set[str] = field(default_factory=set)
+    _regions: dict[tuple[str, Layer], list[Sequence[Layer]]] = field(default_factory=dict)
+    _siblings: dict[Layer, list[tuple[Layer, ...]]] | None = None
 
     def at(self, layer: Layer) -> Iterator[Offer]:
-        """Offers whose regions are anchored at a layer."""
+        """Offers whose regions are anchored at a layer; those of siblings at the first of them."""
         for entry in self._route(layer):
             if entry.id not in self._quarantined:
                 yield from self._from_kernel(entry, layer)
@@ -143,22 +148,51 @@ class Offers:
         return self._routes[layer.kind]
 
     def _from_kernel(self, entry: Entry, layer: Layer) -> Iterator[Offer]:
+        for layers in self._proposed(entry, layer):
+            posed = self._pose(layers)
+            if isinstance(posed, PosedProblem):
+                yield from self._for_problem(entry, self.registry.instance(entry), posed)
+            else:
+                self._quarantine(entry, f"it claims a region at {layer.name!r} that cannot be: {posed}")
+        if entry.id not in self._quarantined and "aggregation" not in self.config.disable:
+            yield from self._of_siblings(entry, layer)
+
+    def _of_siblings(self, entry: Entry, layer: Layer) -> Iterator[Offer]:
+        """Offers for the sets of siblings that begin with a layer."""
+        if self._siblings is None:
+            self._siblings = sibling_groups(self.graph)
+        if layer not in self._siblings or not (kernel := self.registry.instance(entry)).aggregates:
+            return
+        for siblings in self._siblings[layer]:
+            union = joined(siblings, lambda sibling: self._proposed(entry, sibling), self._possible)
+            posed = None if union is None else self._pose(union)
+            if isinstance(posed, PosedProblem):
+                yield from self._for_problem(entry, kernel, posed)
+
+    def _possible(self, layers: Sequence[Layer]) -> bool:
+        return isinstance(self._pose(layers), PosedProblem)
+
+    def _proposed(self, entry: Entry, layer: Layer) -> list[Sequence[Layer]]:
+        """The regions that a kernel proposes at a layer and the configuration allows; none after it has raised."""
+        key = (entry.id, layer)
+        if key not in self._regions:
+            self._regions[key] = self._ask_regions(entry, layer)
+        return self._regions[key]
+
+    def _ask_regions(self, entry: Entry, layer: Layer) -> list[Sequence[Layer]]:
         try:
-            kernel = self.registry.instance(entry)
-            regions = list(kernel.regions(self.graph, layer))
+            regions = list(self.registry.instance(entry).regions(self.graph, layer))
         except PluginError:
             if self.registry.strict:
                 raise
-            return  # the registry has said so, loudly
+            return []  # the registry has said so, loudly
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             self._quarantine(entry, f"regions() raised {error!r} at layer {layer.name!r}")
-            return
-        for layers in regions:
-            posed = self._pose(layers)
-            if isinstance(posed, PosedProblem):
-                yield from self._for_problem(entry, kernel, posed)
-            else:
-                self._quarantine(entry, f"it claims a region at {layer.name!r} that cannot be: {posed}")
+            return []
+        if "fusion" in self.config.disable:
+            # A kernel that proposes larger regions alone may still compute the layer by itself.
+            return [region for region in regions if len(set(region)) == 1] or [[layer]] if regions else []
+        return regions
 
     def _pose(self, layers: Sequence[Layer]) -> PosedProblem | str:
         members = frozenset(layers)
@@ -208,11 +242,16 @@ class Offers:
             return f"it needs {workspace} bytes of workspace, more than any machine has"
         limit = self.config.workspace
         if limit is not None and (workspace is None or workspace > limit):
-            return f"it needs {workspace} bytes of workspace, more than the {limit} that the configuration allows"
+            return f"{OVER_WORKSPACE} {limit} that the configuration allows: {workspace} bytes"
+        formats = (*tactic.inputs, *tactic.outputs)
+        if "formats" in self.config.disable and any(format != LINEAR for format in formats):
+            return "it needs another format than the tensors' own, which the configuration disables"
         if not tactic.exact and not self.config.allow_inexact:
             return "its accuracy is reduced, which the configuration forbids"
         given = {type.dtype for type in posed.problem.types}
-        if tactic.precision not in given | {"float64", "float32", self.config.precision}:
+        permitted = given | {"float64", "float32", self.config.precision}
+        permitted |= {constraint.precision for constraint in self.config.layer_precisions}
+        if self.config.precision != "best" and tactic.precision not in permitted:
             return f"it computes in {tactic.precision}, which the configuration does not allow"
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -25,10 +26,29 @@ class Region:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """``conv1 + relu1``, in topological order."""
-        return " + ".join(layer.name for layer in self.layers)
+        """``conv1 + relu1``, in topological order; siblings are set apart: ``conv1 + relu1 || conv2``."""
+        return " || ".join(" + ".join(layer.name for layer in part) for part in self.parts)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[Layer, ...], ...]:
+        """The layers that are connected by tensors made here: one part, or one for each sibling."""
+        inside, owner = set(self.layers), dict[Layer, Layer]()
+
+        def root(layer: Layer) -> Layer:
+            while owner.get(layer, layer) is not layer:
+                layer = owner[layer]
+            return layer
+
+        for layer in self.layers:
+            for tensor in layer.inputs:
+                if tensor is not None and tensor.producer in inside and root(tensor.producer) is not root(layer):
+                    owner[root(layer)] = root(tensor.producer)
+        parts: dict[Layer, list[Layer]] = {}
+        for layer in self.layers:
+            parts.setdefault(root(layer), []).append(layer)
+        return tuple(tuple(part) for part in parts.values())
 
 
 @dataclass(frozen=True, eq=False)

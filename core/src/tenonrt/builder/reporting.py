@@ -11,7 +11,16 @@ from tenonrt.builder.regions import PosedProblem, Region
 from tenonrt.builder.strategies import Found
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.passes import LadderStep, PassLog
-from tenonrt.plan.program import BuildReport, CandidateReport, Choice, ControlStep, Program, RegionReport, StepReport
+from tenonrt.plan.program import (
+    BuildReport,
+    CandidateReport,
+    Choice,
+    ChoiceReport,
+    ControlStep,
+    Program,
+    RegionReport,
+    StepReport,
+)
 
 
 @dataclass
@@ -21,6 +30,8 @@ class BuildLog:
     covers: list[Cover] = field(default_factory=list)
     regions: dict[str, RegionReport] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
+    choices: list[ChoiceReport] = field(default_factory=list)
+    merged: int = 0  # concatenations that need not run
 
     def add_regions(self, found: Found, refusals: Sequence[Refusal], tuner: Tuner, choice: Choice) -> None:
         """Every candidate of every region, with its time or the reason it was refused, and which was chosen."""
@@ -30,7 +41,7 @@ class BuildLog:
         for name, (posed, candidates) in rows.items():
             layers = tuple(layer.name for layer in posed.region.layers)
             winner = list(candidates).index(choice.regions[name]) if choice.regions.get(name) in candidates else None
-            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()), winner)
+            self.regions[name] = RegionReport(layers, posed.key, tuple(candidates.values()), winner, name)
 
     def add_step(self, offer: Offer, tuner: Tuner) -> None:
         region, known = offer.posed.region, tuner.known(offer)
@@ -40,7 +51,9 @@ class BuildLog:
 
     def report(self, log: PassLog, program: Program, notes: Sequence[str], seconds: Mapping[str, float]) -> BuildReport:
         """The whole story; ``seconds`` by phase."""
-        ladder = [*log.ladder, LadderStep("regions chosen", sum(len(c.columns) for c in self.covers))]
+        regions = sum(len(c.columns) for c in self.covers)
+        ladder = [*log.ladder, LadderStep("regions chosen", regions)]
+        ladder.append(LadderStep("concats removed", regions - self.merged))
         ladder.append(LadderStep("final steps", count_steps(program)))
         refused = [f"patch refused: {p.author} at {p.layer}: {p.reason}" for p in log.refused]
         return BuildReport(
@@ -53,6 +66,7 @@ class BuildLog:
             all(c.optimal for c in self.covers),
             (*refused, *notes),
             dict(seconds),
+            tuple(self.choices),
         )
 
 

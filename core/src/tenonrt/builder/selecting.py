@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenonrt.builder.choices import Chosen, ControlChoice, KernelChoice, ViewChoice
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.constants import Constants
-from tenonrt.builder.cover import Cover
+from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.explaining import explain
 from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
-from tenonrt.builder.offers import Offer, Offers
+from tenonrt.builder.offers import OVER_WORKSPACE, Offer, Offers
+from tenonrt.builder.precision import is_reduced, obeyed, preferred
 from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
-from tenonrt.builder.selection import VIEW, Selector, storage_formats
+from tenonrt.builder.selection import VIEW, Selector, merged_concatenations, storage_formats
 from tenonrt.builder.staying import faster_cover
-from tenonrt.builder.strategies import Found, ranked_cover, recorded_columns, timed_columns
+from tenonrt.builder.strategies import (
+    Found,
+    greedy_columns,
+    preferred_cover,
+    ranked_cover,
+    recorded_columns,
+    timed_columns,
+)
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import tune
 from tenonrt.graph.graph import Graph, Layer
@@ -84,11 +93,12 @@ class _Selection:
         offers = Offers(graph, tools.registry, tools.config, tools.hooks, pins=not self.terms.exact)
         with tools.clock.phase("offers"):
             offered = self._collect(graph, offers)
-            selector = Selector(graph, storage_formats(offered))
+            selector = Selector(graph, storage_formats(offered), tools.config.disable)
             found = selector.by_anchor(offered)
-        cover = self._cover(selector, found, offers, inner)
+        columns, cover = self._cover(selector, found, offers, inner)
         with tools.clock.phase("lower"):
             result.log.covers.append(cover)
+            result.log.merged += merged_concatenations(selector, cover)
             choice = selector.record(cover)
             result.log.add_regions(found, offers.refusals, tools.tuner, choice)
             result.choices.update(choice.regions)
@@ -96,7 +106,11 @@ class _Selection:
                 if isinstance(source, Offer):
                     result.log.add_step(source, tools.tuner)
                     result.offers.append(source)
-            return self._lower(selector, offers, cover, inner, result.constants)
+            program = self._lower(selector, offers, cover, inner, result.constants)
+        if not self.terms.exact:
+            with tools.clock.phase("explain"):
+                result.log.choices += explain(selector, columns, cover)
+        return program
 
     def _collect(self, graph: Graph, offers: Offers) -> list[Offer]:
         """Every offer that hooks, an earlier selection and these terms allow."""
@@ -109,37 +123,67 @@ class _Selection:
         for offer in offers.admitted(offered):
             if offer.id in self.terms.dropped:
                 offers.refuse(offer, "it was dropped: with it the engine is too far from one of exact tactics only")
-            elif offer.tactic.exact or not self.terms.exact:
+            elif not self.terms.exact or not is_reduced(offer):
                 allowed.append(offer)
-        return allowed
+        if not self.terms.exact:
+            self._note_workspace(offers)
+        constraints = self.tools.config.layer_precisions
+        return obeyed(graph, constraints, allowed, offers.refuse) if constraints and not self.terms.exact else allowed
+
+    def _note_workspace(self, offers: Offers) -> None:
+        """Say so where the limit of workspace leaves tactics out: a larger one may make the network faster."""
+        excluded = {(r.posed.key, r.kernel, r.tactic) for r in offers.refusals if r.why.startswith(OVER_WORKSPACE)}
+        if excluded:
+            limit = self.tools.config.workspace
+            self.tools.tuner.notes.append(f"the limit of {limit} bytes of workspace excludes {len(excluded)} tactics")
 
     def _cover(
         self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]
-    ) -> Cover:
+    ) -> tuple[Sequence[Column], Cover]:
+        """The cover, and the columns it was chosen from."""
         config, tuner, clock = self.tools.config, self.tools.tuner, self.tools.clock
         if config.replay is not None:
             with clock.phase("select"):
-                return selector.solve(recorded_columns(selector, found, config.replay))
+                recorded = recorded_columns(selector, found, config.replay)
+                return recorded, selector.solve(recorded)
         if config.optimization_level == 0:
             with clock.phase("select"):
-                return ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+                cover = ranked_cover(selector, found, tuner, self.tools.registry.plugins, offers.refusals)
+                return cover.columns, cover
         offered = [offer for group in found.values() for offer in group]
         sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
+        if config.layer_precisions and not self.terms.exact:
+            sound = preferred(selector.graph, config.layer_precisions, sound, offers.refuse)
         columns = timed_columns(selector, found, sound, tuner, offers.refusals)
         with clock.phase("reformats"):
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
-            cover = selector.solve(columns)
+            cover = self._solved(selector, columns)
         if config.optimization_level < _IN_PLACE or self.terms.exact:
-            return cover
+            return columns, cover
 
         def lower(changed: Cover) -> tuple[Program, Constants]:
             constants = Constants()
             return self._lower(selector, offers, changed, inner, constants, final=False), constants
 
         with clock.phase("finals"):
-            cover = faster_cover(selector, columns, cover, tuner, lower)
-            return decide_in_place(selector, columns, cover, tuner, lower)
+            if "whole_programs" not in config.disable:
+                cover = faster_cover(selector, columns, cover, tuner, lower)
+            if "finals" not in config.disable:
+                cover = decide_in_place(selector, columns, cover, tuner, lower)
+        return columns, cover
+
+    def _solved(self, selector: Selector, columns: Sequence[Column]) -> Cover:
+        """The least cover, or a recorded one where the difference is noise; greedy where that is asked for."""
+        config = self.tools.config
+        if "exact_cover" in config.disable:
+            return selector.solve(greedy_columns(selector, columns))
+        cover = selector.solve(columns)
+        if config.prefer is None or self.terms.exact:
+            return cover
+        preferred, note = preferred_cover(selector, columns, cover, config.prefer)
+        self.tools.tuner.notes.append(note)
+        return preferred
 
     def _lower(
         self,
@@ -165,7 +209,8 @@ class _Selection:
             choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)
             for number, source, target in selector.sourced_reformats(cover)
         ]
-        return Lowering(selector.graph, constants, selector.layers, self.packs).lower(choices, reformats)
+        lowering = Lowering(selector.graph, constants, selector.layers, self.packs, tools.config.disable)
+        return lowering.lower(choices, reformats)
 
     def _kernel_choice(self, selector: Selector, offer: Offer, writes: tuple[object, ...], final: bool) -> KernelChoice:
         general = offer.general

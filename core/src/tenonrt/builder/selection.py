@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -29,6 +29,7 @@ class Selector:
 
     graph: Graph
     formats: Sequence[Format] = ()  # of the tactics on offer: in which of them slices may be stored
+    disable: Collection[str] = ()  # optimizations to leave out
     layers: Sequence[Layer] = ()
     views: dict[Layer, View] = field(default_factory=dict)
     slices: dict[Tensor, list[SliceOf]] = field(default_factory=dict)
@@ -44,9 +45,13 @@ class Selector:
         self._positions = {layer: i for i, layer in enumerate(self.layers)}
         for layer in self.layers:
             view = find_view(layer)
-            if view is not None:
+            if view is not None and self._allows(view):
                 self.views[layer] = view
                 self._note_slices(layer, view)
+
+    def _allows(self, view: View) -> bool:
+        merged = view.whole == "output" and view.parts is not None
+        return ("concat_removal" if merged else "views") not in self.disable
 
     def _note_slices(self, layer: Layer, view: View) -> None:
         side = layer.inputs if view.whole == "output" else layer.outputs
@@ -216,14 +221,23 @@ class Selector:
 
     def record(self, cover: Cover) -> Choice:
         """The selection in names, for replay."""
-        regions = {}
-        for column in cover.columns:
-            source, _ = self.sources[column.id]
-            if isinstance(source, Offer):
-                regions[source.posed.region.name] = (source.entry.id, source.tactic.key)
-            else:
-                regions[source.name] = (column.id.partition("@")[0], "")
-        return Choice(regions)
+        return Choice(dict(self.recorded_as(column) for column in cover.columns))
+
+    def recorded_as(self, column: Column) -> tuple[str, tuple[str, str]]:
+        """A column in names: its region, and the kernel with the tactic, or what needs no kernel."""
+        source, _ = self.sources[column.id]
+        if isinstance(source, Offer):
+            return source.posed.region.name, (source.entry.id, source.tactic.key)
+        return source.name, (column.id.partition("@")[0], "")
+
+
+def merged_concatenations(selector: Selector, cover: Cover) -> int:
+    """How many layers of a cover only say where others write: their parts lie in one tensor already."""
+    views = [selector.sources[c.id][0] for c in cover.columns if c.id.startswith(f"{VIEW}@")]
+    return sum(
+        isinstance(layer, Layer) and selector.views[layer].whole == "output" and selector.views[layer].parts is not None
+        for layer in views
+    )
 
 
 def storage_formats(offers: Iterable[Offer]) -> list[Format]:

@@ -7,7 +7,6 @@ convolutions in NumPy, each of which had been the faster one when it was timed.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 
@@ -19,6 +18,8 @@ from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError, ExecutionError
 
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 20, 2.0
+# Steps in Python have to pay clearly: beside other work on the machine they lose more than native ones do.
+_WORTH_LEAVING = 0.95
 
 
 def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tuner: Tuner, lower: Lower) -> Cover:
@@ -40,16 +41,17 @@ def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tu
         tuner.notes.append(f"a program without steps in Python was not timed: {error}")
         return cover
     tuner.notes.append(f"as a whole: {seconds[0] * 1e3:.3g} ms with steps in Python, {seconds[1] * 1e3:.3g} ms without")
-    return staying if seconds[1] < seconds[0] else cover
+    return cover if seconds[0] < seconds[1] * _WORTH_LEAVING else staying
 
 
 def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
-    """Median seconds of each program, from the cache or run in turns."""
+    """The least seconds of each program, from the cache or run in turns: other work of the machine only adds."""
     keys = [tuner.cache.key(f"whole network {network_digest(selector, cover)}", "", "", "") for cover in covers]
     cached = [tuner.cache.get(key) for key in keys]
     known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
     if len(known) == len(covers):
         return known
+    tuner.locked("times of whole programs")
     runners = [trial_runner(*lower(cover), tuner) for cover in covers]
     inputs = drawn_inputs(selector.graph)
     times: list[list[float]] = [[] for _ in covers]
@@ -62,7 +64,7 @@ def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Low
             found.append(time.perf_counter() - start)
         if number >= _LEAST_ROUNDS and time.monotonic() > stop:
             break
-    medians = [statistics.median(found) for found in times]
-    for key, seconds in zip(keys, medians, strict=True):
+    least = [min(found) for found in times]
+    for key, seconds in zip(keys, least, strict=True):
         tuner.cache.put(key, CacheEntry(seconds=seconds))
-    return medians
+    return least

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from tenonrt.builder.cover import Column, Cover
+from tenonrt.builder.cover import Column, Cover, find_cycles
 from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
@@ -14,6 +15,9 @@ from tenonrt.graph.graph import Layer
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 from tenonrt.types import LINEAR
+
+# Times that differ by less than this are equal: a lower id, or what was recorded, decides.
+_NOISE = 0.02
 
 Found = Mapping[int, Sequence[Offer]]  # offers by the position of their region's first layer
 
@@ -92,11 +96,63 @@ def timed_columns(
     columns: list[Column] = []
     for offer in sound:
         columns += selector.columns_of(offer, price(offer, problems[offer.posed.key], tuner))
+    columns = without_near_ties(columns)
     columns += special_columns(selector)
     missing = selector.uncovered(columns)
     if missing:
         raise BuildError(_nothing_computes(missing, found, tuner, refusals))
     return columns
+
+
+def greedy_columns(selector: Selector, columns: Sequence[Column]) -> list[Column]:
+    """What a greedy selection leaves to choose: the longest region first, of each the fastest tactic by itself.
+
+    How its tensors are stored (as slices, in which reformats) is still chosen at the least cost.
+    """
+    offers: dict[tuple[int, ...], dict[str, list[Column]]] = {}
+    for column in columns:
+        source, _ = selector.sources[column.id]
+        name = source.id if isinstance(source, Offer) else column.id
+        offers.setdefault(column.layers, {}).setdefault(name, []).append(column)
+    kept: list[Column] = []
+    covered: set[int] = set()
+    for layers in sorted(offers, key=lambda layers: (-len(layers), layers)):
+        fastest = min(offers[layers].values(), key=lambda twins: (twins[0].cost, twins[0].id))
+        if covered.isdisjoint(layers) and not find_cycles([*kept, fastest[0]]):
+            covered.update(layers)
+            views = [
+                c for found in offers[layers].values() for c in found if isinstance(selector.sources[c.id][0], Layer)
+            ]
+            kept += dict.fromkeys([*fastest, *views])
+    return kept
+
+
+def without_near_ties(columns: Sequence[Column]) -> list[Column]:
+    """Columns that can be exchanged and differ by less than measurements do cost the same, so that ids decide."""
+    groups: dict[tuple[object, ...], list[Column]] = {}
+    for column in columns:
+        groups.setdefault((column.layers, column.reads, column.writes), []).append(column)
+    least = {key: min(column.cost for column in group) for key, group in groups.items()}
+    equal = []
+    for column in columns:
+        low = least[column.layers, column.reads, column.writes]
+        equal.append(replace(column, cost=low) if column.cost <= low * (1 + _NOISE) else column)
+    return equal
+
+
+def preferred_cover(selector: Selector, columns: Sequence[Column], cover: Cover, prefer: Choice) -> tuple[Cover, str]:
+    """The recorded selection at today's prices unless the least cover is better by more than the noise; and a note."""
+    named = {column.id: selector.recorded_as(column) for column in columns}
+    recorded = [c for c in columns if prefer.regions.get(named[c.id][0]) == named[c.id][1]]
+    if selector.uncovered(recorded):
+        return cover, "the preferred selection does not fit this network; it was left aside"
+    try:
+        kept = selector.solve(recorded)
+    except BuildError as error:
+        return cover, f"the preferred selection was left aside: {error}"
+    if kept.cost <= cover.cost * (1 + _NOISE):
+        return kept, f"the preferred selection was kept: {kept.cost} ns, the least is {cover.cost} ns"
+    return cover, f"the preferred selection takes {kept.cost} ns, the least {cover.cost} ns: it was given up"
 
 
 # replay --------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tenonrt.builder.trial import Sample, bind_sample, compile_for
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.worker import TrialReply, TrialRequest
 from tenonrt.contracts import AllocatesOutputs, Device
-from tenonrt.errors import ExecutionError
+from tenonrt.errors import BuildError, ExecutionError
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, Problem
 
@@ -77,6 +77,14 @@ class Tuner:
         counted = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
         return f"tuning: {counted or 'nothing to do'}; timing cache: {self.cache.hits} hits, {self.cache.misses} misses"
 
+    def locked(self, what: str) -> None:
+        """`BuildError` where the configuration allows only what the timing cache knows, and it does not know this."""
+        if self.config.lock:
+            raise BuildError(
+                f"the timing cache has no {what}, and the build is locked to it; build once without the lock, on this "
+                "machine and with the same plugins, options and model"
+            )
+
     # first runs ------------------------------------------------------------------------------------------------------
 
     def check(self, offer: Offer) -> str:
@@ -93,6 +101,8 @@ class Tuner:
                 groups.setdefault(offer.posed.key, {})[offer.id] = offer
         if not groups:
             return
+        first = next(iter(next(iter(groups.values())).values()))
+        self.locked(f"first runs of {sum(map(len, groups.values()))} tactics, {first.id} at {first.posed.region.name}")
         # The longest first, so that the processes end together.
         work = sorted(
             (list(g.values()) for g in groups.values()), key=lambda g: -len(g) * trial_bytes(g[0].posed.problem)
@@ -159,6 +169,7 @@ class Tuner:
         wanted = [offer for offer in offers if self._lacks_time(offer)]
         if not wanted or self._expired(wanted[0]):
             return
+        self.locked(f"times of {wanted[0].posed.region.name}")
         problem = wanted[0].posed.problem
         sample = Sample.largest(problem, self.registry.layer_type)
         bound = [(offer, entrant) for offer in wanted if (entrant := self._bind(offer, sample)) is not None]
@@ -169,6 +180,8 @@ class Tuner:
         except ExecutionError as error:
             # Drawn values of a host input (a shape) need not be those that the problem's types follow from.
             self.notes.append(f"{wanted[0].posed.region.name} was not timed, estimates decide: {error}")
+            for offer, _ in bound:
+                self._learn(offer, msgspec.structs.replace(self.known(offer) or CacheEntry(), timeless=True))
             return
         self.counts["problems timed"] += 1
         for (offer, _), seconds in zip(bound, raced, strict=True):

@@ -34,11 +34,17 @@ def tune(
     contested = contested_problems(selector, offers)
     negligible = set() if thorough else negligible_problems(offers)
     tuner.counts["problems left to estimates"] += len(contested & negligible)
-    plain = [offer for offer in offers if len(offer.posed.problem.layers) == 1]
-    tails = [offer for offer in offers if len(offer.posed.problem.layers) > 1]
+    stages: tuple[list[Offer], ...] = ([], [], [])  # layers alone, layers that follow each other, siblings
+    for offer in offers:
+        stages[2 if len(offer.posed.region.parts) > 1 else len(offer.posed.problem.layers) > 1].append(offer)
+    plain, tails, siblings = stages
     sound: list[Offer] = []
-    for stage in (plain, tails):
-        tried = stage if stage is plain or thorough else heirs(stage, plain, tuner, refuse)
+    for stage in stages:
+        tried = stage
+        if stage is tails and not thorough:
+            tried = heirs(stage, plain, tuner, refuse)
+        elif stage is siblings and not thorough:
+            tried = sibling_heirs(stage, [*plain, *tails], tuner, refuse)
         with clock.phase("check"):  # all first runs before any timing: both at once would spoil the times
             tuner.check_all(tried, partial(teller.tell, "check"))
         passed = [offer for offer in tried if not tuner.check(offer)]
@@ -105,10 +111,29 @@ def negligible_problems(offers: Sequence[Offer]) -> set[str]:
 def heirs(tails: Sequence[Offer], plain: Sequence[Offer], tuner: Tuner, refuse: Refuse) -> list[Offer]:
     """Of the regions that begin with a layer that was tuned alone, the offers whose tactics did best there."""
     tuned = {(_first_layer(o.posed.problem), o.id): o for o in plain}
+    ancestors = [(offer, tuned.get((_first_layer(offer.posed.problem), offer.id))) for offer in tails]
+    return _best_of(ancestors, tuner, refuse, "without what follows it")
+
+
+def sibling_heirs(siblings: Sequence[Offer], tuned: Sequence[Offer], tuner: Tuner, refuse: Refuse) -> list[Offer]:
+    """Of regions of siblings, the offers whose tactics did best for the sibling with the most weights."""
+    parts = {(offer.posed.region.layers, offer.id): offer for offer in tuned}
+    ancestors = []
+    for offer in siblings:
+        largest = max(offer.posed.region.parts, key=_weight_elements)
+        ancestors.append((offer, parts.get((largest, offer.id))))
+    return _best_of(ancestors, tuner, refuse, "for the largest of these layers alone")
+
+
+def _weight_elements(layers: Sequence[Layer]) -> int:
+    return sum(t.constant.size for layer in layers for t in layer.inputs if t is not None and t.constant is not None)
+
+
+def _best_of(ancestors: Sequence[tuple[Offer, Offer | None]], tuner: Tuner, refuse: Refuse, where: str) -> list[Offer]:
+    """The offers without an ancestor, and of each kernel and pair of formats those whose ancestors did best."""
     groups: dict[tuple[object, ...], list[tuple[Offer, Offer | None]]] = {}
-    for offer in tails:
+    for offer, ancestor in ancestors:
         key = (offer.posed.key, offer.entry.id, offer.tactic.inputs, offer.tactic.outputs)
-        ancestor = tuned.get((_first_layer(offer.posed.problem), offer.id))
         groups.setdefault((*key, offer.posed.region.name), []).append((offer, ancestor))
     kept: list[Offer] = []
     for group in groups.values():
@@ -118,7 +143,7 @@ def heirs(tails: Sequence[Offer], plain: Sequence[Offer], tuner: Tuner, refuse: 
             if ancestor is None or id(offer) in best:
                 kept.append(offer)
             else:
-                refuse(offer, f"without what follows it {len(best)} tactics of this kernel were better")
+                refuse(offer, f"{where} {len(best)} tactics of this kernel were better")
     return kept
 
 

@@ -22,9 +22,11 @@ VERBS = {
     "run": "Run a plan or a model once and describe its outputs.",
     "bench": "Measure latency, throughput and memory, per step if asked.",
     "inspect": "Show what a plan holds and why each kernel was chosen.",
+    "rank": "Time every candidate for one layer of a model, live.",
+    "cache": "List, merge and prune timing caches.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
-_READ_MODELS = {"parse", "convert", "build", "run", "bench"}  # and so have the options of parsers
+_READ_MODELS = {"parse", "convert", "build", "run", "bench", "rank"}  # and so have the options of parsers
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 

@@ -11,12 +11,15 @@ import typer
 
 from tenonrt.cli.options import (
     NONE_GIVEN,
+    Disable,
     Level,
     MaxBatch,
     ParserOptions,
     Shapes,
     Threads,
+    choice_of,
     config,
+    layer_precision_of,
     parsed,
     plugin_set,
     shapes_of,
@@ -34,6 +37,7 @@ class Precision(StrEnum):
     float16 = "float16"
     bfloat16 = "bfloat16"
     int8 = "int8"
+    best = "best"
 
 
 def build(
@@ -43,8 +47,12 @@ def build(
     ] = None,
     device: Annotated[str, typer.Option(help="The device to build for.")] = "cpu",
     precision: Annotated[
-        Precision, typer.Option(help="What kernels may compute in besides float32.")
+        Precision, typer.Option(help="What kernels may compute in besides float32; best: all that they offer.")
     ] = Precision.float32,
+    layer_precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=MODE:PRECISION", help="fc*=obey:float32, conv*=prefer:bfloat16. Repeatable."),
+    ] = None,
     max_batch: MaxBatch = None,
     shape: Shapes = None,
     opt_level: Level = 3,
@@ -64,6 +72,14 @@ def build(
     plugins_deny: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Use none of these, acme-* for instance. Repeatable.")
     ] = None,
+    disable: Disable = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Fail on whatever the timing cache does not know.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="PLAN", help="Take the choices of this plan as they are, without timing.")
+    ] = None,
+    prefer: Annotated[
+        Path | None, typer.Option(metavar="PLAN", help="Keep the choices of this plan where others are hardly faster.")
+    ] = None,
     *,
     parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
@@ -76,6 +92,7 @@ def build(
     settings = config(
         device=device,
         precision=precision.value,
+        layer_precisions=tuple(parsed("--layer-precision", layer_precision_of, text) for text in layer_precision or ()),
         max_batch=max_batch,
         workspace=None if workspace is None else parsed("--workspace", parse_bytes, workspace),
         optimization_level=opt_level,
@@ -84,6 +101,10 @@ def build(
         threads=threads,
         tuning_seconds=tuning_seconds,
         shapes=shapes_of(shape),
+        disable=frozenset(disable or ()),
+        lock=lock,
+        replay=None if replay is None else choice_of(replay),
+        prefer=None if prefer is None else choice_of(prefer),
     )
     from tenonrt.cli.sources import build_engine
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 def inspect(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan.")],
     brief: Annotated[bool, typer.Option("--brief", help="Leave out the candidates that were not chosen.")] = False,
+    step: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Say why this step, layer or node of the model won, and by what.")
+    ] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="List the bytes and place of every tensor instead.")] = False,
     json: Json = False,
 ) -> None:
     """Show what a plan holds and why each kernel was chosen.
@@ -31,7 +35,17 @@ def inspect(
     if json:
         from tenonrt.cli.console import print_json
 
-        print_json(_as_data(contents))
+        print_json(_as_data(contents) if step is None else _choice_data(contents, step))
+    elif step is not None:
+        from tenonrt.cli.explained import find_choices, print_choices
+
+        print_choices(find_choices(contents.report, step))
+    elif memory:
+        from tenonrt.cli.memory import memory_facts, print_tensors
+        from tenonrt.cli.tables import print_facts
+
+        print_facts(memory_facts(contents.program, contents.codes, contents.weights))
+        print_tensors(contents.program)
     else:
         _report(plan, contents, brief)
 
@@ -39,6 +53,7 @@ def inspect(
 def _as_data(contents: PlanContents) -> dict[str, Any]:
     import msgspec
 
+    from tenonrt.cli.memory import tensor_rows
     from tenonrt.plan.workspace import workspace_bytes
 
     program = contents.program
@@ -52,9 +67,17 @@ def _as_data(contents: PlanContents) -> dict[str, Any]:
             "lower_bound": program.lower_bound,
             "weights": contents.weights,
             "workspace": workspace_bytes(program, contents.codes),
-            "tensors": {tensor.name: str(tensor.type) for tensor in program.tensors},
+            "tensors": tensor_rows(program),
         },
     }
+
+
+def _choice_data(contents: PlanContents, step: str) -> Any:
+    import msgspec
+
+    from tenonrt.cli.explained import find_choices
+
+    return msgspec.to_builtins(find_choices(contents.report, step))
 
 
 def _step_data(step: Step, contents: PlanContents) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def _report_candidates(contents: PlanContents) -> None:
     made = table("Candidates, by region", "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
     for region in contents.report.regions:
-        name = " + ".join(region.layers)
+        name = region.name
         for number, candidate in enumerate(sorted(region.candidates, key=_order)):
             won = region.won(candidate)
             cells = _candidate_cells(candidate, won)

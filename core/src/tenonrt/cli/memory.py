@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenonrt.cli.quantities import nbytes
 
@@ -33,3 +33,39 @@ def arena_at(program: Program, values: Mapping[str, int]) -> tuple[int, int]:
         return program.arena, program.lower_bound
     _, layout = arena_layout(program, lambda tensor: evaluate(tensor.type.nbytes, values))
     return layout.nbytes, layout.lower_bound
+
+
+def tensor_rows(program: Program) -> list[dict[str, Any]]:
+    """Every tensor of a program: bytes, where it lies and from which step to which it is needed."""
+    from tenonrt.plan.placement import lifetimes, root_of, upper_bytes
+    from tenonrt.plan.program import UNPLACED
+
+    lives, rows = lifetimes(program), list[dict[str, Any]]()
+    for index, tensor in enumerate(program.tensors):
+        root = root_of(program.tensors, index)
+        owner = program.tensors[root]
+        where = "weights" if owner.weight != UNPLACED else "arena" if owner.offset != UNPLACED else "on its own"
+        rows.append({
+            "name": tensor.name, "type": str(tensor.type), "bytes": upper_bytes(tensor), "where": where,
+            "offset": owner.offset if where == "arena" else None,
+            "steps": lives.get(root), "view_of": program.tensors[tensor.base].name if tensor.base != UNPLACED else None,
+            "part": tensor.part,
+        })  # fmt: skip
+    return rows
+
+
+def print_tensors(program: Program) -> None:
+    """The tensors of a program, largest first."""
+    from rich.text import Text
+
+    from tenonrt.cli.console import output
+    from tenonrt.cli.tables import table
+
+    made = table("Tensors", "tensor", "type", "bytes", "where", "steps", "shares the bytes of",
+                 right=("bytes",), fold=("tensor", "shares the bytes of"))  # fmt: skip
+    for row in sorted(tensor_rows(program), key=lambda row: -(row["bytes"] or 0)):
+        steps = "–" if row["steps"] is None else f"{row['steps'][0]}–{row['steps'][1]}"
+        where = f"arena + {row['offset']}" if row["offset"] is not None else row["where"]
+        shared = (row["view_of"] or "") + (" (a slice)" if row["part"] is not None else "")
+        made.add_row(Text(row["name"]), row["type"], nbytes(row["bytes"]), where, steps, Text(shared))
+    output().print(made)

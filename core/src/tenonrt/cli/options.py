@@ -26,6 +26,10 @@ Level = Annotated[
     typer.Option("--opt-level", min=0, max=5, help="0 chooses without timing, from 3 on every tactic is timed."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that the engine uses.")]
+Disable = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Leave out an optimization or pass that `tenonrt plugins` lists. Repeatable."),
+]
 ParserOptions = Mapping[str, Any]  # what was said for the model's parser; see parsing.py
 NONE_GIVEN: ParserOptions = {}
 MaxBatch = Annotated[
@@ -68,6 +72,24 @@ def plugin_set(allow: list[str] | None, deny: list[str] | None) -> PluginSet | N
 
     base = PluginSet.from_environment()
     return replace(base, allow=tuple(allow) if allow else base.allow, deny=(*base.deny, *(deny or ())))
+
+
+def layer_precision_of(text: str) -> Any:
+    """``conv*=obey:float32``; `ValueError` says what is accepted."""
+    from tenonrt.builder.config import LayerPrecision
+
+    pattern, sign, rest = text.rpartition("=")
+    mode, colon, precision = rest.partition(":")
+    if not (pattern and sign and colon):
+        raise ValueError(f"{text!r} is no precision of layers; write PATTERN=obey:float32 or PATTERN=prefer:bfloat16")
+    return LayerPrecision(pattern, precision, mode)  # type: ignore[arg-type]
+
+
+def choice_of(plan: Path) -> Any:
+    """The selection that a plan records."""
+    from tenonrt.plan.loading import recorded_choice
+
+    return recorded_choice(plan)
 
 
 def config(**settings: Any) -> Any:

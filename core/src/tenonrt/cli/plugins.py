@@ -97,6 +97,20 @@ def _report(records: list[Record]) -> None:
             state = Text(record.state, _COLOURS[record.state])
             made.add_row(Text(entry.name), entry.distribution, entry.version, state, Text(record.why))
         output().print(made)
+    _report_optimizations()
+
+
+def _report_optimizations() -> None:
+    """What `--disable` takes besides the names of passes."""
+    from tenonrt.builder.optimizations import OPTIMIZATIONS
+    from tenonrt.cli.console import output
+    from tenonrt.cli.tables import table
+
+    made = table("Optimizations, which --disable leaves out as it does passes", "name", "what it does",
+                 fold=("what it does",))  # fmt: skip
+    for name, does in OPTIMIZATIONS.items():
+        made.add_row(name, does)
+    output().print(made)
 
 
 def _explain(records: list[Record]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,13 @@ from tenonrt.graph.verification import verify
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import PASSES, PluginWarning, Registry
 
-PHASES = ("clean", "fold", "fuse", "tidy")
+# Phase: what the ladder calls the network after it.
+PHASES = {
+    "clean": "after dead-layer removal",
+    "fold": "after folding",
+    "fuse": "after fusing into weights",
+    "tidy": "after tidying",
+}
 # A pair of passes that undo each other would run for ever; no real network comes near this many patches a layer.
 _PATCHES_PER_LAYER = 50
 # Constants may grow fourfold, those of small networks by 64 MiB: a chain of layers that each multiply a size must not
@@ -90,15 +96,23 @@ def constant_bytes(graph: Graph) -> int:
     return sum(found.values())
 
 
-def run_passes(graph: Graph, registry: Registry, notify: Callable[[str, int], None] | None = None) -> PassLog:
-    """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was."""
+def run_passes(
+    graph: Graph,
+    registry: Registry,
+    notify: Callable[[str, int], None] | None = None,
+    disable: Collection[str] = (),
+) -> PassLog:
+    """Run every installed pass; a pass that raises is quarantined with its reason and the graph is as it was.
+
+    disable: names of passes that are left out.
+    """
     log = PassLog([LadderStep("original", count_layers(graph))])
     budget = _ConstantBudget(graph)
-    for phase in PHASES:
-        offers = _load(registry, phase, log)
+    for phase, after in PHASES.items():
+        offers = [offer for offer in _load(registry, phase, log) if offer.entry.name not in disable]
         _run_phase(graph, offers, registry, log, budget)
         verify(graph)
-        log.ladder.append(LadderStep(phase, count_layers(graph)))
+        log.ladder.append(LadderStep(after, count_layers(graph)))
         if notify is not None:
             notify(phase, len(graph))
     return log

@@ -16,7 +16,7 @@ from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
 from tenonrt.plan.container import PlanFile
 from tenonrt.plan.plan import MAX_THREADS, PRODUCT, Plan, ProgramSection, WeightEntry
-from tenonrt.plan.program import ControlStep, PlanHeader, Program, Step, kernel_steps
+from tenonrt.plan.program import Choice, ControlStep, PlanHeader, Program, Step, kernel_steps
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
 from tenonrt.types import LINEAR, Array, numpy_dtype
@@ -44,6 +44,12 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     except PluginError as error:
         raise PlanPluginError(f"{path} cannot be used with the installed plugins: {error}") from error
     return Plan(header, program, codes, weights, section.choice, section.report)
+
+
+def recorded_choice(path: Path) -> Choice:
+    """The selection that a plan records; neither its device nor its plugins need be installed."""
+    section: ProgramSection = _decode(PlanFile(path), "program", ProgramSection)
+    return section.choice
 
 
 def _decode(file: PlanFile, name: str, type: Any) -> Any:

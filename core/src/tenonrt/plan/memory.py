@@ -1,13 +1,16 @@
 """Where tensors live: lifetimes decide which may share bytes of the arena.
 
-Greedy by size: the largest tensor first, each at the lowest gap among the placed tensors that are alive with it.
-(Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020.)
+Greedy: one tensor after another, each at the lowest gap among the placed tensors that are alive with it. The largest
+come first (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020); where that takes more
+than the lower bound, other orders are searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +19,8 @@ from tenonrt.layout import ALIGNMENT
 from tenonrt.types import Array
 
 _MAX_BYTES = 2**60  # offsets are 64-bit integers
+_PLACEMENTS = 20_000  # of one buffer each, that a search may cost: 0.3 s
+_PATIENCE = 8  # attempts that need not help before the next that does
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,69 @@ def aligned(nbytes: int) -> int:
 
 
 def plan_memory(buffers: Sequence[Lifetime]) -> Layout:
-    """Offsets such that buffers alive at the same step never overlap."""
-    count = len(buffers)
+    """Offsets such that buffers alive at the same step never overlap.
+
+    Several orders are tried, then the buffer that ends highest is placed first again and again, until the lower bound
+    is reached, this no longer helps, or the search has cost enough.
+    """
+    return _planned(tuple(buffers))
+
+
+@lru_cache(maxsize=64)  # trial programs of one network have the same tensors
+def _planned(buffers: tuple[Lifetime, ...]) -> Layout:
     if (together := sum(buffer.nbytes for buffer in buffers)) > _MAX_BYTES:
         raise BuildError(f"the tensors of the network take {together} bytes, more than can be addressed")
+    bound, best = lower_bound(buffers), None
+    tries = max(1, _PLACEMENTS // max(1, len(buffers)))
+    for order in islice(_orders(buffers), min(tries, len(_RANKS) + 1)):
+        offsets, nbytes = _placed(buffers, order)
+        if best is None or nbytes < best[1]:
+            best = offsets, nbytes, order
+        if nbytes <= bound:
+            break
+    assert best is not None
+    offsets, nbytes, order = best
+    vain = 0
+    for _ in range(tries):
+        if best[1] <= bound or vain > _PATIENCE:
+            break
+        top = max(range(len(buffers)), key=lambda i: (offsets[i] + aligned(buffers[i].nbytes), -i))
+        order = [top, *(i for i in order if i != top)]
+        offsets, nbytes = _placed(buffers, order)
+        vain += 1
+        if nbytes < best[1]:
+            best, vain = (offsets, nbytes, order), 0
+    return Layout(tuple(best[0]), best[1], bound)
+
+
+_RANKS: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
+    lambda b: (-b.nbytes, b.first),
+    lambda b: (-b.nbytes * (b.last - b.first + 1), b.first),
+    lambda b: (b.first - b.last, -b.nbytes),
+)
+
+
+def _orders(buffers: Sequence[Lifetime]) -> Iterator[list[int]]:
+    """The largest first, the largest by steps first, the longest lived first; the step where most is alive first."""
+    for rank in _RANKS:
+        yield sorted(range(len(buffers)), key=lambda i, rank=rank: (*rank(buffers[i]), i))  # type: ignore[misc]
+    live: dict[int, int] = {}
+    for step in {b.first for b in buffers}:
+        live[step] = sum(aligned(b.nbytes) for b in buffers if b.first <= step <= b.last)
+    busiest = sorted(live, key=lambda step: (-live[step], step))
+    found: dict[int, None] = {}
+    for step in busiest:
+        here = [i for i, b in enumerate(buffers) if b.first <= step <= b.last]
+        found.update(dict.fromkeys(sorted(here, key=lambda i: (-buffers[i].nbytes, i))))
+    yield list(found)
+
+
+def _placed(buffers: Sequence[Lifetime], order: Sequence[int]) -> tuple[list[int], int]:
+    """Each buffer in turn at the lowest gap among those that are alive with it; the bytes they take together."""
+    count = len(buffers)
     offsets = [0] * count
     first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
     starts, ends = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    order = sorted(range(count), key=lambda i: (-buffers[i].nbytes, buffers[i].first, i))
     for placed, index in enumerate(order):
         buffer, size = buffers[index], aligned(buffers[index].nbytes)
         alive = np.nonzero((first[:placed] <= buffer.last) & (last[:placed] >= buffer.first))[0]
@@ -57,7 +117,7 @@ def plan_memory(buffers: Sequence[Lifetime]) -> Layout:
         offsets[index] = offset
         first[placed], last[placed] = buffer.first, buffer.last
         starts[placed], ends[placed] = offset, offset + size
-    return Layout(tuple(offsets), int(ends.max(initial=0)), lower_bound(buffers))
+    return offsets, int(ends.max(initial=0))
 
 
 def _lowest_gap(starts: Array, ends: Array, size: int) -> int:

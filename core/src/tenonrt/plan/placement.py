@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from tenonrt.dims import Dim, bounds
-from tenonrt.plan.memory import Layout, Lifetime, plan_memory
+from tenonrt.plan.memory import Layout, Lifetime, lower_bound, plan_memory
 from tenonrt.plan.program import UNPLACED, Program, ProgramTensor
 from tenonrt.types import MAX_BYTES
 
@@ -15,27 +16,30 @@ Size = Callable[[ProgramTensor], int | None]
 Lives = dict[int, tuple[int, int]]
 
 
-def place(program: Program, inplace: Mapping[int, Sequence[tuple[int, int]]]) -> Program:
+def place(program: Program, inplace: Mapping[int, Sequence[tuple[int, int]]], *, reuse: bool = True) -> Program:
     """Alias in-place results (per step, (output, input) tensors); give offsets when every size has an upper bound.
 
+    reuse: whether tensors that are never alive together may share bytes; where sizes come with the run they always do.
     Tensors whose shape depends on data are left to the run, and so is everything when a symbol has no upper bound.
     """
     program = _alias_inplace(program, inplace)
     if any(upper_bytes(program.tensors[i]) is None for i in arena_roots(program)):
         return program
-    offsets, layout = arena_layout(program, upper_bytes)
+    offsets, layout = arena_layout(program, upper_bytes, reuse=reuse)
     tensors = [
         msgspec.structs.replace(t, offset=offsets[i]) if i in offsets else t for i, t in enumerate(program.tensors)
     ]
     return msgspec.structs.replace(program, tensors=tuple(tensors), arena=layout.nbytes, lower_bound=layout.lower_bound)
 
 
-def arena_layout(program: Program, size: Size) -> tuple[dict[int, int], Layout]:
+def arena_layout(program: Program, size: Size, *, reuse: bool = True) -> tuple[dict[int, int], Layout]:
     """Offsets by tensor for everything that belongs in the arena."""
     lives = lifetimes(program)
     used = [i for i in arena_roots(program) if i in lives]
-    layout = plan_memory([Lifetime(size(program.tensors[i]) or 0, *lives[i]) for i in used])
-    return dict(zip(used, layout.offsets, strict=True)), layout
+    buffers = [Lifetime(size(program.tensors[i]) or 0, *lives[i]) for i in used]
+    whole = [Lifetime(buffer.nbytes, 0, len(program.steps)) for buffer in buffers]
+    layout = plan_memory(buffers if reuse else whole)
+    return dict(zip(used, layout.offsets, strict=True)), replace(layout, lower_bound=lower_bound(buffers))
 
 
 def arena_roots(program: Program) -> list[int]:

@@ -109,6 +109,7 @@ class RegionReport(msgspec.Struct, frozen=True):
     problem: str
     candidates: tuple[CandidateReport, ...]
     winner: int | None = None  # which of the candidates the engine runs; None: other regions compute these layers
+    name: str = ""  # as its step is called
 
     def won(self, candidate: CandidateReport) -> bool:
         """Whether the engine runs this candidate."""
@@ -126,6 +127,30 @@ class StepReport(msgspec.Struct, frozen=True):
     seconds: float | None
 
 
+class AlternativeReport(msgspec.Struct, frozen=True):
+    """What could have been chosen instead, in seconds; kernels and reformats are what the network would take more."""
+
+    region: str
+    solver: str  # kernel#tactic, or "view"
+    seconds: float  # of the alternative itself
+    kernels: float  # with the layers that it leaves to others, and without what it makes needless
+    reformats: float
+
+    @property
+    def difference(self) -> float:
+        return self.kernels + self.reformats
+
+
+class ChoiceReport(msgspec.Struct, frozen=True):
+    """One region of the cover, and the nearest alternatives. seconds: as it was priced."""
+
+    region: str
+    solver: str
+    seconds: float
+    alternatives: tuple[AlternativeReport, ...] = ()
+    more: int = 0  # alternatives that are not kept
+
+
 class BuildReport(msgspec.Struct, frozen=True):
     """The whole story of a build, kept in the plan as data."""
 
@@ -138,6 +163,7 @@ class BuildReport(msgspec.Struct, frozen=True):
     optimal: bool
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = {}  # seconds of each phase of the build
+    choices: tuple[ChoiceReport, ...] = ()
 
 
 class Requirement(msgspec.Struct, frozen=True):

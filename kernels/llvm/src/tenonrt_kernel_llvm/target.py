@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 # Vectors of the generated code hold 16 floats on every target, as wide as a block of NCHW16c; the code generator splits
@@ -24,6 +24,7 @@ class Target:
     registers: int
     fma: bool
     features: tuple[str, ...] = ()
+    extensions: str = ""  # what the code uses beyond that processor, in LLVM's words: "+avx512bf16,+amx-tile"
 
     @property
     def registers_per_block(self) -> int:
@@ -38,6 +39,15 @@ AVX512 = Target(
 AVX2 = Target("avx2", "x86_64", "x86_64-unknown-linux-gnu", "x86-64-v3", 8, 16, True, ("avx2", "f16c", "fma"))
 BASELINE = Target("x86_64", "x86_64", "x86_64-unknown-linux-gnu", "x86-64", 4, 16, False)
 NEON = Target("neon", "aarch64", "aarch64-unknown-linux-gnu", "generic", 4, 32, True, ("asimd",))
+
+# What multiplies pairs of bfloat16. They are no targets of their own: all other code of a plan needs less than they do.
+DOT_BF16 = replace(
+    AVX512, name="avx512_bf16", features=(*AVX512.features, "avx512_bf16"), extensions="+avx512bf16"
+)  # fmt: skip
+TILES_BF16 = replace(
+    DOT_BF16, name="amx_bf16", features=(*DOT_BF16.features, "amx_bf16", "amx_tile"),
+    extensions="+avx512bf16,+amx-bf16,+amx-tile",
+)  # fmt: skip
 
 TARGETS = {target.name: target for target in (AVX512, AVX2, BASELINE, NEON)}
 
@@ -67,6 +77,11 @@ def runs_here(target: Target) -> bool:
     return target.machine == _machine() and set(target.features) <= (_host_features() | {"asimd"})
 
 
+def bfloat16_targets() -> list[Target]:
+    """The ways to multiply bfloat16 that the host's target can be extended by, the fastest first."""
+    return [target for target in (TILES_BF16, DOT_BF16) if host_target() == AVX512 and runs_here(target)]
+
+
 def _machine() -> str:
     return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
@@ -75,4 +90,10 @@ def _machine() -> str:
 def _host_features() -> set[str]:
     import llvmlite.binding as llvm
 
-    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+    present = {name for name, here in llvm.get_host_cpu_features().items() if here}
+    # The fingerprint's words are Linux's, with underscores where LLVM has dashes or nothing.
+    return present | {word for word in ("avx512_bf16", "amx_bf16", "amx_tile") if present & _spellings(word)}
+
+
+def _spellings(word: str) -> set[str]:
+    return {word.replace("_", "-"), word.replace("_", "")}

@@ -9,6 +9,7 @@ from tenonrt.contracts import Array, Code, ExecutionError, NativeCode
 
 from tenonrt_device_cpu.fingerprint import fingerprint
 from tenonrt_device_cpu.memory import MappedCode, mapped
+from tenonrt_device_cpu.permissions import permit
 
 
 class LoadedCode:
@@ -36,6 +37,7 @@ def load(code: Code, packed: Sequence[Array]) -> LoadedCode:
         raise ExecutionError(
             f"the native code for {name} needs {' and '.join(lacking)}, which this processor lacks; build it here"
         )
+    permit(native.features)
     if not native.phases or not 0 <= native.entry < len(code.blob):
         raise ExecutionError(
             f"the native code for {name} has {len(native.phases)} phases and begins at byte {native.entry} of "

@@ -57,13 +57,19 @@ def routed_kinds(entry: Entry, registry: Registry) -> dict[str, LayerType]:
 
 
 def find_problems(entry: Entry, kernel: Kernel, device: str, registry: Registry) -> Found:
-    """Single-layer problems of every case; where the kernel overrides `regions`, the larger regions it claims."""
+    """Single-layer problems of every case; where the kernel overrides `regions`, the larger regions it claims.
+
+    Of a kernel that takes siblings, a pair of each layer too.
+    """
     found, seen = Found([], []), set[str]()
     claims = type(kernel).regions is not Kernel.regions
     for kind, layer_type in routed_kinds(entry, registry).items():
         for number, example in enumerate(examples(kind, layer_type)):
             for case in _single(kind, example, device, registry):
                 _keep(found, seen, case)
+            pair = _siblings(kind, example, device, registry) if kernel.aggregates and number < _MAX_ANCHORS else None
+            if pair is not None:
+                _keep(found, seen, pair)
             if claims and number < _MAX_ANCHORS:
                 for case in _regions(kind, example, kernel, device, registry, found.bad_regions):
                     _keep(found, seen, case)
@@ -188,6 +194,20 @@ def _regions(
             else:
                 if len(region.layers) > 1:
                     yield KernelCase(f"{name}: {region.name}", pose(region, device, 1))
+
+
+def _siblings(kind: str, example: Example, device: str, registry: Registry) -> KernelCase | None:
+    """The layer twice on one input, one of them followed by another layer."""
+    network = Network(registry=registry)
+    try:
+        shared = network.input("input0", example.types[0])  # type: ignore[arg-type]
+        constants = example.arrays()[1:]
+        for number in range(2):
+            [*_, tensor] = network.add(kind, [shared, *constants], example.attrs)
+            network.output(_follow(network, tensor, "relu", number) if number else tensor, f"output{number}")
+    except (GraphError, PluginError, KeyError, ValueError):
+        return None
+    return KernelCase(f"{kind}: {example.name}, siblings", _posed(network, device))
 
 
 def _claimed(network: Network, kernel: Kernel, kind: str) -> list[Sequence[Layer]]:

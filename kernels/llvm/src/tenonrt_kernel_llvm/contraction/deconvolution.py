@@ -105,7 +105,7 @@ class TransposedConvolution(_Transposed):
 
     def _writer(self, routine: Routine, part: Part, skipped: int) -> DirectWriter:
         recipe = Recipe.parse(routine.tactic.key)
-        return DirectWriter(routine, part.geometry, recipe, routine.problem.layer.inputs[0], skipped)
+        return DirectWriter(routine, part.geometry, recipe, routine.problem.layer.inputs[0], skipped=skipped)
 
 
 class DepthwiseTransposedConvolution(_Transposed):

@@ -25,70 +25,66 @@ from tenonrt.contracts import (
 
 from tenonrt_kernel_llvm.contraction.direct_recipes import Recipe, cycles, pack_weights, recipes
 from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter
-from tenonrt_kernel_llvm.contraction.epilogue import (
-    bias_of,
-    epilogue_rows,
-    named,
-    operand_formats,
-    pack_epilogue,
-    tail_refusal,
-)
-from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, read_geometry
-from tenonrt_kernel_llvm.contraction.grouping import read_grouping
+from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats, overwritable
+from tenonrt_kernel_llvm.contraction.filters import filters_of, read_filters
 from tenonrt_kernel_llvm.contraction.piecewise import PiecewiseWriter
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
+from tenonrt_kernel_llvm.tails import regions_with_tail
 from tenonrt_kernel_llvm.target import Target, host_target
 
 
 class DirectConvolution(LlvmKernel):
-    """float32, 1 or 2 spatial axes, any stride, dilation, padding and batch; constant weights; pointwise tails."""
+    """float32, 1 or 2 spatial axes, any stride, dilation, padding and batch; constant weights; pointwise tails.
+
+    Siblings are one convolution whose weights lie behind each other, each filter on blocks of its own.
+    """
+
+    aggregates = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         return regions_with_tail(view, layer)
 
     def supports(self, problem: Problem) -> Support:
-        geometry, tail = read_geometry(problem), read_tail(problem)
-        why = next((found for found in (geometry, tail) if isinstance(found, str)), "")
-        if not why and not isinstance(geometry, str) and not isinstance(tail, str):
-            grouping = read_grouping(geometry)
-            why = grouping if isinstance(grouping, str) else tail_refusal(problem, tail)
-        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+        filters = read_filters(problem)
+        return (
+            Support(False, filters)
+            if isinstance(filters, str)
+            else Support(True, runtime_symbols=runtime_symbols(problem))
+        )
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, tail = geometry_of(problem), tail_of(problem)
+        filters = filters_of(problem)
+        results = tuple(range(len(problem.outputs)))
         found = []
-        for recipe in recipes(geometry, host_target()):
-            formats = operand_formats(problem, tail, _source_format(geometry, recipe), NCHW16C)
+        for recipe in recipes(filters.geometry, host_target()):
+            formats = operand_formats(problem, filters.reach, _source_format(recipe), NCHW16C)
             found.append(
                 Tactic(
-                    recipe.key, formats, (NCHW16C,),
-                    reads_strided=strided_operands(problem, formats), writes_strided=(0,),
+                    recipe.key, formats, (NCHW16C,) * len(results),
+                    inplace=overwritable(problem, filters.tails, formats, NCHW16C),
+                    reads_strided=strided_operands(problem, formats), writes_strided=results,
                 )
             )  # fmt: skip
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         """Cycles that multiplying takes at the tile's best, as if the clock were 3 GHz."""
-        geometry = geometry_of(problem)
+        geometry = filters_of(problem).geometry
         return cycles(geometry, Recipe.parse(tactic.key), host_target()) / 3e9 / problem.threads
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights by blocks of outputs, blocks of inputs, window rows and columns; then the epilogue's."""
-        problem, layer, recipe = code.problem, code.problem.layer, Recipe.parse(code.tactic.key)
-        geometry, tail, arrays = geometry_of(problem), tail_of(problem), named(code, weights)
-        dense = arrays[layer.inputs[1]].reshape(geometry.outputs, -1, geometry.y.window, geometry.x.window)
-        packed = pack_weights(dense, geometry, recipe.tile.blocks, recipe.planes)
-        return [packed, *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays)]
+        """Weights by blocks of outputs, blocks of inputs, window rows and columns; then the epilogues'."""
+        recipe, filters, arrays = Recipe.parse(code.tactic.key), filters_of(code.problem), named(code, weights)
+        packed = pack_weights(filters.dense(arrays), filters.geometry, recipe.tile.blocks, recipe.planes)
+        return [packed, *filters.pack_epilogues(arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        geometry, tail = geometry_of(problem), tail_of(problem)
-        rows = epilogue_rows(problem, tail, bias_of(problem), geometry.outputs)
-        routine = Routine(problem, tactic, target, packed=1 + rows)
+        filters = filters_of(problem)
+        routine = Routine(problem, tactic, target, packed=1 + sum(filters.rows))
         recipe = Recipe.parse(tactic.key)
         writer = PiecewiseWriter if recipe.order == "k" else DirectWriter
-        return writer(routine, geometry, recipe, problem.layer.inputs[0]).code()
+        return writer(routine, filters.geometry, recipe, problem.layer.inputs[0], filters.results(routine)).code()
 
 
 def strided_operands(problem: Problem, formats: Sequence[Format]) -> tuple[int, ...]:
@@ -96,5 +92,5 @@ def strided_operands(problem: Problem, formats: Sequence[Format]) -> tuple[int, 
     return tuple(k for k, i in enumerate(problem.activations) if problem.types[i].rank >= 3 and formats[k].blocks)
 
 
-def _source_format(geometry: Geometry, recipe: Recipe) -> Format:
+def _source_format(recipe: Recipe) -> Format:
     return LINEAR if recipe.planes else NCHW16C

@@ -12,6 +12,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place, bias_of
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, inside_rows
 from tenonrt_kernel_llvm.contraction.grouping import read_grouping
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate
+from tenonrt_kernel_llvm.contraction.results import Piece, Result, results_of, store_pieces
 from tenonrt_kernel_llvm.contraction.tiles import Run, narrow_lanes
 from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.routine import Routine
@@ -41,10 +42,19 @@ class Row:
 class DirectWriter:
     """Writes the code of one recipe. source: the number of the activation that is convolved.
 
-    skipped: bytes of the packed weights before those of this geometry.
+    skipped: bytes of the packed weights before those of this geometry. results: of several filters whose blocks of
+    outputs follow each other; by default there is one.
     """
 
-    def __init__(self, routine: Routine, geometry: Geometry, recipe: Recipe, source: int, skipped: int = 0) -> None:
+    def __init__(
+        self,
+        routine: Routine,
+        geometry: Geometry,
+        recipe: Recipe,
+        source: int,
+        results: Sequence[Result] | None = None,
+        skipped: int = 0,
+    ) -> None:
         self.routine, self.fn, self.geometry, self.recipe = routine, routine.function, geometry, recipe
         grouping = read_grouping(geometry)
         assert not isinstance(grouping, str)
@@ -52,7 +62,8 @@ class DirectWriter:
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(source)]
         self.weights = self.fn.offset(routine.packed[0], skipped)
-        self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1)
+        own = [(Epilogue(routine, bias_of(problem), geometry.outputs, 1), geometry.outputs)] if not results else []
+        self.results = results or results_of(own)
         self.pixel = 4 if recipe.planes else BLOCK_BYTES
         self.row = geometry.x.size * self.pixel
         self.plane = geometry.y.size * self.row  # from one channel, or one block of them, to the next
@@ -150,26 +161,23 @@ class DirectWriter:
         return ([fn.zero(VECTOR)] * (self.recipe.tile.blocks - 1) + [fn.zero(narrow)]) * width
 
     def store(self, work: Work, y: Index, x: Value, sums: Sequence[Value]) -> None:
-        """Finish the sums and write them; the last group may have fewer blocks."""
-        fn, geometry, blocks = self.fn, self.geometry, self.recipe.tile.blocks
-        assert self.routine.outputs[0].type.format == NCHW16C
+        """Finish the sums and write them; a tile may hold blocks of several results, the last one fewer."""
+        geometry, blocks = self.geometry, self.recipe.tile.blocks
+        assert all(output.type.format == NCHW16C for output in self.routine.outputs)
         whole = [self._whole(total) for total in sums]
         line, pixel = geometry.x.span * BLOCK_BYTES, geometry.x.step * BLOCK_BYTES
         block_bytes = geometry.y.span * line
         start = x * pixel + geometry.x.first * BLOCK_BYTES
         if isinstance(y, Value):
             start = start + (y * (geometry.y.step * line) + geometry.y.first * line)
-        place = Place(work.image, work.group * blocks, start + work.group * (blocks * block_bytes))
-        rest = geometry.output_blocks % blocks
-        if rest == 0:
-            self.epilogue.store(whole, blocks, place, (pixel, block_bytes))
-            return
-        few = [s for i, s in enumerate(whole) if i % blocks < rest]
-        fn.when(
-            fn.compare("eq", work.group, self.groups - 1),
-            lambda: self.epilogue.store(few, rest, place, (pixel, block_bytes)),
-            lambda: self.epilogue.store(whole, blocks, place, (pixel, block_bytes)),
-        )
+
+        def write(piece: Piece) -> None:
+            first = work.group * blocks + (piece.start - piece.result.first)
+            place = Place(work.image, first, start + first * block_bytes)
+            # Lanes past the last channel are stored as zeros: blocks are whole.
+            piece.result.epilogue.store(piece.of(whole, blocks), piece.count, place, (pixel, block_bytes))
+
+        store_pieces(self.fn, self.results, blocks, work.group, write)
 
     def _whole(self, total: Value) -> Value:
         """Sums of a whole block; the lanes that a narrow one lacks are zero."""

@@ -34,7 +34,7 @@ class Epilogue:
     """Finishes tiles of one problem. Packed weights from ``first`` on are its own: a row per vector of channels.
 
     padded: the result is stored in whole blocks, whose lanes past the last channel must be zero. lanes: of its vectors.
-    tail: the problem's own unless given.
+    tail: the problem's own unless given. output: which of the problem's outputs it stores.
     """
 
     def __init__(
@@ -46,11 +46,12 @@ class Epilogue:
         padded: bool = True,
         lanes: int = BLOCK,
         tail: Tail | None = None,
+        output: int = 0,
     ) -> None:
         found = tail or read_tail(routine.problem)
         assert not isinstance(found, str), found
         tail = found
-        self.routine, self.tail, self.channels = routine, tail, channels
+        self.routine, self.tail, self.channels, self.output = routine, tail, channels, output
         self.lanes, self.vector = lanes, vector(lanes)
         masked = _needs_mask(tail, channels, padded)
         constants = channel_constants(routine.problem, tail, bias)
@@ -67,7 +68,7 @@ class Epilogue:
         lanes: how many channels of the last block there are.
         """
         lanes = self.lanes if lanes is None else lanes
-        fn, out = self.routine.function, self.routine.outputs[0]
+        fn, out = self.routine.function, self.routine.outputs[self.output]
         base = fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
         channel = [self.channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
         full = self.full_bases(place)
@@ -176,6 +177,25 @@ def operand_formats(problem: Problem, tail: Tail, source: Format, result: Format
         else:
             formats.append(result if result.fits(type.rank) else LINEAR)
     return tuple(formats)
+
+
+def overwritable(
+    problem: Problem, tails: Sequence[Tail], formats: Sequence[Format], result: Format
+) -> tuple[tuple[int, int], ...]:
+    """(output, activation) pairs that may share a buffer: what a tail reads at the very place that it then writes.
+
+    Every element must be finished once only. The convolved tensor itself is read elsewhere too.
+    """
+    pairs = []
+    for tail in tails:
+        last = tail.layers[-1].outputs[0] if tail.layers else tail.result
+        output = problem.outputs.index(last)
+        for k, number in enumerate(problem.activations):
+            alike = tail.operands.get(number) == "full" and formats[k] == result
+            elsewhere = number == problem.layer.inputs[0] or sum(number in other.operands for other in tails) > 1
+            if alike and not elsewhere and problem.types[number].dtype == problem.types[last].dtype:
+                pairs.append((output, k))
+    return tuple(pairs)
 
 
 def tail_refusal(problem: Problem, tail: Tail) -> str:

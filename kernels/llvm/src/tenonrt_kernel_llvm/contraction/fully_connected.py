@@ -7,10 +7,11 @@ rows, "k" as "c" with the depth cut into pieces whose weights stay in the first-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tenonrt.contracts import (
+    LINEAR,
     Array,
     Code,
     Dimension,
@@ -29,16 +30,19 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     bias_of,
     epilogue_rows,
     named,
+    overwritable,
     pack_epilogue,
     tail_refusal,
 )
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate, fetch_ahead
+from tenonrt_kernel_llvm.contraction.results import Piece, Result, results_of, store_pieces, total_blocks
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import read_tail, regions_with_tail, tail_of
+from tenonrt_kernel_llvm.siblings import parts_of, read_tails
+from tenonrt_kernel_llvm.tails import Tail, regions_with_tail
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 UNROLLED = BLOCK  # inputs between two turns of the loop
@@ -77,43 +81,118 @@ def read_product(problem: Problem) -> Product | str:
 
 
 class FullyConnectedKernel(LlvmKernel):
-    """float32, any number of rows and batch; constant weights; pointwise tails."""
+    """float32, any number of rows and batch; constant weights; pointwise tails.
+
+    Siblings (queries, keys and values) are one product whose outputs go to as many tensors.
+    """
+
+    aggregates = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         return regions_with_tail(view, layer)
 
     def supports(self, problem: Problem) -> Support:
-        given, tail = read_product(problem), read_tail(problem)
-        why = given if isinstance(given, str) else tail if isinstance(tail, str) else tail_refusal(problem, tail)
-        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+        found = read_matrices(problem)
+        return (
+            Support(False, found) if isinstance(found, str) else Support(True, runtime_symbols=runtime_symbols(problem))
+        )
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        given = _product(problem)
-        return [Tactic(f"{order}{tile.width}x{tile.blocks}") for tile, order in _recipes(given, host_target())]
+        found = matrices_of(problem)
+        pairs = overwritable(problem, found.tails, (LINEAR,) * len(problem.activations), LINEAR)
+        recipes = _recipes(found.product, host_target())
+        return [Tactic(f"{order}{tile.width}x{tile.blocks}", inplace=pairs) for tile, order in recipes]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [groups of blocks, depth, blocks, 16]; then what the epilogue reads."""
-        problem, given = code.problem, _product(code.problem)
-        tail, arrays = tail_of(problem), named(code, weights)
-        blocks = _parse(code.tactic.key)[1].blocks
-        groups = -(-given.blocks // blocks)
-        padded = np.zeros((groups * blocks * BLOCK, given.depth), np.float32)
-        padded[: given.outputs] = arrays[problem.layer.inputs[1]]
-        packed = np.ascontiguousarray(padded.reshape(groups, blocks * BLOCK, given.depth).transpose(0, 2, 1))
-        return [packed, *pack_epilogue(problem, tail, bias_of(problem), given.outputs, arrays, padded=False)]
+        found, arrays = matrices_of(code.problem), named(code, weights)
+        depth, blocks = found.product.depth, _parse(code.tactic.key)[1].blocks
+        groups = -(-found.product.blocks // blocks)
+        dense = found.dense(arrays)
+        padded = np.zeros((groups * blocks * BLOCK, depth), np.float32)
+        padded[: len(dense)] = dense
+        packed = np.ascontiguousarray(padded.reshape(groups, blocks * BLOCK, depth).transpose(0, 2, 1))
+        return [packed, *found.pack_epilogues(arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        given = _product(problem)
-        rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), given.outputs, padded=False)
-        routine = Routine(problem, tactic, target, packed=1 + rows)
+        found = matrices_of(problem)
+        routine = Routine(problem, tactic, target, packed=1 + sum(found.rows))
         order, tile = _parse(tactic.key)
-        return _Rows(routine, given, order, tile).code()
+        return _Rows(routine, found, order, tile).code()
 
 
-def _product(problem: Problem) -> Product:
-    given = read_product(problem)
-    assert not isinstance(given, str), given
-    return given
+@dataclass(frozen=True)
+class Matrices:
+    """One matrix of weights, or those of siblings behind each other, each one's outputs in whole blocks."""
+
+    problem: Problem
+    product: Product
+    parts: Sequence[Problem]
+    outputs: Sequence[int]
+    tails: Sequence[Tail]
+
+    def each(self) -> Iterator[tuple[Problem, Tail, int]]:
+        return zip(self.parts, self.tails, self.outputs, strict=True)
+
+    @property
+    def rows(self) -> list[int]:
+        """Packed arrays of each epilogue."""
+        return [
+            epilogue_rows(self.problem, tail, bias_of(part), count, padded=False) for part, tail, count in self.each()
+        ]
+
+    def dense(self, arrays: dict[int, Array]) -> Array:
+        """Weights [outputs, depth] behind each other."""
+        padded, first = np.zeros((self.product.blocks * BLOCK, self.product.depth), np.float32), 0
+        for part, _, outputs in self.each():
+            padded[first : first + outputs] = arrays[part.layer.inputs[1]]
+            first += -(-outputs // BLOCK) * BLOCK
+        return padded
+
+    def pack_epilogues(self, arrays: dict[int, Array]) -> list[Array]:
+        """What the epilogues read, in order."""
+        return [
+            row
+            for part, tail, outputs in self.each()
+            for row in pack_epilogue(self.problem, tail, bias_of(part), outputs, arrays, padded=False)
+        ]
+
+    def results(self, routine: Routine) -> list[Result]:
+        """An epilogue for each matrix; their packed arrays follow the weights."""
+        epilogues, first = [], 1
+        for (part, tail, count), rows in zip(self.each(), self.rows, strict=True):
+            output = self.problem.outputs.index(part.outputs[0])
+            own = Epilogue(routine, bias_of(part), count, first, padded=False, tail=tail, output=output)
+            epilogues.append((own, count))
+            first += rows
+        return results_of(epilogues)
+
+
+def read_matrices(problem: Problem) -> Matrices | str:
+    """The matrices of a problem, or why it is not computed here."""
+    parts = parts_of(problem)
+    if any(part.layer.kind != "FullyConnected" for part in parts):
+        return "every part of a region must begin with a fully connected layer"
+    products, tails = [read_product(part) for part in parts], read_tails(parts)
+    known = [product for product in products if not isinstance(product, str)]
+    if len(known) < len(parts) or isinstance(tails, str):
+        return next(found for found in (*products, tails) if isinstance(found, str))
+    if why := next((found for tail in tails if (found := tail_refusal(problem, tail))), ""):
+        return why
+    outputs = [product.outputs for product in known]
+    if len(parts) == 1:
+        return Matrices(problem, known[0], parts, outputs, tails)
+    if len({part.layer.inputs[0] for part in parts}) > 1:
+        return "siblings must read one tensor"
+    together = replace(known[0], outputs=total_blocks(outputs) * BLOCK)
+    return Matrices(problem, together, parts, outputs, tails)
+
+
+def matrices_of(problem: Problem) -> Matrices:
+    """The matrices of a problem that `supports` has accepted."""
+    found = read_matrices(problem)
+    assert not isinstance(found, str), found
+    return found
 
 
 def _recipes(given: Product, target: Target) -> Iterator[tuple[Tile, str]]:
@@ -142,11 +221,12 @@ def _parse(key: str) -> tuple[str, Tile]:
 class _Rows:
     """Writes the code of one recipe."""
 
-    def __init__(self, routine: Routine, given: Product, order: str, tile: Tile) -> None:
+    def __init__(self, routine: Routine, matrices: Matrices, order: str, tile: Tile) -> None:
+        given = matrices.product
         self.routine, self.fn, self.given, self.order, self.tile = routine, routine.function, given, order, tile
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
-        self.epilogue = Epilogue(routine, bias_of(problem), given.outputs, 1, padded=False)
+        self.results = matrices.results(routine)
         self.groups = -(-given.blocks // tile.blocks)
         self.strip = self._strip()
 
@@ -275,21 +355,14 @@ class _Rows:
         return list(sums)
 
     def _store(self, group: Value, row: Value, sums: Sequence[Value]) -> None:
-        """The last group may have fewer blocks, and its last block fewer outputs."""
-        fn, blocks, given = self.fn, self.tile.blocks, self.given
-        steps = (4 * given.outputs, BLOCK_BYTES)
-        place = Place(0, group * blocks, row * (4 * given.outputs) + group * (blocks * BLOCK_BYTES))
-        few, lanes = given.blocks - (self.groups - 1) * blocks, given.outputs - (given.blocks - 1) * BLOCK
+        """A tile may hold blocks of several results, the last one fewer, and its last block fewer outputs."""
+        blocks = self.tile.blocks
 
-        def last() -> None:
-            kept = [value for index, value in enumerate(sums) if index % blocks < few]
-            self.epilogue.store(kept, few, place, steps, lanes)
+        def write(piece: Piece) -> None:
+            row_bytes = 4 * piece.result.channels
+            first = group * blocks + (piece.start - piece.result.first)
+            place = Place(0, first, row * row_bytes + first * BLOCK_BYTES)
+            own = piece.of(sums, blocks)
+            piece.result.epilogue.store(own, piece.count, place, (row_bytes, BLOCK_BYTES), piece.lanes)
 
-        if few == blocks and lanes == BLOCK:
-            last()
-        else:
-            fn.when(
-                fn.compare("eq", group, self.groups - 1),
-                last,
-                lambda: self.epilogue.store(sums, blocks, place, steps),
-            )
+        store_pieces(self.fn, self.results, blocks, group, write)

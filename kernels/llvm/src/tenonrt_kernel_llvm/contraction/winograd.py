@@ -18,6 +18,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     epilogue_rows,
     named,
     operand_formats,
+    overwritable,
     pack_epilogue,
     tail_refusal,
 )
@@ -65,7 +66,7 @@ class WinogradConvolution(LlvmKernel):
             found.append(
                 Tactic(
                     recipe.key, formats, (NCHW16C,), workspace=workspace, exact=recipe.size == 2,
-                    reads_strided=strided, writes_strided=(0,),
+                    inplace=overwritable(problem, [tail], formats, NCHW16C), reads_strided=strided, writes_strided=(0,),
                 )
             )  # fmt: skip
         return found

@@ -1,0 +1,92 @@
+"""Precisions are permitted, preferred or obeyed; what cannot be obeyed fails and says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tenonrt import Builder, BuilderConfig, BuildError, Network, Registry
+from tenonrt.builder.config import LayerPrecision
+from tenonrt.builder.offers import Offers
+from tenonrt.builder.precision import is_reduced, obeyed, preferred
+from tenonrt.contracts import Kernel, Problem, Support, Tactic
+from tenonrt.plugins.hooks import Hooks
+
+
+def network(registry: Registry) -> Network:
+    made = Network("precisions", registry)
+    x = made.add_input("x", (4, 64))
+    for name in ("first", "second"):
+        x = made.add_fully_connected(x, np.eye(64, dtype=np.float32), name=name)
+    made.mark_output(x, "y")
+    return made
+
+
+class Both(Kernel):
+    """Offers two precisions; nothing is ever run."""
+
+    def supports(self, problem: Problem) -> Support:
+        return Support(True)
+
+    def tactics(self, problem: Problem) -> list[Tactic]:
+        return [Tactic("wide"), Tactic("narrow", precision="bfloat16")]
+
+
+def offered(registry: Registry, monkeypatch: pytest.MonkeyPatch, **config: Any) -> tuple[Network, Offers, list[Any]]:
+    """The offers of `Both` in the place of the pack's products."""
+    made = network(registry)
+    offers = Offers(made.graph, registry, BuilderConfig(**config), Hooks(registry))
+    monkeypatch.setattr(registry, "instance", lambda entry: Both())
+    return made, offers, [o for layer in made.graph.layers for o in list(offers.at(layer))[:2]]
+
+
+def precisions(offers: list[Any]) -> list[tuple[str, str]]:
+    return [(o.posed.region.name, o.tactic.precision) for o in offers]
+
+
+def test_a_precision_is_taken_only_where_it_is_permitted(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, offers, found = offered(registry, monkeypatch)
+    assert {p for _, p in precisions(found)} == {"float32"}
+    assert any("bfloat16" in refusal.why for refusal in offers.refusals)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "best"])
+def test_permission_adds_to_float32(registry: Registry, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    _, _, found = offered(registry, monkeypatch, precision=precision)
+    assert {p for _, p in precisions(found)} == {"float32", "bfloat16"}
+    assert [is_reduced(o) for o in found] == [False, True, False, True]
+
+
+def test_what_a_layer_obeys_is_all_it_gets(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    constraints = (LayerPrecision("fir*", "bfloat16"), LayerPrecision("second", "float32"))
+    made, offers, found = offered(registry, monkeypatch, layer_precisions=constraints)
+    kept = obeyed(made.graph, constraints, found, offers.refuse)
+    assert precisions(kept) == [("first", "bfloat16"), ("second", "float32")]
+    assert any("'fir*' obeys bfloat16" in refusal.why for refusal in offers.refusals)
+
+
+def test_a_preference_gives_way_where_nothing_has_it(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    constraints = (LayerPrecision("first", "bfloat16", "prefer"), LayerPrecision("second", "float16", "prefer"))
+    made, offers, found = offered(registry, monkeypatch, layer_precisions=constraints)
+    kept = preferred(made.graph, constraints, found, offers.refuse)
+    assert precisions(kept) == [("first", "bfloat16"), ("second", "float32"), ("second", "bfloat16")]
+
+
+def test_what_cannot_be_obeyed_fails_with_the_layer_s_name(registry: Registry) -> None:
+    config = BuilderConfig(layer_precisions=(LayerPrecision("second", "float16"),), optimization_level=0)
+    with pytest.raises(BuildError, match=r"'second'.*cannot obey float16"):
+        Builder(config).build(network(registry))
+
+
+def test_a_pattern_that_matches_nothing_fails(registry: Registry) -> None:
+    config = BuilderConfig(layer_precisions=(LayerPrecision("thrid", "float32"),), optimization_level=0)
+    with pytest.raises(BuildError, match="'thrid' of a precision matches no layer"):
+        Builder(config).build(network(registry))
+
+
+def test_words_that_are_no_precision_or_mode_are_refused() -> None:
+    with pytest.raises(ValueError, match="no precision"):
+        LayerPrecision("conv", "float99")
+    with pytest.raises(ValueError, match="obeyed or preferred"):
+        LayerPrecision("conv", "float32", "demand")  # type: ignore[arg-type]
