@@ -101,7 +101,8 @@ class _EngineBuild:
         recorded = self.config.replay.tuned
         if number >= len(recorded):
             raise BuildError(
-                f"the recorded choice knows {len(recorded)} shapes to tune for, the profiles have more; build without it"
+                f"the recorded choice knows {len(recorded)} shapes to tune for, the profiles have more; "
+                "build without it"
             )
         return replace(self.config, replay=recorded[number])
 

@@ -62,7 +62,9 @@ class BuilderConfig:
 
 def _check_shapes(name: str, given: Sequence[Sequence[int]]) -> None:
     if len(given) < 3:
-        raise ValueError(f"a profile has {len(given)} shapes for {name!r}; give the least, one to tune for, the greatest")
+        raise ValueError(
+            f"a profile has {len(given)} shapes for {name!r}; give the least, one to tune for, the greatest"
+        )
     for least, shape, most in ((given[0], shape, given[-1]) for shape in given):
         if not len(least) == len(shape) == len(most):
             raise ValueError(f"a profile has shapes of different rank for {name!r}: {list(map(tuple, given))}")

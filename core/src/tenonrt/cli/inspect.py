@@ -173,7 +173,8 @@ def _report_candidates(report: BuildReport, where: str) -> None:
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
-    made = table(f"Candidates {where}, by region".replace(" ,", ","), "region", "kernel and tactic", "time", "error", "remark",
+    title = f"Candidates {where}".strip() + ", by region"
+    made = table(title, "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
     for region in report.regions:
         name = " + ".join(region.layers)

@@ -14,7 +14,7 @@ def _copy(graph: Graph, outer: Graph | None, known: dict[Tensor, Tensor]) -> Gra
     """``known``: copies of the tensors that graphs around this one may lend it."""
     copied = Graph(graph.name, outer)
     if outer is None:
-        copied._names = dict(graph._names)  # noqa: SLF001 - graphs of one package
+        copied._names = dict(graph._names)
     copied.inputs = [_copy_tensor(tensor, known) for tensor in graph.inputs]
     copied.captures = [(known[theirs], known[ours]) for theirs, ours in graph.captures]
     for layer in graph.layers:

@@ -29,9 +29,10 @@ def solve_profiles(graph: Graph, profiles: Sequence[Shapes]) -> tuple[Profile, .
 
 def _solve(graph: Graph, found: Mapping[str, Symbol], shapes: Shapes) -> Profile:
     count = max((len(given) for given in shapes.values()), default=3)
-    rows: list[dict[str, int]] = []
-    for position in range(count):
-        rows.append(shape_sizes(graph, {name: _at(given, position, count) for name, given in shapes.items()}))
+    rows = [
+        shape_sizes(graph, {name: _at(given, position, count) for name, given in shapes.items()})
+        for position in range(count)
+    ]
     for name, found_symbol in found.items():
         if name not in rows[0]:
             for row, size in zip(rows, _whole_range(graph, found_symbol, count), strict=True):
@@ -49,8 +50,12 @@ def _solve(graph: Graph, found: Mapping[str, Symbol], shapes: Shapes) -> Profile
 def _at(given: Sequence[Sequence[int]], position: int, count: int) -> Sequence[int]:
     """A shape that is tuned for once goes with every shape of the other inputs."""
     if len(given) not in (3, count):
-        raise BuildError(f"one input has {len(given) - 2} shapes to tune for, another {count - 2}; give as many, or one")
-    return given[position] if len(given) == count else given[0 if position == 0 else 2 if position == count - 1 else 1]
+        raise BuildError(
+            f"one input has {len(given) - 2} shapes to tune for, another {count - 2}; give as many, or one"
+        )
+    if len(given) == count:
+        return given[position]
+    return given[0 if position == 0 else 2 if position == count - 1 else 1]
 
 
 def _whole_range(graph: Graph, found: Symbol, count: int) -> list[int]:

@@ -72,11 +72,11 @@ class Joining:
 
 def content(array: Array) -> Content:
     """What an array holds, in few bytes: 1 GB/s, which is little beside the making of it."""
+    kind, shape = str(array.dtype), array.shape
     if array.dtype.hasobject:
-        data = msgspec.msgpack.encode([str(value) for value in array.reshape(-1)])
-    else:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    return str(array.dtype), array.shape, hashlib.blake2b(data, digest_size=16).digest()
+        array = np.frombuffer(msgspec.msgpack.encode([str(value) for value in array.reshape(-1)]), np.uint8)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return kind, shape, hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _renumbered(program: Program, codes: Sequence[int], weights: Sequence[int]) -> Program:

@@ -72,8 +72,8 @@ class Dispatcher:
         self._warned = True
         warnings.warn(
             f"{self._plan.header.network} runs at {sizes_text(sizes)}, far from what it was tuned for "
-            f"({'; '.join(map(sizes_text, tuned))}): the results are right, but may take long. Give a profile with this "
-            f"shape among those to tune for.",
+            f"({'; '.join(map(sizes_text, tuned))}): the results are right, but may take long. Build with a profile "
+            f"that has this shape among those to tune for.",
             UntunedShapeWarning,
             stacklevel=7,
         )
