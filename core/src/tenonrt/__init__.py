@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tenonrt.plugins.selection import PluginSet
     from tenonrt.runtime.context import ExecutionContext
     from tenonrt.runtime.engine import Engine
+    from tenonrt.workers import WorkerDiedError, WorkerProcess, serve
 
 _HOMES = {
     "api": "compile layer_type parse",
@@ -44,13 +45,15 @@ _HOMES = {
     "plugins.selection": "PluginSet",
     "runtime.context": "ExecutionContext",
     "runtime.engine": "Engine",
+    "workers": "WorkerDiedError WorkerProcess serve",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "BuildError", "BuildReport", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext",
     "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
-    "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
+    "TenonError", "UnsupportedError", "WorkerDiedError", "WorkerProcess", "compile", "current_registry", "layer_type",
+    "parse", "serve", "symbol", "using",
 ]  # fmt: skip
 
 
