@@ -232,3 +232,30 @@ def test_check_lists_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "acme:Fold" in result.stderr
     assert "acme:Unfold" in result.stderr
+    assert "Supported" not in result.stdout
+
+
+def test_check_lists_what_is_supported_beside_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Fold", ["b"], ["c"], domain="acme"),
+        helper.make_node("Celu", ["c"], ["d"]),
+        helper.make_node("Twice", ["d"], ["y"], domain="lib"),
+    ]
+    ends = [helper.make_tensor_value_info(name, floats, [2]) for name in ("x", "y")]
+    imports = [helper.make_opsetid(domain, 20) for domain in ("", "acme", "lib")]
+    twice = helper.make_function("lib", "Twice", ["p"], ["q"], [helper.make_node("Add", ["p", "p"], ["q"])], imports)
+    graph = helper.make_graph(nodes, "lacking", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=imports, functions=[twice], ir_version=10), tmp_path / "m.onnx")
+    result = tenonrt("parse", "--check", tmp_path / "m.onnx")
+    assert result.returncode == 1
+    assert "acme:Fold" in result.stderr
+    assert "acme:Fold" not in result.stdout
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if len(line.split()) > 2}
+    assert lines["Relu"][:2] == ["2", "tenonrt-parser-onnx"]
+    assert lines["Add"][0] == "1"
+    assert lines["lib:Twice"] == ["1", *"a function of other operators".split()]
+    assert "Supported" not in tenonrt("parse", tmp_path / "m.onnx").stdout
