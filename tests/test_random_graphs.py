@@ -1,8 +1,8 @@
 """Random graphs of native layers at level 3, against the layers' references in float64.
 
-Twenty-five graphs make a network, over common inputs, and twenty networks a run: 500 graphs. Networks share one timing
-cache, since the same problems come again and again. ``TENONRT_FUZZ_SEED`` and ``TENONRT_FUZZ_NETWORKS`` choose others
-and more of them.
+Twenty-five graphs make a network, over common inputs, and twenty networks a run: 500 graphs, and 50 more whose sizes
+are symbols. Networks share one timing cache, since the same problems come again and again. ``TENONRT_FUZZ_SEED`` and
+``TENONRT_FUZZ_NETWORKS`` choose others and more of them.
 """
 
 from __future__ import annotations
@@ -71,20 +71,19 @@ def _largest(array: Array | None) -> float:
     return 0.0 if array is None else float(np.abs(array).max(initial=0.0))
 
 
+# One process runs both, for the sake of the cache.
+pytestmark = pytest.mark.xdist_group("random graphs")
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("timing") / "cache"
 
 
-@seed(SEED)
-@settings(
-    max_examples=NETWORKS, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-@given(graphs=networks(), open_batch=st.booleans())
-def test_level_3_computes_what_the_references_say(cache: Path, graphs: list[list[Numbers]], open_batch: bool) -> None:
-    network = random_network(graphs, tenonrt.symbol("N", 1, 2) if open_batch else 2)
+def check(network: Network, cache: Path, sizes: dict[str, int]) -> None:
+    """An engine of level 3 at these sizes, against the references of the network as it was before it was built."""
     rng = np.random.default_rng(1)
-    inputs = {t.name: rng.standard_normal(t.type.concrete({"N": 2})).astype(np.float32) for t in network.inputs}
+    inputs = {t.name: rng.standard_normal(t.type.concrete(sizes)).astype(np.float32) for t in network.inputs}
     right = expected(network, inputs)
     engine = tenonrt.compile(network, optimization_level=3, timing_cache=cache, trial_seconds=60)
     found = engine.create_context().execute(inputs)
@@ -92,3 +91,24 @@ def test_level_3_computes_what_the_references_say(cache: Path, graphs: list[list
         assert found[name].shape == reference.shape
         error = np.abs(found[name] - reference).max(initial=0.0) / size
         assert error <= ALLOWED, f"{name} is off by {error:.1e} of the largest value on the way to it"
+
+
+HURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@seed(SEED)
+@settings(max_examples=NETWORKS, database=None, suppress_health_check=HURRIED)
+@given(graphs=networks(), open_batch=st.booleans())
+def test_level_3_computes_what_the_references_say(cache: Path, graphs: list[list[Numbers]], open_batch: bool) -> None:
+    check(random_network(graphs, tenonrt.symbol("N", 1, 2) if open_batch else 2), cache, {"N": 2})
+
+
+@seed(SEED)
+@settings(max_examples=max(1, NETWORKS // 8), database=None, suppress_health_check=HURRIED)
+@given(graphs=networks(), words=st.integers(3, 6), rows=st.integers(5, 7))
+def test_sizes_that_are_known_only_when_running(
+    cache: Path, graphs: list[list[Numbers]], words: int, rows: int
+) -> None:
+    """Most kernels take no such sizes, and are compiled for those that come."""
+    symbols = tenonrt.symbol("N", 1, 2), tenonrt.symbol("S", 3, 6), tenonrt.symbol("P", 5, 7)
+    check(random_network(graphs, *symbols), cache, {"N": 2, "S": words, "P": rows})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tenonrt import Network
 from tenonrt.contracts import Dimension
+from tenonrt.dims import bounds
 
 Array = np.ndarray[Any, Any]
 Numbers = tuple[int, int, int, int]  # which step, two operands, a variant
@@ -46,7 +47,10 @@ class RandomGraph:
         """Add what a step adds, to operands that it fits; nothing where none do."""
         which, a, b, variant = numbers
         x, y = (self.tensors[i % len(self.tensors)] for i in (a, b))
-        result = STEPS[which % len(STEPS)](self, x, y, variant)
+        try:
+            result = STEPS[which % len(STEPS)](self, x, y, variant)
+        except SizeNotKnownError:
+            return
         if result is not None:
             self.tensors.append(result)
             self.made.append(result)
@@ -58,8 +62,13 @@ class RandomGraph:
                 yield tensor
 
 
+class SizeNotKnownError(Exception):
+    """A step needs a size that is a symbol."""
+
+
 def image(x: Any) -> bool:
-    return x.type.rank == 4 and min(x.type.shape[2:]) >= 3
+    """Whether windows of three fit: known of sizes that are symbols too."""
+    return x.type.rank == 4 and all((bounds(d)[0] or 0) >= 3 for d in x.type.shape[2:])
 
 
 def same(x: Any, y: Any) -> bool:
@@ -68,7 +77,8 @@ def same(x: Any, y: Any) -> bool:
 
 def size(x: Any, axis: int) -> int:
     found: Dimension = x.type.shape[axis]
-    assert isinstance(found, int)
+    if not isinstance(found, int):
+        raise SizeNotKnownError
     return found
 
 
@@ -234,11 +244,13 @@ def resizing(g: RandomGraph, x: Any, y: Any, variant: int) -> Any:
     return g.network.add("Resize", [x, None, scales], {"mode": ("nearest", "linear")[variant % 2]})[0]
 
 
-def random_network(graphs: Sequence[Sequence[Numbers]], batch: Dimension) -> Network:
+def random_network(
+    graphs: Sequence[Sequence[Numbers]], batch: Dimension, words: Dimension = WORDS, plane: Dimension = PLANE
+) -> Network:
     """A network of several graphs over common inputs, with outputs named by graph and position."""
     network = Network("random")
-    inputs = [network.add_input(f"image{c}", (batch, c, PLANE, PLANE)) for c in CHANNELS]
-    inputs.append(network.add_input("words", (batch, WORDS, WIDTH)))
+    inputs = [network.add_input(f"image{c}", (batch, c, plane, PLANE)) for c in CHANNELS]
+    inputs.append(network.add_input("words", (batch, words, WIDTH)))
     for number, steps in enumerate(graphs):
         graph = RandomGraph(network, list(inputs))
         for numbers in steps:
