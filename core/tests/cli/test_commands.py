@@ -48,6 +48,8 @@ def test_ranges_of_shapes_are_profiles(model: Path, tenonrt: Tenonrt, tmp_path: 
     assert [t["sizes"] for t in json.loads(tenonrt("inspect", target, "--json").stdout)["tuned"]] == [
         {"N": 2}, {"N": 4}, {"N": 6}]  # fmt: skip
     assert tenonrt("bench", target, "--batch", 4, "--runs", 2, "--layers").returncode == 0
+    shape = json.loads(tenonrt("run", target, "--json").stdout)["y/out"]["shape"]
+    assert shape == [2, 3]  # what was tuned for first
     refused = tenonrt("run", target, "--batch", 5)
     assert refused.returncode == 1
     assert "no profile of this engine holds N=5" in refused.stderr

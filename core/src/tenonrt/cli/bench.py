@@ -80,7 +80,7 @@ def _measured(
     from tenonrt.cli.measurement import measure, profile
 
     bindings = [binding for binding in engine.bindings if binding.is_input]
-    values = input_sizes(bindings, {}, shapes, batch)
+    values = input_sizes(bindings, {}, shapes, batch, engine.profiles)
     inputs = fill(bindings, {}, values, seed)
     context = engine.create_context(seed)
     latency = measure(context, inputs, runs, time_limit)
