@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tenonrt.plugins.selection import PluginSet
     from tenonrt.runtime.context import ExecutionContext
     from tenonrt.runtime.engine import Engine
+    from tenonrt.workers import WorkerDiedError, WorkerProcess, serve
 
 _HOMES = {
     "api": "compile layer_type parse",
@@ -46,14 +47,15 @@ _HOMES = {
     "plugins.selection": "PluginSet",
     "runtime.context": "ExecutionContext",
     "runtime.engine": "Engine",
+    "workers": "WorkerDiedError WorkerProcess serve",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "BuildError", "BuildReport", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext",
     "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
-    "TenonError", "UnsupportedError", "compile", "convert", "current_registry", "layer_type", "parse", "symbol",
-    "using",
+    "TenonError", "UnsupportedError", "WorkerDiedError", "WorkerProcess", "compile", "convert", "current_registry",
+    "layer_type", "parse", "serve", "symbol", "using",
 ]  # fmt: skip
 
 

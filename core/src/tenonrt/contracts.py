@@ -21,6 +21,7 @@ import numpy as np
 
 from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
+from tenonrt.drawing import Draws
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
 from tenonrt.patch import NewTensor, Patch
@@ -581,13 +582,13 @@ class Progress(Protocol):
 
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
-    "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch",
-    "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
-    "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
-    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph",
-    "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance",
-    "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to",
+    "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Draws",
+    "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView",
+    "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView",
+    "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place",
+    "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape",
+    "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
+    "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to",
     "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
     "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
     "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same", "share_padding",

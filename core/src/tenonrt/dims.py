@@ -18,12 +18,26 @@ import msgspec
 Operator = Literal["//", "%", "max", "min"]
 
 
-class Symbol(msgspec.Struct, frozen=True, tag="symbol"):
-    """A named non-negative integer known only when a network runs; ``upper`` None means unbounded."""
+class Symbol(msgspec.Struct, frozen=True, tag="symbol", omit_defaults=True):
+    """A named non-negative integer known only when a network runs; ``upper`` None means unbounded.
+
+    typical: the value that kernels are timed at; None is the largest.
+    """
 
     name: str
     lower: int = 0
     upper: int | None = None
+    typical: int | None = None
+
+    def renamed(self, name: str) -> Dimension:
+        """The same range under another name."""
+        return symbol(name, self.lower, self.upper, self.typical)
+
+    @property
+    def tuned_at(self) -> int:
+        """The value that kernels are timed at; the least, but not 0, where there is no largest."""
+        largest = self.upper if self.upper is not None else max(1, self.lower)
+        return largest if self.typical is None else self.typical
 
 
 class Apply(msgspec.Struct, frozen=True, tag="apply"):
@@ -108,11 +122,16 @@ class UndecidedError(ValueError):
     """A comparison of symbolic dimensions has no answer for all values in their ranges."""
 
 
-def symbol(name: str, lower: int = 0, upper: int | None = None) -> Dimension:
-    """Make a symbolic dimension; one whose range holds a single value is that ``int``."""
+def symbol(name: str, lower: int = 0, upper: int | None = None, typical: int | None = None) -> Dimension:
+    """Make a symbolic dimension; one whose range holds a single value is that ``int``.
+
+    typical: the value that kernels are timed at, the largest where it is None.
+    """
     if upper is not None and upper < lower:
         raise ValueError(f"symbol {name!r} has an empty range {lower}..{upper}")
-    return lower if upper == lower else _atom(Symbol(name, lower, upper))
+    if typical is not None and (typical < lower or (upper is not None and typical > upper)):
+        raise ValueError(f"symbol {name!r} is to be tuned at {typical}, outside of {lower}..{upper}")
+    return lower if upper == lower else _atom(Symbol(name, lower, upper, typical))
 
 
 # A model's arithmetic on symbolic shapes can square a sum or nest a quotient at every node, which doubles its cost.

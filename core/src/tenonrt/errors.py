@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class TenonError(Exception):
@@ -18,11 +18,16 @@ class ParseError(TenonError):
 
 
 class UnsupportedError(ParseError):
-    """A model uses operators that no installed plugin provides; lists all of them with the remedy."""
+    """A model uses operators that no installed plugin provides; lists all of them with the remedy.
 
-    def __init__(self, message: str, operators: Sequence[str] = ()) -> None:
+    provided: where the parser says so, how many nodes use each of the other operators, by the names of their mappings;
+    a name that begins with ":" is of a function of the model or of the format, made of other operators.
+    """
+
+    def __init__(self, message: str, operators: Sequence[str] = (), provided: Mapping[str, int] | None = None) -> None:
         super().__init__(message)
         self.operators = tuple(operators)
+        self.provided = dict(provided or {})
 
 
 class PluginError(TenonError):

@@ -36,6 +36,36 @@ def test_shape_and_timing_cache_reach_the_build(model: Path, tenonrt: Tenonrt, t
     assert "0 misses" in tenonrt(*arguments).stdout
 
 
+def test_ranges_of_shapes_are_profiles(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
+    target = tmp_path / "m.plan"
+    ranges = ("--shape", "x=1x1x4x4:2x1x4x4:4x1x4x4:4x1x4x4", "--shape", "x=6x1x4x4:6x1x4x4:8x1x4x4")
+    built = tenonrt("build", model, "-o", target, "--opt-level", 0, *ranges)
+    assert built.returncode == 0, built.stderr
+    for line in ("N 1 to 4", "N 6 to 8", "N=2", "N=4", "N=6"):
+        assert line in built.stdout
+    shown = tenonrt("inspect", target)
+    assert all(f"Steps {where}" in shown.stdout for where in ("of every other shape", "at N=2", "at N=4", "at N=6"))
+    assert [t["sizes"] for t in json.loads(tenonrt("inspect", target, "--json").stdout)["tuned"]] == [
+        {"N": 2}, {"N": 4}, {"N": 6}]  # fmt: skip
+    assert tenonrt("bench", target, "--batch", 4, "--runs", 2, "--layers").returncode == 0
+    shape = json.loads(tenonrt("run", target, "--json").stdout)["y/out"]["shape"]
+    assert shape == [2, 3]  # what was tuned for first
+    refused = tenonrt("run", target, "--batch", 5)
+    assert refused.returncode == 1
+    assert "no profile of this engine holds N=5" in refused.stderr
+
+
+def test_ranges_that_do_not_go_together_are_wrong_usage(model: Path, tenonrt: Tenonrt) -> None:
+    three = ("--shape", "x=1x1x4x4:2x1x4x4:4x1x4x4") * 3
+    uneven = tenonrt("build", model, *three, *("--shape", "mask=2:2:2") * 2)
+    assert uneven.returncode == 2
+    assert "mask has 2 ranges, another input 3" in " ".join(uneven.stderr.replace("│", " ").split())
+    for command in ("run", "bench"):
+        refused = tenonrt(command, model, "--shape", "x=1x1x4x4:2x1x4x4:4x1x4x4")
+        assert refused.returncode == 2
+        assert "is a range of shapes" in refused.stderr
+
+
 def test_denied_plugins_are_not_used(model: Path, tenonrt: Tenonrt, tmp_path: Path) -> None:
     target = tmp_path / "m.plan"
     result = tenonrt("build", model, "-o", target, "--plugins-deny", "tenonrt-kernel-*")
@@ -204,6 +234,33 @@ def test_check_lists_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "acme:Fold" in result.stderr
     assert "acme:Unfold" in result.stderr
+    assert "Supported" not in result.stdout
+
+
+def test_check_lists_what_is_supported_beside_what_is_missing(tenonrt: Tenonrt, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Fold", ["b"], ["c"], domain="acme"),
+        helper.make_node("Celu", ["c"], ["d"]),
+        helper.make_node("Twice", ["d"], ["y"], domain="lib"),
+    ]
+    ends = [helper.make_tensor_value_info(name, floats, [2]) for name in ("x", "y")]
+    imports = [helper.make_opsetid(domain, 20) for domain in ("", "acme", "lib")]
+    twice = helper.make_function("lib", "Twice", ["p"], ["q"], [helper.make_node("Add", ["p", "p"], ["q"])], imports)
+    graph = helper.make_graph(nodes, "lacking", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=imports, functions=[twice], ir_version=10), tmp_path / "m.onnx")
+    result = tenonrt("parse", "--check", tmp_path / "m.onnx")
+    assert result.returncode == 1
+    assert "acme:Fold" in result.stderr
+    assert "acme:Fold" not in result.stdout
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if len(line.split()) > 2}
+    assert lines["Relu"][:2] == ["2", "tenonrt-parser-onnx"]
+    assert lines["Add"][0] == "1"
+    assert lines["lib:Twice"] == ["1", *"a function of other operators".split()]
+    assert "Supported" not in tenonrt("parse", tmp_path / "m.onnx").stdout
 
 
 def test_a_locked_build_takes_what_the_cache_knows_and_fails_on_a_miss(

@@ -13,6 +13,7 @@ from tenonrt.contracts import (
     NHWC,
     AllocatesOutputs,
     Attributes,
+    Draws,
     Executable,
     ExecutionError,
     LayerType,
@@ -194,6 +195,24 @@ def reformat(source: Any, target: Any) -> Problem:
     four = TensorType((1, 2, 3, 4))
     layer = ProblemLayer("Reformat", ReformatAttributes(source, target), (0,), (1,))
     return Problem((layer,), (ProblemInput("activation"),), (four, four), (1,), "cpu")
+
+
+def test_a_context_hands_over_its_generator() -> None:
+    """Its seed fixes what layers draw, and it is asked for only when one draws."""
+    executable = bind(single("Noise", TensorType((3,)), TensorType((3,))))
+    assert isinstance(executable, Draws)
+    asked: list[int] = []
+
+    def generator() -> np.random.Generator:
+        asked.append(1)
+        return np.random.default_rng(5)
+
+    executable.draw_from(generator)
+    assert not asked
+    output = np.empty(3, np.float32)
+    executable.launch([X], [output], None, None)
+    np.testing.assert_allclose(output, X + np.random.default_rng(5).standard_normal(3), rtol=1e-6)
+    assert asked
 
 
 def two_layers() -> Problem:

@@ -362,7 +362,7 @@ def test_recurrent(parse, one_node, kind, extra):
         ("Conv", {"x": F, "w": F}, 11, {"kernel_shape": [1, 1]}, "differs from the weights"),
         ("Conv", {"x": F, "w": F}, 11, {"auto_pad": "WIDE"}, "not one of"),
         ("BatchNormalization", dict.fromkeys("xsbmv", F), 15, {"training_mode": 1}, "training"),
-        ("BatchNormalization", dict.fromkeys("xsbmv", F), 7, {"spatial": 0}, "spatial=0"),
+        ("Tile", {"x": F, "t": F, "a": F}, 1, {}, "tiles is None"),
         ("Unsqueeze", {"x": F}, 11, {}, "axes are missing"),
         ("Unsqueeze", {"x": F}, 13, {}, r"input 1 \(axes\)"),
         ("Softmax", {"x": F}, 11, {"axis": 5}, "axis 5 is out of range"),

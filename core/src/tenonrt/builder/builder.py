@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tenonrt.builder.acceptance import disagreement, tolerance
 from tenonrt.builder.cache import TimingCache
@@ -16,13 +17,16 @@ from tenonrt.builder.timing import constant_bytes
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError
+from tenonrt.graph.copying import copy_graph
 from tenonrt.graph.graph import Graph
 from tenonrt.graph.network import Network
 from tenonrt.graph.passes import PassLog, run_passes
-from tenonrt.graph.shaping import specialise_inputs
+from tenonrt.graph.profiling import around, of_symbols, solve_profiles, tuned_sizes
+from tenonrt.graph.shaping import specialise_inputs, substitute_symbols
 from tenonrt.graph.verification import verify
+from tenonrt.plan.joining import Joining
 from tenonrt.plan.plan import Plan, make_plan
-from tenonrt.plan.program import Choice
+from tenonrt.plan.program import Choice, Profile, sizes_text
 from tenonrt.plugins.hooks import Hooks
 from tenonrt.plugins.registry import PASSES, Registry, using
 from tenonrt.runtime.engine import Engine
@@ -43,11 +47,70 @@ class Builder:
             registry = Registry(config.plugins)
             hooks = Hooks(registry)
         with using(registry):  # kernels that run references ask for layer types by name
-            return Engine(_Build(config, registry, hooks, network.graph).run(), registry)
+            return Engine(_EngineBuild(config, registry, hooks, network.graph).run(), registry)
+
+
+class _EngineBuild:
+    """The general program of a network, and one for each of the sizes that its profiles tune for."""
+
+    def __init__(self, config: BuilderConfig, registry: Registry, hooks: Hooks, graph: Graph) -> None:
+        self.config = config
+        self.registry = registry
+        self.hooks = hooks
+        self.graph = graph
+
+    def run(self) -> Plan:
+        profiles = self._shape()
+        sizes = tuned_sizes(profiles)
+        copies = [self._at(size) for size in sizes]
+        fingerprint = self.registry.device(self.config.device).fingerprint()
+        cache = TimingCache(self.config.timing_cache, fingerprint)
+        try:
+            with TrialPool(self.config.trial_seconds) as trials:
+                plan = self._build(self.graph, self.config, cache, trials)
+                if not profiles:
+                    return plan
+                joining = Joining(plan, profiles)
+                for number, (size, graph) in enumerate(zip(sizes, copies, strict=True)):
+                    joining.add(size, self._build(graph, self._replaying(number), cache, trials))
+                return joining.plan()
+        finally:
+            cache.close()
+
+    def _shape(self) -> tuple[Profile, ...]:
+        """Give the inputs their sizes and ranges."""
+        if not self.graph.outputs:
+            raise BuildError(f"the network {self.graph.name!r} has no outputs; mark at least one")
+        specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
+        profiles = solve_profiles(self.graph, self.config.profiles)
+        if profiles:
+            substitute_symbols(self.graph, around(profiles))
+        return of_symbols(profiles, self.graph)
+
+    def _at(self, sizes: Mapping[str, int]) -> Graph:
+        copied = copy_graph(self.graph)
+        copied.name = f"{self.graph.name} at {sizes_text(sizes)}"
+        substitute_symbols(copied, sizes)
+        return copied
+
+    def _build(self, graph: Graph, config: BuilderConfig, cache: TimingCache, trials: TrialPool) -> Plan:
+        return _Build(config, self.registry, self.hooks, graph).run(cache, trials)
+
+    def _replaying(self, number: int) -> BuilderConfig:
+        """The configuration with the part of a recorded choice that is about the sizes of this number."""
+        if self.config.replay is None:
+            return self.config
+        recorded = self.config.replay.tuned
+        if number >= len(recorded):
+            raise BuildError(
+                f"the recorded choice knows {len(recorded)} shapes to tune for, the profiles have more; "
+                "build without it"
+            )
+        return replace(self.config, replay=recorded[number])
 
 
 class _Build:
-    """One build of one network."""
+    """One program of one network."""
 
     def __init__(self, config: BuilderConfig, registry: Registry, hooks: Hooks, graph: Graph) -> None:
         self.config = config
@@ -59,25 +122,17 @@ class _Build:
         self.clock = Clock()
         self.teller = Teller(config.progress)
 
-    def run(self) -> Plan:
+    def run(self, cache: TimingCache, trials: TrialPool) -> Plan:
         passes = self._optimize()
-        cache = TimingCache(self.config.timing_cache, self.fingerprint)
-        try:
-            with TrialPool(self.config.trial_seconds) as trials:
-                tuner = Tuner(self.config, self.registry, self.device, cache, trials, constant_bytes(self.graph))
-                tools = Tools(self.config, self.registry, self.hooks, tuner, self.clock, self.teller)
-                plan = self._accurate_plan(tools, passes)
-        finally:
-            cache.close()
+        tuner = Tuner(self.config, self.registry, self.device, cache, trials, constant_bytes(self.graph))
+        tools = Tools(self.config, self.registry, self.hooks, tuner, self.clock, self.teller)
+        plan = self._accurate_plan(tools, passes)
         self.hooks.built(self.graph.name, plan.report, cache.misses)
         return plan
 
     def _optimize(self) -> PassLog:
         check_names(self.config.disable, (entry.name for entry in self.registry.usable(PASSES)))
-        if not self.graph.outputs:
-            raise BuildError(f"the network {self.graph.name!r} has no outputs; mark at least one")
         with self.clock.phase("optimize"):
-            specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
             verify(self.graph)
             return run_passes(
                 self.graph,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,6 +51,8 @@ class BuilderConfig:
     max_batch: bounds the symbolic first dimension of every input to 1..max_batch and tunes for max_batch.
     workspace: bytes a tactic may use, None: any. optimization_level: 0 picks without timing, 3 times every tactic.
     tuning_seconds: after that, estimates decide. shapes: fixes sizes.
+    profiles: sizes that the engine takes together, each a mapping from an input to its least shape, those to tune for
+    (a program for each of them is in the plan) and its greatest: {"ids": [(1, 1), (1, 128), (8, 512)]}.
     trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.
     prefer: keep this recorded selection, whole or tactic by tactic, where what was measured is within the noise.
     lock: `BuildError` for whatever the timing cache does not know, instead of trying or timing it.
@@ -78,9 +80,13 @@ class BuilderConfig:
     tolerance: float | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     disable: frozenset[str] = frozenset()
+    profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]] = ()
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
+        for profile in self.profiles:
+            for name, given in profile.items():
+                _check_shapes(name, given)
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level is {self.optimization_level}; it goes from 0 (no timing) to 5")
         if self.max_batch is not None and self.max_batch < 1:
@@ -89,3 +95,15 @@ class BuilderConfig:
             raise ValueError(f"threads is {self.threads}; it must be at least 1")
         if self.workspace is not None and self.workspace < 0:
             raise ValueError(f"workspace is {self.workspace} bytes; it must not be negative")
+
+
+def _check_shapes(name: str, given: Sequence[Sequence[int]]) -> None:
+    if len(given) < 3:
+        raise ValueError(
+            f"a profile has {len(given)} shapes for {name!r}; give the least, one to tune for, the greatest"
+        )
+    for least, shape, most in ((given[0], shape, given[-1]) for shape in given):
+        if not len(least) == len(shape) == len(most):
+            raise ValueError(f"a profile has shapes of different rank for {name!r}: {list(map(tuple, given))}")
+        if not all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True)):
+            raise ValueError(f"a profile has {tuple(shape)} for {name!r}, outside of {tuple(least)} to {tuple(most)}")

@@ -175,10 +175,10 @@ def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> Progra
 
 
 def drawn_inputs(graph: Graph) -> list[Array]:
-    """Inputs of a network at its largest sizes."""
+    """Inputs of a network at the sizes it is tuned for."""
     rng = np.random.default_rng(0)
-    largest = {s.name: s.upper or 1 for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d)}
-    types = [tensor.type.substitute(largest) for tensor in graph.inputs]
+    sizes = {s.name: s.tuned_at for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d)}
+    types = [tensor.type.substitute(sizes) for tensor in graph.inputs]
     # Integers are indices more often than not, and zero is one of every table.
     return [draw(t, rng) if is_float(t.dtype) else np.zeros(t.concrete({}), t.numpy) for t in types]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import msgspec
 
-from tenonrt.dims import Dimension, substitute, symbol, symbols
+from tenonrt.dims import Dimension, substitute, symbols
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.problem import Problem, ProblemInput, ProblemLayer
 from tenonrt.types import TensorType
@@ -134,7 +134,7 @@ class _Renaming:
         for dimension in type.shape:
             for found in symbols(dimension):
                 if found.name not in self.names:
-                    self.names[found.name] = symbol(f"s{len(self.names)}", found.lower, found.upper)
+                    self.names[found.name] = found.renamed(f"s{len(self.names)}")
         return type.reshape([substitute(d, self.names) for d in type.shape])
 
 

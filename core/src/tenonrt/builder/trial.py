@@ -86,12 +86,12 @@ class Sample:
         return Sample(problem, inputs, reference_outputs(problem, layer_types, inputs), self.values)
 
     @classmethod
-    def largest(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
-        """What a problem is timed at: every bounded symbol at its upper end, as TensorRT tunes for the maximum batch.
+    def typical(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
+        """What a problem is timed at: every symbol as its profile says, else at its upper end, as TensorRT tunes.
 
         The answer is not needed and not computed.
         """
-        values = {s.name: s.upper if s.upper is not None else max(1, s.lower) for s in problem.symbols}
+        values = {s.name: s.tuned_at for s in problem.symbols}
         static = concretize(problem, values)
         return cls(static, draw_inputs(static, layer_types, 0), [], values)
 

@@ -171,7 +171,7 @@ class Tuner:
             return
         self.locked(f"times of {wanted[0].posed.region.name}")
         problem = wanted[0].posed.problem
-        sample = Sample.largest(problem, self.registry.layer_type)
+        sample = Sample.typical(problem, self.registry.layer_type)
         bound = [(offer, entrant) for offer in wanted if (entrant := self._bind(offer, sample)) is not None]
         if self._surroundings is None:
             self._surroundings = Surroundings(self.device, self.config.threads, self.touched)
@@ -204,7 +204,7 @@ class Tuner:
             runnable.run(None)
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             entry = self.known(offer) or CacheEntry()
-            self._learn(offer, CacheEntry(f"at the largest sizes it raised {error!r}", entry.error))
+            self._learn(offer, CacheEntry(f"at the sizes to be tuned for it raised {error!r}", entry.error))
             return None
         return Entrant(launch, runnable)
 

@@ -1,18 +1,15 @@
 """The trial process: a candidate's first run happens here, so that a crash, a hang or a wild write harms nobody else.
 
-Run as ``python -m tenonrt.builder.worker``. Messages are msgpack with a four-byte length, on the original standard
-input and output; what kernels print goes to standard error.
+Run as ``python -m tenonrt.builder.worker``; messages are msgpack.
 """
 
 from __future__ import annotations
 
-import os
-import struct
 import sys
 import sysconfig
 import traceback
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -22,6 +19,7 @@ from tenonrt.contracts import Kernel
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, NativeCode, Problem, Tactic
+from tenonrt.workers import serve
 
 
 class TrialRequest(msgspec.Struct, frozen=True):
@@ -42,22 +40,6 @@ class TrialReply(msgspec.Struct, frozen=True):
     info: dict[str, Any] = {}
     native: NativeCode | None = None
     settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
-
-
-def send(stream: IO[bytes], message: bytes) -> None:
-    """Write one message."""
-    stream.write(struct.pack("<I", len(message)) + message)
-    stream.flush()
-
-
-def receive(stream: BinaryIO) -> bytes | None:
-    """The next message; None when the other side is gone."""
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    (length,) = struct.unpack("<I", head)
-    body = stream.read(length)
-    return body if len(body) == length else None
 
 
 class Worker:
@@ -101,17 +83,17 @@ def _is_standard(file: Path) -> bool:
 
 def main() -> None:
     """Serve until the input closes."""
-    requests = os.fdopen(os.dup(0), "rb")
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     worker = Worker(Registry())
     decoder = msgspec.msgpack.Decoder(TrialRequest)
-    while (message := receive(requests)) is not None:
+
+    def answer(message: bytes) -> bytes:
         try:
             reply = worker.answer(decoder.decode(message))
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the verdict carries it
             reply = TrialReply(False, f"it raised {error!r} in {_origin(error)}")
-        send(replies, msgspec.msgpack.encode(reply))
+        return msgspec.msgpack.encode(reply)
+
+    serve(answer)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tenonrt.cli.options import (
 from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:
+    from tenonrt.plan.program import Program
     from tenonrt.runtime.engine import Engine
     from tenonrt.types import Array
 
@@ -79,7 +80,7 @@ def _measured(
     from tenonrt.cli.measurement import measure, profile
 
     bindings = [binding for binding in engine.bindings if binding.is_input]
-    values = input_sizes(bindings, {}, shapes, batch)
+    values = input_sizes(bindings, {}, shapes, batch, engine.profiles)
     inputs = fill(bindings, {}, values, seed)
     context = engine.create_context(seed)
     latency = measure(context, inputs, runs, time_limit)
@@ -99,7 +100,7 @@ def _measured(
     }
     if layers:
         spent = profile(context, inputs, runs or _PROFILED_RUNS)
-        kernels = _kernels(engine)
+        kernels = _kernels(engine.plan.program_at(values))
         row["steps"] = [
             {"step": name, "kernel": kernels.get(name), "median": statistics.median(samples), "runs": len(samples)}
             for name, samples in spent.items()
@@ -111,7 +112,7 @@ def _memory(engine: Engine, values: Mapping[str, int], inputs: Mapping[str, Arra
     from tenonrt.cli.memory import arena_at
     from tenonrt.plan.workspace import workspace_bytes
 
-    program = engine.plan.program
+    program = engine.plan.program_at(values)
     arena, lower_bound = arena_at(program, values)
     return {
         "arena": arena,
@@ -122,9 +123,9 @@ def _memory(engine: Engine, values: Mapping[str, int], inputs: Mapping[str, Arra
     }
 
 
-def _kernels(engine: Engine) -> dict[str, str]:
+def _kernels(program: Program) -> dict[str, str]:
     """Kernel ids by step, from the program: reformats have no report of their own."""
-    from tenonrt.plan.program import KernelStep, Program
+    from tenonrt.plan.program import KernelStep
 
     found: dict[str, str] = {}
 
@@ -136,7 +137,7 @@ def _kernels(engine: Engine) -> dict[str, str]:
                 for graph in step.graphs:
                     visit(graph)
 
-    visit(engine.plan.program)
+    visit(program)
     return found
 
 

@@ -15,14 +15,14 @@ from tenonrt.cli.options import (
     Level,
     MaxBatch,
     ParserOptions,
-    Shapes,
+    ShapeRanges,
     Threads,
     choice_of,
     config,
     layer_precision_of,
     parsed,
     plugin_set,
-    shapes_of,
+    profiles_of,
 )
 from tenonrt.cli.quantities import nbytes, parse_bytes, seconds
 
@@ -54,7 +54,7 @@ def build(
         typer.Option(metavar="PATTERN=MODE:PRECISION", help="fc*=obey:float32, conv*=prefer:bfloat16. Repeatable."),
     ] = None,
     max_batch: MaxBatch = None,
-    shape: Shapes = None,
+    shape: ShapeRanges = None,
     opt_level: Level = 3,
     timing_cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep measured times here, for later builds on this machine.")
@@ -89,6 +89,7 @@ def build(
     listed by `tenonrt build MODEL --help`.
     """
     target = _target(model, plan)
+    shapes, profiles = profiles_of(shape)
     settings = config(
         device=device,
         precision=precision.value,
@@ -100,11 +101,12 @@ def build(
         timing_cache=timing_cache,
         threads=threads,
         tuning_seconds=tuning_seconds,
-        shapes=shapes_of(shape),
         disable=frozenset(disable or ()),
         lock=lock,
         replay=None if replay is None else choice_of(replay),
         prefer=None if prefer is None else choice_of(prefer),
+        shapes=shapes,
+        profiles=profiles,
     )
     from tenonrt.cli.sources import build_engine
 
@@ -133,8 +135,10 @@ def _report(engine: Engine, model: Path, target: Path, elapsed: float) -> None:
     from tenonrt.cli.console import output
     from tenonrt.cli.memory import memory_facts
     from tenonrt.cli.tables import ladder_table, print_facts, type_text
+    from tenonrt.plan.program import sizes_text
 
     report = engine.report
+    programs = [("tuned for", sizes_text(tuned.sizes)) for tuned in engine.plan.tuned]
     size = nbytes(target.stat().st_size)
     output().print(
         Text.assemble((model.name, "bold"), " → ", (str(target), "bold green"), f"  {size}\n"), soft_wrap=True
@@ -142,6 +146,8 @@ def _report(engine: Engine, model: Path, target: Path, elapsed: float) -> None:
     print_facts(
         [
             *((("input" if b.is_input else "output"), f"{b.name}  {type_text(b.type)}") for b in engine.bindings),
+            *(("profile", str(profile)) for profile in engine.profiles),
+            *programs,
             ("steps", str(report.ladder[-1].layers)),
             *memory_facts(engine.plan.program, engine.plan.codes, sum(w.nbytes for w in engine.plan.weights)),
             ("build time", seconds(elapsed) + _phases(report.timings)),

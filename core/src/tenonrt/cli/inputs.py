@@ -11,7 +11,7 @@ from tenonrt.errors import ExecutionError
 if TYPE_CHECKING:
     import numpy as np
 
-    from tenonrt.plan.program import Binding
+    from tenonrt.plan.program import Binding, Profile
     from tenonrt.types import Array, TensorType
 
 
@@ -41,8 +41,10 @@ def input_sizes(
     arrays: Mapping[str, Array],
     shapes: Mapping[str, Sequence[int]],
     batch: int | None = None,
+    profiles: Sequence[Profile] = (),
 ) -> dict[str, int]:
-    """The size of every symbol of the inputs: as arrays and shapes say, then ``batch``, else the least it may be.
+    """The size of every symbol of the inputs: as arrays and shapes say, then ``batch``, else one that a profile which
+    holds the others is tuned for, or the least it may be.
 
     The batch symbol is that of the first input whose first dimension is one. `ExecutionError` when nothing fits.
     """
@@ -57,10 +59,18 @@ def input_sizes(
             bind_shape(f"input {binding.name!r}", binding.type, given, values)
     if batch is not None:
         _bind_batch(inputs, batch, values)
+    tuned = _tuned_sizes(profiles, values)
     for found in (s for binding in inputs for dimension in binding.type.shape for s in symbols(dimension)):
         least = max(found.lower, 1)
-        values.setdefault(found.name, least if found.upper is None else min(least, found.upper))
+        values.setdefault(found.name, tuned.get(found.name, least if found.upper is None else min(least, found.upper)))
     return values
+
+
+def _tuned_sizes(profiles: Sequence[Profile], given: Mapping[str, int]) -> Mapping[str, int]:
+    """The first sizes tuned for that have the given ones; else the first of a profile that holds those."""
+    exact = [t for p in profiles for t in p.tuned if all(t.get(name) == size for name, size in given.items())]
+    near = [p.tuned[0] for p in profiles if p.holds({**p.tuned[0], **given})]
+    return next(iter([*exact, *near]), {})
 
 
 def _refuse_unknown(inputs: Sequence[Binding], names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:
     from tenonrt.cli.planfile import PlanContents
-    from tenonrt.plan.program import CandidateReport, Program, Step
+    from tenonrt.plan.program import BuildReport, CandidateReport, Program, Step
 
 
 def inspect(
@@ -53,19 +53,28 @@ def inspect(
 def _as_data(contents: PlanContents) -> dict[str, Any]:
     import msgspec
 
-    from tenonrt.cli.memory import tensor_rows
-    from tenonrt.plan.workspace import workspace_bytes
-
-    program = contents.program
+    general = _program_data(contents.program, contents.report, contents)
+    general["memory"]["weights"] = contents.weights
     return {
         "header": msgspec.to_builtins(contents.header),
         "requirements": {need.distribution: _installed(need.distribution) for need in contents.header.requires},
-        "report": msgspec.to_builtins(contents.report),
+        **general,
+        "tuned": [{"sizes": t.sizes, **_program_data(t.program, t.report, contents)} for t in contents.tuned],
+    }
+
+
+def _program_data(program: Program, report: BuildReport, contents: PlanContents) -> dict[str, Any]:
+    import msgspec
+
+    from tenonrt.cli.memory import tensor_rows
+    from tenonrt.plan.workspace import workspace_bytes
+
+    return {
+        "report": msgspec.to_builtins(report),
         "steps": [_step_data(step, contents) for step in _steps(program)],
         "memory": {
             "arena": program.arena,
             "lower_bound": program.lower_bound,
-            "weights": contents.weights,
             "workspace": workspace_bytes(program, contents.codes),
             "tensors": tensor_rows(program),
         },
@@ -117,6 +126,7 @@ def _report(path: Path, contents: PlanContents, brief: bool) -> None:
     from tenonrt.cli.console import output
     from tenonrt.cli.memory import memory_facts
     from tenonrt.cli.tables import ladder_table, print_facts, type_text
+    from tenonrt.plan.program import sizes_text
 
     header, report = contents.header, contents.report
     output().print(Text.assemble((str(path), "bold"), f"  {nbytes(path.stat().st_size)}\n"), soft_wrap=True)
@@ -128,6 +138,7 @@ def _report(path: Path, contents: PlanContents, brief: bool) -> None:
             ("device", f"{header.device}, {header.threads} thread{'s' * (header.threads > 1)}"),
             ("tuned on", machine),
             *((("input" if b.is_input else "output"), f"{b.name}  {type_text(b.type)}") for b in header.bindings),
+            *(("profile", str(profile)) for profile in header.profiles),
             *memory_facts(contents.program, contents.codes, contents.weights),
             *(("note", note) for note in report.notes),
             *(("quarantined", f"{name}: {why}") for name, why in report.quarantined.items()),
@@ -136,9 +147,15 @@ def _report(path: Path, contents: PlanContents, brief: bool) -> None:
     output().print()
     _report_requirements(contents)
     output().print(ladder_table(report.ladder))
-    _report_steps(contents)
+    _report_program(contents.program, report, contents, brief, "of every other shape" if contents.tuned else "")
+    for tuned in contents.tuned:
+        _report_program(tuned.program, tuned.report, contents, brief, f"at {sizes_text(tuned.sizes)}")
+
+
+def _report_program(program: Program, report: BuildReport, contents: PlanContents, brief: bool, where: str) -> None:
+    _report_steps(program, report, contents, where)
     if not brief:
-        _report_candidates(contents)
+        _report_candidates(report, where)
 
 
 def _report_requirements(contents: PlanContents) -> None:
@@ -155,16 +172,16 @@ def _report_requirements(contents: PlanContents) -> None:
     output().print(made)
 
 
-def _report_steps(contents: PlanContents) -> None:
+def _report_steps(program: Program, report: BuildReport, contents: PlanContents, where: str) -> None:
     from rich.text import Text
 
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import solver_name, table
 
-    times = {step.name: step.seconds for step in contents.report.steps}
-    made = table("Steps", "#", "step", "kernel and tactic", "alone", "of the model",
+    times = {step.name: step.seconds for step in report.steps}
+    made = table(f"Steps {where}".strip(), "#", "step", "kernel and tactic", "alone", "of the model",
                  right=("#", "alone"), fold=("step", "of the model", "kernel and tactic"))  # fmt: skip
-    for number, step in enumerate(_steps(contents.program)):
+    for number, step in enumerate(_steps(program)):
         data = _step_data(step, contents)
         solved = solver_name(data["kernel"], data["tactic"]) if data["kernel"] else f"control: {data['kinds'][0]}"
         sources = "" if data["sources"] == (step.name,) else ", ".join(data["sources"])
@@ -172,16 +189,17 @@ def _report_steps(contents: PlanContents) -> None:
     output().print(made)
 
 
-def _report_candidates(contents: PlanContents) -> None:
+def _report_candidates(report: BuildReport, where: str) -> None:
     """Every candidate of every region, fastest first, and what was chosen."""
     from rich.text import Text
 
     from tenonrt.cli.console import output
     from tenonrt.cli.tables import table
 
-    made = table("Candidates, by region", "region", "kernel and tactic", "time", "error", "remark",
+    title = f"Candidates {where}".strip() + ", by region"
+    made = table(title, "region", "kernel and tactic", "time", "error", "remark",
                  right=("time", "error"), fold=("region", "kernel and tactic", "remark"))  # fmt: skip
-    for region in contents.report.regions:
+    for region in report.regions:
         name = region.name
         for number, candidate in enumerate(sorted(region.candidates, key=_order)):
             won = region.won(candidate)

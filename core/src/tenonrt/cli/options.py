@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tenonrt.cli.quantities import parse_shape
+from tenonrt.cli.quantities import parse_shape, parse_shapes
 
 if TYPE_CHECKING:
     from tenonrt.plugins.selection import PluginSet
@@ -21,6 +21,15 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=SHAPE", help="The shape of an input, image=1x3x224x224. Repeatable."),
 ]
+ShapeRanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=SHAPE[:SHAPE:SHAPE]",
+        help="The shape of an input, or the least, one or more to tune for, and the greatest: ids=1x1:1x128:8x512. "
+        "Repeatable; the second range of an input begins a second profile.",
+    ),
+]
 Level = Annotated[
     int,
     typer.Option("--opt-level", min=0, max=5, help="0 chooses without timing, from 3 on every tactic is timed."),
@@ -30,6 +39,7 @@ Disable = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Leave out an optimization or pass that `tenonrt plugins` lists. Repeatable."),
 ]
+Ranged = tuple[tuple[int, ...], ...]  # the least shape, those to tune for, the greatest
 ParserOptions = Mapping[str, Any]  # what was said for the model's parser; see parsing.py
 NONE_GIVEN: ParserOptions = {}
 MaxBatch = Annotated[
@@ -49,6 +59,27 @@ def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
 def shapes_of(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     """Shapes by input name."""
     return dict(parsed("--shape", parse_shape, text) for text in texts or ())
+
+
+def profiles_of(texts: list[str] | None) -> tuple[dict[str, tuple[int, ...]], list[dict[str, Ranged]]]:
+    """Fixed shapes by input, and profiles: the second range of an input is that of the second profile, a single range
+    that of all.
+    """
+    fixed: dict[str, tuple[int, ...]] = {}
+    ranges: dict[str, list[Ranged]] = {}
+    for name, shapes in (parsed("--shape", parse_shapes, text) for text in texts or ()):
+        if len(shapes) == 1:
+            fixed[name] = shapes[0]
+        else:
+            ranges.setdefault(name, []).append(shapes)
+    count = max(map(len, ranges.values()), default=0)
+    for name, given in ranges.items():
+        if len(given) not in (1, count):
+            raise typer.BadParameter(
+                f"{name} has {len(given)} ranges, another input {count}; give one for each profile, or one for all",
+                param_hint="'--shape'",
+            )
+    return fixed, [{name: given[min(i, len(given) - 1)] for name, given in ranges.items()} for i in range(count)]
 
 
 def pairs_of(option: str, texts: list[str] | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,11 +39,17 @@ def parse(
 ) -> None:
     """Read a model and say what it is made of. Nothing is optimized or built.
 
-    A model that needs what is not installed is an error that lists all of it.
+    A model that needs what is not installed is an error that lists all of it; --check lists what is provided as well.
     """
     from tenonrt.api import parse as read
+    from tenonrt.errors import UnsupportedError
 
-    network = read(model, options=parser_options)
+    try:
+        network = read(model, options=parser_options)
+    except UnsupportedError as error:
+        if check and error.provided:
+            _print_provided(error.provided)
+        raise
     kinds = _kinds(network)
     if json:
         _print_json(network, kinds)
@@ -65,6 +71,21 @@ def parse(
             more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
             made.add_row(name, str(kind.count), kind.distribution, ", ".join(nodes[:_SHOWN]) + more)
         output().print(made)
+
+
+def _print_provided(provided: Mapping[str, int]) -> None:
+    """The operators of a model that lacks others, and where each comes from."""
+    from tenonrt.cli.console import output
+    from tenonrt.cli.tables import table
+    from tenonrt.plugins.registry import MAPPINGS, current_registry
+
+    entries = current_registry().usable(MAPPINGS)
+    made = table("Supported", "operator", "nodes", "provided by", right=("nodes",))
+    for name, count in sorted(provided.items(), key=lambda item: item[0].partition(":")[2]):
+        entry = next((e for e in entries if e.name == name or e.name.startswith(f"{name}@")), None)
+        origin = "a function of other operators" if entry is None else f"{entry.distribution} {entry.version}"
+        made.add_row(name.partition(":")[2].removeprefix(":"), str(count), origin)
+    output().print(made)
 
 
 def _kinds(network: Network) -> dict[str, _Kind]:

@@ -14,7 +14,7 @@ from tenonrt.plan.plan import ProgramSection
 from tenonrt.problem import Code
 
 if TYPE_CHECKING:
-    from tenonrt.plan.program import BuildReport, PlanHeader, Program
+    from tenonrt.plan.program import BuildReport, PlanHeader, Program, TunedProgram
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class PlanContents:
     report: BuildReport
     codes: list[Code]
     weights: int  # bytes
+    tuned: tuple[TunedProgram, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> PlanContents:
@@ -34,7 +35,7 @@ class PlanContents:
         section: ProgramSection = _decode(file, "program", ProgramSection)
         codes: list[Code] = _decode(file, "code", list[Code])
         weights = len(file.section("weights", verify=False))
-        return cls(file.header.plan, section.program, section.report, codes, weights)
+        return cls(file.header.plan, section.program, section.report, codes, weights, section.tuned)
 
 
 def _decode(file: PlanFile, name: str, type: Any) -> Any:

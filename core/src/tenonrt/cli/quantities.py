@@ -45,11 +45,23 @@ def parse_bytes(text: str) -> int:
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """``image=1x3x224x224`` -> ``("image", (1, 3, 224, 224))``; ``NAME=scalar`` has no dimensions."""
-    name, sign, dimensions = text.rpartition("=")
+    name, shapes = parse_shapes(text)
+    if len(shapes) > 1:
+        raise ValueError(f"{text!r} is a range of shapes, which `tenonrt build` takes; write one, NAME=1x3x224x224")
+    return name, shapes[0]
+
+
+def parse_shapes(text: str) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """``ids=1x1:1x128:8x512``, the least shape, those to tune for and the greatest, or ``ids=1x128`` alone."""
+    name, sign, shapes = text.rpartition("=")
     if not sign or not name:
         raise ValueError(f"{text!r} is no shape; write NAME=1x3x224x224")
-    if dimensions == "scalar":
-        return name, ()
-    if not re.fullmatch(r"\d+([x,]\d+)*", dimensions):
-        raise ValueError(f"{dimensions!r} in {text!r} is no shape; write dimensions as 1x3x224x224")
-    return name, tuple(int(size) for size in re.split("[x,]", dimensions))
+    return name, tuple(_dimensions(part, text) for part in shapes.split(":"))
+
+
+def _dimensions(part: str, text: str) -> tuple[int, ...]:
+    if part == "scalar":
+        return ()
+    if not re.fullmatch(r"\d+([x,]\d+)*", part):
+        raise ValueError(f"{part!r} in {text!r} is no shape; write dimensions as 1x3x224x224")
+    return tuple(int(size) for size in re.split("[x,]", part))

@@ -56,7 +56,8 @@ def run(
     inputs = [binding for binding in engine.bindings if binding.is_input]
     types = {binding.name: binding.type for binding in inputs}
     arrays = {name: load_array(name, Path(file), types[name]) for name, file in files.items() if name in types}
-    values = input_sizes(inputs, arrays, {**shapes, **{name: () for name in files if name not in types}}, batch)
+    unknown = {name: () for name in files if name not in types}
+    values = input_sizes(inputs, arrays, {**shapes, **unknown}, batch, engine.profiles)
     given = fill(inputs, arrays, values, seed)
     outputs = engine.create_context(seed).execute(given)
     written = {} if output_dir is None else _write(output_dir, outputs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenonrt.contracts import LayerType
-from tenonrt.dims import UNKNOWN, Dim, UndecidedError, substitute, symbol, symbols
+from tenonrt.dims import UNKNOWN, Dim, UndecidedError, substitute, symbols
 from tenonrt.errors import GraphError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.types import MAX_VALUE_ELEMENTS, Array, TensorInfo, check_possible, numpy_dtype
@@ -100,6 +100,6 @@ def _name_unknowns(info: TensorInfo, prefix: str) -> TensorInfo:
         if unnamed is None:
             shape.append(dimension)
         else:
-            named = symbol(f"{prefix}.{axis}", unnamed.lower, unnamed.upper)
+            named = unnamed.renamed(f"{prefix}.{axis}")
             shape.append(substitute(dimension, {UNKNOWN: named}))
     return replace(info, type=info.type.reshape(shape))

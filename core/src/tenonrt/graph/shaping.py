@@ -13,19 +13,25 @@ from tenonrt.graph.inference import infer
 
 def specialise_inputs(graph: Graph, max_batch: int | None, shapes: Mapping[str, Sequence[int]]) -> None:
     """Give inputs the shapes asked for, bound the batch symbol by ``max_batch``, and infer everything anew."""
-    values: dict[str, Dimension] = {}
-    known = {tensor.name: tensor for tensor in graph.inputs}
-    for name, shape in shapes.items():
-        if name not in known:
-            raise BuildError(f"there is no input {name!r} to shape; the inputs are {', '.join(known)}")
-        _add(values, _solve(known[name], shape), name)
+    values: dict[str, Dimension] = {**shape_sizes(graph, shapes)}
     if max_batch is not None:
         values.update(_bound_batch(graph, max_batch, values))
     if values:
         substitute_symbols(graph, values)
 
 
-def _add(values: dict[str, Dimension], found: Mapping[str, Dimension], name: str) -> None:
+def shape_sizes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The sizes of symbols at which inputs have these shapes; `BuildError` where they cannot."""
+    values: dict[str, int] = {}
+    known = {tensor.name: tensor for tensor in graph.inputs}
+    for name, shape in shapes.items():
+        if name not in known:
+            raise BuildError(f"there is no input {name!r} to shape; the inputs are {', '.join(known)}")
+        _add(values, _solve(known[name], shape), name)
+    return values
+
+
+def _add(values: dict[str, int], found: Mapping[str, int], name: str) -> None:
     """A symbol that two inputs share has one size."""
     for symbol_name, size in found.items():
         if values.setdefault(symbol_name, size) != size:
@@ -53,11 +59,11 @@ def reinfer(graph: Graph) -> None:
             tensor.info = info
 
 
-def _solve(tensor: Tensor, shape: Sequence[int]) -> dict[str, Dimension]:
+def _solve(tensor: Tensor, shape: Sequence[int]) -> dict[str, int]:
     """The symbol values under which an input has this shape."""
     if len(shape) != tensor.type.rank:
         raise BuildError(f"input {tensor.name!r} is {tensor.type}; the shape {tuple(shape)} has another rank")
-    values: dict[str, Dimension] = {}
+    values: dict[str, int] = {}
     for dimension, size in zip(tensor.type.shape, shape, strict=True):
         found = list(symbols(dimension))
         if len(found) == 1 and dimension == _plain(found[0]):
@@ -69,7 +75,7 @@ def _solve(tensor: Tensor, shape: Sequence[int]) -> dict[str, Dimension]:
 
 
 def _plain(found: Symbol) -> Dimension:
-    return symbol(found.name, found.lower, found.upper)
+    return found.renamed(found.name)
 
 
 def _check_range(tensor: Tensor, found: Symbol, size: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tenonrt.dims import Dim, Dimension, Symbol, bounds, substitute, symbol, symbols
+from tenonrt.dims import Dim, Dimension, Symbol, bounds, substitute, symbols
 from tenonrt.errors import PlanCorruptError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
@@ -60,7 +60,8 @@ def check_type(name: str, type: TensorType, refuse: Refuse) -> None:
 
 
 def _possible(found: Symbol) -> bool:
-    return found.lower >= 0 and (found.upper is None or found.upper >= found.lower)
+    upper = float("inf") if found.upper is None else found.upper
+    return 0 <= found.lower <= upper and (found.typical is None or found.lower <= found.typical <= upper)
 
 
 def _check_links(program: Program, weights: Sequence[Array], refuse: Refuse) -> None:
@@ -162,7 +163,7 @@ def _check_kernel_step(program: Program, step: KernelStep, codes: Sequence[Code]
     if len(problem.symbols) != len(step.symbols):
         raise refuse(f"step {step.name!r} has {len(step.symbols)} symbols, its code {len(problem.symbols)}")
     known: dict[str, Dimension] = {
-        s.name: symbol(name, s.lower, s.upper) for s, name in zip(problem.symbols, step.symbols, strict=True)
+        s.name: s.renamed(name) for s, name in zip(problem.symbols, step.symbols, strict=True)
     }
     wanted = [problem.types[n].stored_as(tactic.input_format(i)) for i, n in enumerate(problem.activations)]
     wanted += [problem.types[n].stored_as(tactic.output_format(i)) for i, n in enumerate(problem.outputs)]

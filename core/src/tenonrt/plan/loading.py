@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,20 @@ from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
 from tenonrt.plan.container import PlanFile
 from tenonrt.plan.plan import MAX_THREADS, PRODUCT, Plan, ProgramSection, WeightEntry
-from tenonrt.plan.program import Choice, ControlStep, PlanHeader, Program, Step, kernel_steps
+from tenonrt.plan.program import (
+    Binding,
+    Choice,
+    ControlStep,
+    PlanHeader,
+    Program,
+    Step,
+    TunedProgram,
+    kernel_steps,
+    sizes_text,
+)
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
-from tenonrt.types import LINEAR, Array, numpy_dtype
+from tenonrt.types import LINEAR, Array, TensorType, numpy_dtype
 
 
 def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
@@ -30,20 +40,23 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     section = _decode(file, "program", ProgramSection)
     codes = _decode(file, "code", list[Code])
     try:
-        program = _restore_program(section.program, registry)
-        alone = _self_contained(section.program, codes)
+        alone = _self_contained([section.program, *(tuned.program for tuned in section.tuned)], codes)
         codes = [_restore_code(path, n, code, None if n in alone else registry) for n, code in enumerate(codes)]
         weights = _map_weights(path, file.section("weights", verify), section.weights)
-        check_program(path, program, codes, weights)
+        program = _checked_program(path, section.program, codes, weights, registry)
         _check_header(path, header, program)
-        _check_kernels(path, program, codes, registry)
+        tuned = tuple(
+            msgspec.structs.replace(t, program=_checked_program(path, t.program, codes, weights, registry))
+            for t in section.tuned
+        )
+        _check_tuned(path, header, tuned)
     except (GraphError, RecursionError) as error:
         raise PlanCorruptError(
             f"{path}: section 'program' or 'code' cannot be used: {error}; build it again"
         ) from error
     except PluginError as error:
         raise PlanPluginError(f"{path} cannot be used with the installed plugins: {error}") from error
-    return Plan(header, program, codes, weights, section.choice, section.report)
+    return Plan(header, program, codes, weights, section.choice, section.report, tuned)
 
 
 def recorded_choice(path: Path) -> Choice:
@@ -85,9 +98,18 @@ def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:
         raise PlanDeviceError(f"{path} was built for {header.fingerprint}, this machine is {actual}; build it again")
 
 
-def _self_contained(program: Program, codes: Sequence[Code]) -> set[int]:
+def _checked_program(
+    path: Path, program: Program, codes: Sequence[Code], weights: Sequence[Array], registry: Registry
+) -> Program:
+    restored = _restore_program(program, registry)
+    check_program(path, restored, codes, weights)
+    _check_kernels(path, restored, codes, registry)
+    return restored
+
+
+def _self_contained(programs: Sequence[Program], codes: Sequence[Code]) -> set[int]:
     """Codes that run without their kernel: nobody asks for their attributes, so no layer type need be installed."""
-    specialised = {step.code for step in kernel_steps(program) if step.specialise}
+    specialised = {step.code for program in programs for step in kernel_steps(program) if step.specialise}
     return {number for number, code in enumerate(codes) if code.native is not None} - specialised
 
 
@@ -110,6 +132,29 @@ def _check_header(path: Path, header: PlanHeader, program: Program) -> None:
     found = [program.tensors[i].type.stored_as(LINEAR) for i in indices]
     if names != [name for name, _ in program.outputs] or found != [t.stored_as(LINEAR) for t in types]:
         raise PlanCorruptError(f"{path}: the bindings in the header are not those of the program; build it again")
+
+
+def _check_tuned(path: Path, header: PlanHeader, tuned: Sequence[TunedProgram]) -> None:
+    """A program for single sizes has the bindings of the header at these sizes."""
+    for found in tuned:
+        program, bindings = found.program, header.bindings
+        indices = [*program.inputs, *(i for _, i in program.outputs)]
+        names = [name for name, _ in program.outputs]
+        same = len(indices) == len(bindings) and names == [b.name for b in bindings if not b.is_input]
+        if not same or not all(
+            _fits(b, found.sizes, program.tensors[i].type) for b, i in zip(bindings, indices, strict=True)
+        ):
+            raise PlanCorruptError(
+                f"{path}: the program for {sizes_text(found.sizes)} has not the bindings of the header; build it again"
+            )
+
+
+def _fits(binding: Binding, sizes: Mapping[str, int], type: TensorType) -> bool:
+    """Whether a type is that of a binding at these sizes; what data decide about outputs has names of its own."""
+    wanted = binding.type.substitute(sizes)
+    if binding.is_input or wanted.static:
+        return type.stored_as(LINEAR) == wanted and wanted.static
+    return type.dtype == wanted.dtype and type.rank == wanted.rank
 
 
 def _check_kernels(path: Path, program: Program, codes: Sequence[Code], registry: Registry) -> None:

@@ -20,6 +20,7 @@ from tenonrt.plan.program import (
     PlanHeader,
     Program,
     Requirement,
+    TunedProgram,
 )
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
@@ -46,11 +47,12 @@ class ProgramSection(msgspec.Struct, frozen=True):
     weights: tuple[WeightEntry, ...]
     choice: Choice
     report: BuildReport
+    tuned: tuple[TunedProgram, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything an engine needs."""
+    """Everything an engine needs. tuned: programs for single sets of sizes; ``program`` takes all others."""
 
     header: PlanHeader
     program: Program
@@ -58,11 +60,21 @@ class Plan:
     weights: Sequence[Array]
     choice: Choice
     report: BuildReport
+    tuned: tuple[TunedProgram, ...] = ()
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The general program, then the tuned ones."""
+        return (self.program, *(tuned.program for tuned in self.tuned))
+
+    def program_at(self, sizes: Mapping[str, int]) -> Program:
+        """The program that runs at these sizes."""
+        return next((tuned.program for tuned in self.tuned if tuned.sizes == sizes), self.program)
 
     def save(self, path: Path) -> None:
         """Write the plan; the file appears whole or not at all."""
         entries, parts = _lay_out(self.weights)
-        section = ProgramSection(self.program, entries, self.choice, self.report)
+        section = ProgramSection(self.program, entries, self.choice, self.report, self.tuned)
         write_plan(
             path,
             self.header,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -87,9 +87,13 @@ def kernel_steps(program: Program) -> Iterator[KernelStep]:
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """A recorded selection, to be replayed: per region (its layers' names) the kernel and the tactic's key."""
+    """A recorded selection, to be replayed: per region (its layers' names) the kernel and the tactic's key.
+
+    tuned: those of the programs for single shapes, in order of their shapes in the profiles.
+    """
 
     regions: dict[str, tuple[str, str]]
+    tuned: tuple[Choice, ...] = ()
 
 
 class CandidateReport(msgspec.Struct, frozen=True):
@@ -166,6 +170,33 @@ class BuildReport(msgspec.Struct, frozen=True):
     choices: tuple[ChoiceReport, ...] = ()
 
 
+class TunedProgram(msgspec.Struct, frozen=True):
+    """The program for one set of sizes (by symbol); its steps share codes and weights with the general program."""
+
+    sizes: dict[str, int]
+    program: Program
+    report: BuildReport
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """Sizes that an engine takes together, least and greatest by symbol, and those among them it was tuned for."""
+
+    ranges: dict[str, tuple[int, int]]
+    tuned: tuple[dict[str, int], ...]
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        return all(least <= sizes[name] <= most for name, (least, most) in self.ranges.items())
+
+    def __str__(self) -> str:
+        """``N 1 to 8, S 1 to 512``."""
+        return ", ".join(f"{name} {least} to {most}" for name, (least, most) in self.ranges.items())
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """``N=1, S=128``."""
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
 class Requirement(msgspec.Struct, frozen=True):
     """A distribution that running the plan needs."""
 
@@ -194,3 +225,4 @@ class PlanHeader(msgspec.Struct, frozen=True):
     requires: tuple[Requirement, ...]
     bindings: tuple[Binding, ...]
     threads: int
+    profiles: tuple[Profile, ...] = ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,15 @@ from tenonrt.containers import boxed, is_container
 from tenonrt.errors import ExecutionError
 from tenonrt.plan.program import Binding
 from tenonrt.plugins.registry import put_back, put_in_force
+from tenonrt.runtime.dispatch import Dispatcher
 from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, dtype_name, numpy_dtype
 
 if TYPE_CHECKING:
     from tenonrt.runtime.engine import Engine
+
+
+T = TypeVar("T")
 
 
 class ExecutionContext:
@@ -27,7 +31,12 @@ class ExecutionContext:
         self.profiler: Callable[[str, float], None] | None = None  # called with each step's name and seconds
         device = engine.registry.device(engine.header.device)
         self._stream: Any | None = device.stream()
-        self._runner = ProgramRunner(engine.plan.program, Resources(engine.plan, engine.registry, device, seed))
+        resources = Resources(engine.plan, engine.registry, device, seed, engine.compiled)
+        self._runner: ProgramRunner | Dispatcher = (
+            Dispatcher(engine.plan, resources)
+            if engine.header.profiles
+            else ProgramRunner(engine.plan.program, resources)
+        )
         self._inputs = [(b, numpy_dtype(b.type.dtype)) for b in engine.bindings if b.is_input]
         self._wanted = {b.name for b, _ in self._inputs}
         self._outputs = [name for name, _ in engine.plan.program.outputs]
@@ -43,30 +52,45 @@ class ExecutionContext:
         A sequence is a list, a map a dict, an optional its value or None, as input and as output.
         """
         arrays = self._check(inputs)
+        outputs = self._alone(lambda: self._runner.run(arrays, None, self._stream, self.profiler))
+        found: dict[str, Any] = dict(zip(self._outputs, outputs, strict=True))
+        for name in self._boxes:
+            found[name] = found[name].item()
+        return found
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Make everything ready for inputs of these shapes, so that the first run at them takes no longer than others.
+
+        Code that the plan lacks for them is compiled now. The latest eight shapes of a program are kept ready.
+        Errors: as `execute`.
+        """
+        if shapes.keys() != self._wanted:
+            raise self._other_names(shapes)
+        ordered = [tuple(shapes[binding.name]) for binding, _ in self._inputs]
+        self._alone(lambda: self._runner.instance(ordered))
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Do what one thread at a time may do, with the engine's plugins in force: kernels are bound at first use."""
         thread = threading.get_ident()
         if self._owner.setdefault("thread", thread) != thread or self._running:
             raise ExecutionError("this context is running already; create one context per thread")
         try:
             self._running = True
-            in_force = put_in_force(self.engine.registry)  # kernels are bound at the first run of each shape
+            in_force = put_in_force(self.engine.registry)
             try:
-                outputs = self._runner.run(arrays, None, self._stream, self.profiler)
+                return work()
             finally:
                 put_back(in_force)
         finally:
             self._running = False
             self._owner.clear()
-        found: dict[str, Any] = dict(zip(self._outputs, outputs, strict=True))
-        for name in self._boxes:
-            found[name] = found[name].item()
-        return found
 
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
         if inputs.keys() != self._wanted:
             raise self._other_names(inputs)
         return [_check_type(binding, dtype, inputs[binding.name]) for binding, dtype in self._inputs]
 
-    def _other_names(self, inputs: Mapping[str, Any]) -> ExecutionError:
+    def _other_names(self, inputs: Mapping[str, object]) -> ExecutionError:
         wanted = [binding.name for binding, _ in self._inputs]
         unknown = [name for name in inputs if name not in self._wanted]
         missing = [name for name in wanted if name not in inputs]

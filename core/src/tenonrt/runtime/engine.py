@@ -14,10 +14,11 @@ from tenonrt.errors import PlanDeviceError, PlanPluginError, PluginError
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plan.loading import load_plan
 from tenonrt.plan.plan import Plan
-from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader, kernel_steps
+from tenonrt.plan.program import Binding, BuildReport, Choice, KernelStep, PlanHeader, Profile, Program, kernel_steps
 from tenonrt.plan.workspace import workspace_bytes
 from tenonrt.plugins.registry import Registry, current_registry, using
 from tenonrt.problem import Code
+from tenonrt.runtime.codes import CodeCache
 from tenonrt.runtime.context import ExecutionContext
 
 
@@ -27,6 +28,7 @@ class Engine:
     def __init__(self, plan: Plan, registry: Registry | None = None) -> None:
         self.plan = plan
         self.registry = registry or current_registry()
+        self.compiled = CodeCache()  # for shapes that the plan has no code for
 
     @classmethod
     def load(
@@ -65,6 +67,11 @@ class Engine:
         return self.plan.header.bindings
 
     @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The sizes that the engine takes, and those it was tuned for; () where its bindings say all."""
+        return self.plan.header.profiles
+
+    @property
     def report(self) -> BuildReport:
         return self.plan.report
 
@@ -75,17 +82,22 @@ class Engine:
 
     def inspect(self) -> dict[str, Any]:
         """The header, the report and the memory as plain values, fit for JSON."""
-        program = self.plan.program
         return {
             "header": msgspec.to_builtins(self.plan.header),
             "report": msgspec.to_builtins(self.plan.report),
-            "memory": {
-                "arena": program.arena,
-                "lower_bound": program.lower_bound,
-                "weights": sum(w.nbytes for w in self.plan.weights),
-                "workspace": workspace_bytes(program, self.plan.codes),
-                "tensors": {t.name: str(t.type) for t in program.tensors},
-            },
+            "memory": {"weights": sum(w.nbytes for w in self.plan.weights), **self._memory(self.plan.program)},
+            "tuned": [
+                {"sizes": t.sizes, "report": msgspec.to_builtins(t.report), "memory": self._memory(t.program)}
+                for t in self.plan.tuned
+            ],
+        }
+
+    def _memory(self, program: Program) -> dict[str, Any]:
+        return {
+            "arena": program.arena,
+            "lower_bound": program.lower_bound,
+            "workspace": workspace_bytes(program, self.plan.codes),
+            "tensors": {t.name: str(t.type) for t in program.tensors},
         }
 
 
@@ -95,7 +107,8 @@ def _prepare(path: object, plan: Plan, registry: Registry, ignore: bool) -> Plan
     moved = fingerprint != plan.header.fingerprint
     stale = {
         step.code: step
-        for step in kernel_steps(plan.program)
+        for program in plan.programs
+        for step in kernel_steps(program)
         if not step.specialise and (ignore or _foreign(plan.codes[step.code], fingerprint, moved))
     }
     if moved:

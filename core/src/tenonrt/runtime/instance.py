@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tenonrt.binding import aligned, bind_code
-from tenonrt.contracts import AllocatesOutputs, Executable, Launch, NativeCall, Runnable
+from tenonrt.contracts import AllocatesOutputs, Draws, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.inference import evaluate_values
@@ -154,7 +154,10 @@ class Instance:
             code = resources.specialised(step, self._static_code(step, code))
 
         def bind(packed: Sequence[Array]) -> Executable | NativeCall:
-            return bind_code(code, packed, resources.device, lambda: resources.kernel(step.kernel))
+            bound = bind_code(code, packed, resources.device, lambda: resources.kernel(step.kernel))
+            if code.native is None and isinstance(bound, Draws):
+                bound.draw_from(lambda: resources.generator)
+            return bound
 
         packed = [resources.weights[i] for i in step.packed]
         # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.

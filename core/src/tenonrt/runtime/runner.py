@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tenonrt.contracts import Device, Kernel
@@ -19,6 +18,7 @@ from tenonrt.plan.plan import MAX_THREADS, Plan
 from tenonrt.plan.program import KernelStep, Program
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, Problem
+from tenonrt.runtime.codes import CodeCache
 from tenonrt.runtime.instance import Instance, Profiler
 from tenonrt.runtime.shapes import bind_shape
 from tenonrt.types import Array
@@ -38,9 +38,12 @@ def threads_in_force(planned: int) -> int:
 
 
 class Resources:
-    """What all instances of one context share: device, codes, weights, and codes compiled for single shapes."""
+    """What all instances of one context share: device, codes and weights."""
 
-    def __init__(self, plan: Plan, registry: Registry, device: Device, seed: int | None) -> None:
+    def __init__(
+        self, plan: Plan, registry: Registry, device: Device, seed: int | None, compiled: CodeCache | None = None
+    ) -> None:
+        """``compiled``: codes for single shapes, which contexts of one engine share."""
         self.registry = registry
         self.device = device
         self.codes = plan.codes
@@ -48,7 +51,7 @@ class Resources:
         self.threads = threads_in_force(plan.header.threads)
         self._seed = seed
         self._kernels: dict[str, Kernel] = {}
-        self._specialised: dict[bytes, Code] = {}
+        self._specialised = CodeCache() if compiled is None else compiled
         self._aligned: dict[int, Array] = {}
         self._problems: dict[int, Problem] = {}
 
@@ -75,11 +78,9 @@ class Resources:
         return self._aligned[index]
 
     def specialised(self, step: KernelStep, wanted: Code) -> Code:
-        """``wanted`` compiled, once per problem and tactic."""
-        key = msgspec.msgpack.encode((step.kernel, wanted))
-        if key not in self._specialised:
-            self._specialised[key] = self.kernel(step.kernel).compile(wanted.problem, wanted.tactic)
-        return self._specialised[key]
+        """``wanted`` compiled."""
+        kernel = self.kernel(step.kernel)
+        return self._specialised.find(step.kernel, wanted, lambda: kernel.compile(wanted.problem, wanted.tactic))
 
     def runner(self, program: Program) -> ProgramRunner:
         return ProgramRunner(program, self)

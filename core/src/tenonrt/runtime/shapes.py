@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tenonrt.dims import Dim, Dimension, Symbol, evaluate, substitute, symbol, symbols
+from tenonrt.dims import Dim, Dimension, Symbol, evaluate, substitute, symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.types import TensorType
 
@@ -44,7 +44,7 @@ def _solve(name: str, dimension: Dimension, size: int, values: dict[str, int]) -
 
 def _lone_symbol(dimension: int | Dim) -> Symbol | None:
     found = next(symbols(dimension), None)
-    return found if found is not None and dimension == symbol(found.name, found.lower, found.upper) else None
+    return found if found is not None and dimension == found.renamed(found.name) else None
 
 
 def _check_range(name: str, found: Symbol, size: int) -> None:

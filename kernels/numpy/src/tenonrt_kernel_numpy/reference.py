@@ -45,7 +45,7 @@ class ReferenceKernel(Kernel):
 
 
 class ReferenceExecutable:
-    """Runs `LayerType.reference` and copies its results. Draws from a random generator of its own."""
+    """Runs `LayerType.reference` and copies its results. Draws from its context's generator (`Draws`)."""
 
     def __init__(self, problem: Problem, packed: Sequence[Array], layer_type: LayerType) -> None:
         layer = problem.layer
@@ -60,6 +60,9 @@ class ReferenceExecutable:
             elif tensor >= 0:
                 self._moving.append((index, problem.activations.index(tensor)))
         self._wanted = [layer.outputs.index(t) for t in problem.outputs]
+
+    def draw_from(self, generator: Callable[[], np.random.Generator]) -> None:
+        self._run.source = generator
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         for result, target in zip(self._results(inputs), outputs, strict=True):
@@ -90,7 +93,19 @@ class _Run:
     """The `Run` of a layer without subgraphs."""
 
     def __init__(self) -> None:
-        self.generator = np.random.default_rng()
+        own: list[np.random.Generator] = []
+
+        def alone() -> np.random.Generator:
+            """Of an executable that no context runs."""
+            if not own:
+                own.append(np.random.default_rng())
+            return own[0]
+
+        self.source: Callable[[], np.random.Generator] = alone
+
+    @property
+    def generator(self) -> np.random.Generator:
+        return self.source()
 
     def graph(self, index: int, arrays: Sequence[Array]) -> list[Array]:
         raise ExecutionError("a layer without subgraphs asked to run one")

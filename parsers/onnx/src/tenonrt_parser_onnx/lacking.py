@@ -20,9 +20,18 @@ class Use:
 
 @dataclass
 class Lacking:
-    """Operators that nothing maps (those without reasons) and operators whose plugins are missing or not usable."""
+    """Operators that nothing maps (those without reasons) and operators whose plugins are missing or not usable.
+
+    provided: how many nodes of the model use each of the others, by "format:domain:type"; format "" is a function.
+    """
 
     uses: dict[Operator, Use] = field(default_factory=dict)
+    provided: dict[str, int] = field(default_factory=dict)
+
+    def provide(self, format: str, operator: Operator) -> None:
+        """A node whose operator is mapped, or made of others."""
+        key = ":".join((format, *operator))
+        self.provided[key] = self.provided.get(key, 0) + 1
 
     def add(self, operator: Operator, version: int | None, node: str, reason: str | None = None) -> None:
         use = self.uses.setdefault(operator, Use(version))
@@ -45,4 +54,5 @@ class Lacking:
                 "Install the distribution that maps them, or write one: a function (builder, node, inputs) -> tensors, "
                 f"registered in the entry point group 'tenonrt.mappings' as {', '.join(unmapped)}."
             )
-        return UnsupportedError("\n".join(lines), [f"{domain}:{kind}" for (domain, kind), _ in uses])
+        provided = {key: count for key, count in self.provided.items() if tuple(key.split(":")[1:]) not in self.uses}
+        return UnsupportedError("\n".join(lines), [f"{domain}:{kind}" for (domain, kind), _ in uses], provided)

@@ -36,7 +36,7 @@ class OnnxParser(Parser):
         translator = Translator(model)
         survey = Survey(
             model.functions,
-            lambda domain, kind: translator.mapping(builder, domain, kind),
+            lambda domain, kind, version: translator.mapping(builder, domain, kind, version),
             lambda domain, kind: builder.mapping(PACK, domain, kind),
         )
         lacking = survey.check(model.graph.node, model.versions)

@@ -67,9 +67,9 @@ class Probe(Translator):
         """A plugin that the current node needs cannot be had."""
         self.lacking.add(*self._where, str(error))
 
-    def mapping(self, builder: GraphBuilder, domain: str, kind: str) -> LayerMapping | None:
+    def mapping(self, builder: GraphBuilder, domain: str, kind: str, version: int) -> LayerMapping | None:
         try:
-            return super().mapping(builder, domain, kind)
+            return super().mapping(builder, domain, kind, version)
         except PluginError:
             return None  # the survey has noted it
 
@@ -78,10 +78,11 @@ class Probe(Translator):
         domain = standard_domain(str(node.domain))
         self._where = (domain, str(node.op_type)), frame.versions.get(domain), describe(node, index)
         try:
-            mapped = self.mapping(scope.builder, domain, str(node.op_type)) is not None
+            version = self._version(domain, frame)
+            mapped = self.mapping(scope.builder, domain, str(node.op_type), version) is not None
             defined = mapped or function_key(node) in self.model.functions
             defined = defined or scope.builder.mapping(PACK, *self._where[0]) is not None
-            if not defined and function_schema(*self._where[0], self._version(domain, frame)) is None:
+            if not defined and function_schema(*self._where[0], version) is None:
                 raise ParseError("nothing maps it")
             super()._node(node, index, scope, frame)
         except (ParseError, GraphError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenonrt.contracts import Dim, ParseError, Tensor, contents, is_container, ranked
 
 from tenonrt_parser_onnx.dtypes import CODES
+from tenonrt_parser_onnx.native import native_onnx
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, NodeProto, TypeProto
@@ -43,7 +44,8 @@ def standard_function(
 ) -> FunctionProto:
     """The body for a node with inputs of these types.
 
-    A body that depends on them is made by onnx's native code: it is given a node that this function has checked.
+    A body that depends on them is made by onnx's native code, in its own process, and only for a node that passes the
+    checks here.
     """
     from onnx import FunctionProto
 
@@ -54,10 +56,7 @@ def standard_function(
     types = [b"" if tensor is None else _type(tensor).SerializeToString() for tensor in inputs]
     definition = max(v for v in schema.context_dependent_function_opset_versions if v <= version)
     plain = _resolved(node, attributes).SerializeToString()
-    try:
-        body = schema.get_context_dependent_function_with_opset_version(definition, plain, types)
-    except (RuntimeError, ValueError) as error:  # what onnx makes of its C++ exceptions
-        raise ParseError(f"cannot be expanded by onnx: {error}") from error
+    body = native_onnx().body(schema.name, version, schema.domain, definition, plain, types)
     function: FunctionProto = FunctionProto.FromString(body)
     if not function.node:
         given = ", ".join("absent" if t is None else str(t.type) for t in inputs)

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000  # after expanding functions: calls within calls multiply
-Find = Callable[[str, str], LayerMapping | None]
+Find = Callable[[str, str, int], LayerMapping | None]
+FindInPack = Callable[[str, str], LayerMapping | None]
 
 
 class Survey:
     """Walks every node, those of nested graphs and of the functions called included."""
 
-    def __init__(self, functions: Mapping[FunctionKey, FunctionProto], find: Find, pack: Find | None = None) -> None:
+    def __init__(
+        self, functions: Mapping[FunctionKey, FunctionProto], find: Find, pack: FindInPack | None = None
+    ) -> None:
         self._functions = functions
         self._find = find
         self._pack = pack
@@ -66,13 +69,16 @@ class Survey:
         domain, kind, _ = key
         reason = None
         try:
-            if self._find(domain, kind) is not None:
+            if self._find(domain, kind, self._version(domain)) is not None:
+                self._lacking.provide("onnx", key[:2])
                 return 0, 0
         except PluginError as error:
             reason = str(error)
         if reason is None and key not in self._functions and function_schema(domain, kind, self._version(domain)):
+            self._lacking.provide("", key[:2])
             return MAX_BODY, 1
         if reason is None and key not in self._functions and self._in_pack(domain, kind):
+            self._lacking.provide("onnx_reference", key[:2])
             return 0, 0
         if reason is not None or key not in self._functions:
             where = f" in function {self._open[-1][1]}" if self._open else ""
@@ -80,6 +86,7 @@ class Survey:
             return 0, 0
         if key in self._open:
             raise ParseError(f"function {key[1]!r} calls itself: {' -> '.join([k[1] for k in self._open] + [key[1]])}")
+        self._lacking.provide("", key[:2])
         if key not in self._sizes:
             self._open.append(key)
             self._sizes[key] = self._nodes(self._functions[key].node, depth + 1)

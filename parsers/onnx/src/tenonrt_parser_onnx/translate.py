@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
 # The format by whose name distributions offer mappings for what no native layer does: asked last.
 PACK = "onnx_reference"
+MAX_VERSION = 1000  # of domains with mappings by version; nobody has had a hundred
 
 
 def located(where: str, error: ParseError | GraphError) -> ParseError:
     """The same error, saying where."""
     if isinstance(error, UnsupportedError):
-        return UnsupportedError(f"{where}: {error}", error.operators)
+        return UnsupportedError(f"{where}: {error}", error.operators, error.provided)
     return ParseError(f"{where}: {error}")
 
 
@@ -93,7 +94,7 @@ class Translator:
     """Fills builders from the graphs of one model."""
 
     model: Model
-    mappings: dict[tuple[str, str], LayerMapping | None] = field(default_factory=dict)
+    mappings: dict[tuple[str, str, int], LayerMapping | None] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
     def graph(
@@ -175,7 +176,7 @@ class Translator:
             tuple(declared_type(scope.declared.get(output)) for output in node.output),
         )  # fmt: skip
         inner = replace(frame, prefix=f"{name}/", arguments=attributes)
-        mapping = self.mapping(scope.builder, domain, kind)
+        mapping = self.mapping(scope.builder, domain, kind, version)
         if mapping is not None:
             return self._or_pack(lambda: self._mapped(mapping, source, inputs, scope.builder), source, inputs, scope)
         function = self.model.functions.get(function_key(node))
@@ -236,11 +237,18 @@ class Translator:
         with builder.origin(source.name):
             return list(mapping(builder, source, inputs))
 
-    def mapping(self, builder: GraphBuilder, domain: str, kind: str) -> LayerMapping | None:
-        """The installed mapping of an operator; asked for once."""
-        key = domain, kind
+    def mapping(self, builder: GraphBuilder, domain: str, kind: str, version: int) -> LayerMapping | None:
+        """The installed mapping of an operator; asked for once.
+
+        In domains of others a mapping may be for some versions: ``acme:Swish@3`` is asked from version 3 on, up to the
+        next such one, and ``acme:Swish`` where there is none. One of a standard operator looks at its node's version.
+        """
+        key = domain, kind, version
         if key not in self.mappings:
-            self.mappings[key] = builder.mapping("onnx", domain, kind)
+            since = range(min(version, MAX_VERSION), 0, -1) if domain else ()
+            versioned = (builder.mapping("onnx", domain, f"{kind}@{v}") for v in since)
+            found = next((mapping for mapping in versioned if mapping is not None), None)
+            self.mappings[key] = found or builder.mapping("onnx", domain, kind)
         return self.mappings[key]
 
     def _version(self, domain: str, frame: Frame) -> int:

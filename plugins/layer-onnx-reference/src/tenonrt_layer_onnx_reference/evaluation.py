@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tenonrt.contracts import Array, ExecutionError, boxed
 
+from tenonrt_layer_onnx_reference.absent import COMPUTE
 from tenonrt_layer_onnx_reference.nodes import Operator
 
 if TYPE_CHECKING:
@@ -19,15 +20,19 @@ def evaluate(operator: Operator, arrays: Sequence[Array | None]) -> list[Array]:
     """The outputs in order; an unused one is an empty array. `ExecutionError` says what the evaluator refused."""
     if operator.name == ":Optional":  # the evaluator wants a TypeProto where the value tells everything
         return [boxed(_value(arrays[0]) if arrays and arrays[0] is not None else None)]
-    present = tuple(a is not None for a in arrays)
-    evaluator = _evaluator(operator, present)
-    feeds = {f"x{i}": _value(a) for i, a in enumerate(arrays) if a is not None}
     try:
-        results = evaluator.run(None, feeds, {})
+        if operator.name in COMPUTE:
+            return [COMPUTE[operator.name](operator, [None if a is None else _value(a) for a in arrays])]
+        results = _results(operator, arrays)
     except Exception as error:  # whatever its Python code raises for inputs that the operator does not take
         raise ExecutionError(f"onnx's {operator.name} {operator.version}: {error!r}") from error
     found = iter(results)
     return [_array(next(found)) if used else np.empty(0, np.float32) for used in operator.outputs]
+
+
+def _results(operator: Operator, arrays: Sequence[Array | None]) -> Sequence[Any]:
+    evaluator = _evaluator(operator, tuple(a is not None for a in arrays))
+    return list(evaluator.run(None, {f"x{i}": _value(a) for i, a in enumerate(arrays) if a is not None}, {}))
 
 
 def evaluate_random(operator: Operator, arrays: Sequence[Array | None], generator: np.random.Generator) -> list[Array]:

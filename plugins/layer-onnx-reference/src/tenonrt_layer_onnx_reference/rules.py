@@ -8,7 +8,7 @@ from typing import Any
 
 from tenonrt.contracts import TensorInfo, TensorType, is_container
 
-from tenonrt_layer_onnx_reference import general, learning, sequences, strings
+from tenonrt_layer_onnx_reference import absent, general, learning, sequences, strings
 from tenonrt_layer_onnx_reference.nodes import Operator
 
 Rule = Callable[[Operator, Sequence[TensorInfo | None]], list[TensorType]]
@@ -16,6 +16,7 @@ Rule = Callable[[Operator, Sequence[TensorInfo | None]], list[TensorType]]
 RULES: dict[str, Rule] = {
     **{f":{name}": rule for name, rule in (sequences.RULES | strings.RULES | general.RULES).items()},
     **learning.RULES,
+    **absent.RULES,
 }
 
 

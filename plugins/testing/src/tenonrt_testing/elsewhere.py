@@ -1,7 +1,7 @@
 """What is asked of a kernel in another process: the same tactics, and the same results from saved code.
 
 Run as ``python -m tenonrt_testing.elsewhere``: msgpack lists of `Question` on standard input, of `Answer` on standard
-output, with their lengths as in `tenonrt.builder.worker`.
+output, with their lengths as in `tenonrt.workers`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import IO, Self
 import msgspec
 import numpy as np
 from tenonrt.builder.trial import Sample, bind_sample
-from tenonrt.builder.worker import receive, send
 from tenonrt.contracts import Array, Code, Problem, Tactic, dtype_name, numpy_dtype
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry
+from tenonrt.workers import receive, send
 
 from tenonrt_testing.execution import PackedKernel, run, wrong
 

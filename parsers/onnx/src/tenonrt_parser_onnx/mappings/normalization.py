@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor, numpy_dtype
+from tenonrt.contracts import Array, GraphBuilder, ParseError, SourceNode, Tensor, numpy_dtype
 
 from tenonrt_parser_onnx.mappings.arguments import (
     Inputs,
@@ -17,16 +17,32 @@ from tenonrt_parser_onnx.mappings.arguments import (
     shape_constant,
 )
 
+_STATISTICS = ("X", "scale", "B", "mean", "var")
+
 
 def batch_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """With the statistics of training; training itself is refused."""
     if flag(node, "training_mode") or any(node.outputs[1:]):
         raise ParseError("is in training mode; export the model for inference")
     if node.version < 9 and not flag(node, "spatial", True):
-        raise ParseError("has spatial=0 (statistics per position), which is not supported")
-    names = ("X", "scale", "B", "mean", "var")
-    operands = [required(inputs, index, name) for index, name in enumerate(names)]
+        return [_per_position(builder, node, inputs)]
+    operands = [required(inputs, index, name) for index, name in enumerate(_STATISTICS)]
     return list(emit(builder, node, "BatchNormalization", operands, {"epsilon": number(node, "epsilon", 1e-5)}))
+
+
+def _per_position(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> Tensor:
+    """spatial=0, until opset 9: statistics, scale and bias for each element of an image."""
+    x, scale, bias, mean, variance = (required(inputs, index, name) for index, name in enumerate(_STATISTICS))
+    epsilon = np.asarray(number(node, "epsilon", 1e-5), x.type.numpy)
+
+    def combine(operation: str, part: str, a: Tensor, b: Tensor | Array) -> Tensor:
+        return emit(builder, node, "Elementwise", [a, b], {"operation": operation}, part=part)[0]
+
+    spread = combine("sum", "variance", variance, epsilon)
+    (deviation,) = emit(builder, node, "Unary", [spread], {"operation": "sqrt"}, part="deviation")
+    centered = combine("sub", "centered", x, mean)
+    scaled = combine("prod", "scaled", combine("div", "normalized", centered, deviation), scale)
+    return combine("sum", "", scaled, bias)
 
 
 def layer_normalization(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

@@ -27,12 +27,14 @@ _ASPECT = ("stretch", "not_larger", "not_smaller")
 
 
 def upsample(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Scales are an attribute before opset 9, then an input."""
+    """Scales are two attributes in opset 1, one before opset 9, then an input."""
     scales: Tensor | Array = required(inputs, 1, "scales") if node.version >= 9 else _scales(node)
     return _old(builder, node, required(inputs, 0, "X"), scales)
 
 
 def _scales(node: SourceNode) -> Array:
+    if node.version < 7:
+        return np.array([1, 1, number(node, "height_scale"), number(node, "width_scale")], np.float32)
     return np.array(numbers(node, "scales"), np.float32)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor
 
 from tenonrt_parser_onnx.dtypes import dtype_named
-from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, integer, number, present, required, text
+from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, integer, present, required, text
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}  # what opset 16 called them
 
@@ -26,24 +26,6 @@ def non_max_suppression(builder: GraphBuilder, node: SourceNode, inputs: Inputs)
     """The best of the boxes that overlap, per image and class."""
     operands = [required(inputs, 0, "boxes"), required(inputs, 1, "scores"), *(present(inputs, i) for i in (2, 3, 4))]
     return list(emit(builder, node, "NonMaxSuppression", operands, {"centered": flag(node, "center_point_box")}))
-
-
-def roi_align(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Samples in the parts of regions; the layer has the number of a region's image beside its corners."""
-    features, corners, images = (required(inputs, i, name) for i, name in enumerate(("X", "rois", "batch_indices")))
-    (numbers,) = builder.add("Cast", [images], {"to": corners.type.dtype})
-    (column,) = builder.add("Unsqueeze", [numbers], {"axes": (1,)})
-    (regions,) = builder.add("Concatenation", [column, corners], {"axis": 1})
-    centres = "half_pixel" if node.version >= 16 else "output_half_pixel"
-    found = text(node, "coordinate_transformation_mode", centres, ("half_pixel", "output_half_pixel"))
-    attrs = {
-        "pooled": (integer(node, "output_height", 1), integer(node, "output_width", 1)),
-        "scale": number(node, "spatial_scale", 1.0),
-        "samples": integer(node, "sampling_ratio", 0),
-        "mode": {"avg": "average", "max": "max"}[text(node, "mode", "avg", ("avg", "max"))],
-        "half_pixel": found == "half_pixel",
-    }
-    return list(emit(builder, node, "RoiAlign", [features, regions], attrs))
 
 
 def reverse_sequence(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:

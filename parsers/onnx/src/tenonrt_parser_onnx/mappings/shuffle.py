@@ -11,6 +11,7 @@ from tenonrt_parser_onnx.mappings.arguments import (
     Inputs,
     axes_vector,
     constant_integers,
+    constant_number,
     emit,
     flag,
     integer,
@@ -98,7 +99,14 @@ def expand(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tens
 
 
 def tile(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """Repeat along each axis."""
+    """Repeat along each axis; before opset 6 along one, by numbers of any type."""
+    if node.version < 6:
+        x = required(inputs, 0, "input")
+        tiles, axis = (constant_number(required(inputs, i, name)) for i, name in ((1, "tiles"), (2, "axis")))
+        if tiles is None or axis is None or not (0 <= axis < x.info.rank and 0 <= tiles < 2**31):
+            raise ParseError(f"tiles is {tiles} and axis {axis}; constants are needed, and an axis of the input")
+        repeats = [int(tiles) if index == int(axis) else 1 for index in range(x.info.rank)]
+        return list(emit(builder, node, "Tile", [x, np.array(repeats, np.int64)]))
     return list(emit(builder, node, "Tile", [required(inputs, 0, "input"), required(inputs, 1, "repeats")]))
 
 
