@@ -208,6 +208,10 @@ class LayerType(ABC):
     inputs: ClassVar[tuple[str, ...]] = ("input",)
     # Indices of inputs that infer wants to know the value of (shapes, axes): they are kept on the host.
     shape_inputs: ClassVar[tuple[int, ...]] = ()
+    # Indices of inputs whose values are bound with the weights and never enter a problem: scales, zero points.
+    bound_inputs: ClassVar[tuple[int, ...]] = ()
+    # True: integers that it makes are rounded real numbers, so that a kernel may be one off the exact reference.
+    rounds: ClassVar[bool] = False
     pattern: ClassVar[Pattern] = "opaque"
     # False: draws random numbers or has effects; never folded, merged or deduplicated.
     pure: ClassVar[bool] = True

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tenonrt.builder.acceptance import disagreement, tolerance
 from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.known import know_constants
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.selecting import Terms, Tools, select_program
@@ -76,7 +77,9 @@ class _Build:
         with self.clock.phase("optimize"):
             specialise_inputs(self.graph, self.config.max_batch, self.config.shapes)
             verify(self.graph)
-            return run_passes(self.graph, self.registry, lambda phase, n: self.teller.tell("optimize", n, n, phase))
+            log = run_passes(self.graph, self.registry, lambda phase, n: self.teller.tell("optimize", n, n, phase))
+            know_constants(self.graph)
+            return log
 
     def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
         """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time.

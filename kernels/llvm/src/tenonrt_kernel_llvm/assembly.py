@@ -62,7 +62,9 @@ def _machine(target: Target) -> Any:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     found = llvm.Target.from_triple(target.triple)
-    return found.create_target_machine(cpu=target.cpu, opt=3, reloc="pic", codemodel="small")
+    return found.create_target_machine(
+        cpu=target.cpu, features=target.llvm_features, opt=3, reloc="pic", codemodel="small"
+    )
 
 
 @dataclass(frozen=True)

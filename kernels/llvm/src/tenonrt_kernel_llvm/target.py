@@ -24,6 +24,7 @@ class Target:
     registers: int
     fma: bool
     features: tuple[str, ...] = ()
+    llvm_features: str = ""  # what code may use beyond the cpu's, as LLVM spells it
 
     @property
     def registers_per_block(self) -> int:
@@ -65,6 +66,11 @@ def _chosen(name: str) -> Target:
 def runs_here(target: Target) -> bool:
     """Whether this processor runs code for a target."""
     return target.machine == _machine() and set(target.features) <= (_host_features() | {"asimd"})
+
+
+def host_has(feature: str) -> bool:
+    """Whether this processor has a feature by LLVM's name."""
+    return feature in _host_features()
 
 
 def _machine() -> str:
