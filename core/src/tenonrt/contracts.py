@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 import numpy as np
 
+from tenonrt.calibration.histogram import Histogram
 from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
@@ -568,7 +569,14 @@ class Device(ABC):
 
 
 class Calibrator(ABC):
-    """Finds the ranges of tensors from sample inputs."""
+    """Finds the ranges of tensors from sample inputs. An instance serves one calibration; its fields are options."""
+
+    # What a calibration cache calls it, after the product: ``EntropyCalibration2``.
+    algorithm: ClassVar[str] = "Calibration"
+
+    def numbers(self) -> tuple[float, ...]:
+        """What a cache must have been made with besides: the legacy calibrator's cutoff and quantile."""
+        return ()
 
     @abstractmethod
     def observe(self, tensor: str, values: Array) -> None:
@@ -587,7 +595,7 @@ class Progress(Protocol):
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Kernel", "Launch", "Layer",
+    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "Kernel", "Launch", "Layer",
     "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
     "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
     "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
