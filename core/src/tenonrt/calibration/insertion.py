@@ -6,9 +6,11 @@ Activations are symmetric int8 by their range, weights symmetric int8 with a sca
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 import numpy as np
 
+from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.graph.network import Network
 from tenonrt.types import Array, Range
@@ -35,6 +37,11 @@ def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collec
     A layer whose input has no range, or one that is no interval, stays real.
     """
     graph = network.graph
+    unknown = sorted(set(keep) - {layer.name for layer in graph.layers})
+    if unknown:
+        near = get_close_matches(unknown[0], [layer.name for layer in graph.layers], 3)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise BuildError(f"no layer to keep real is called {', '.join(unknown)}{meant}")
     for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
         tensor.range = ranges.get(tensor.name, tensor.range)
     chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]

@@ -106,6 +106,31 @@ class MoveDequantize(Pass):
         return patch
 
 
+class MoveQuantize(Pass):
+    """What only moves elements, or takes maxima of windows, is done after quantizing: what comes before then ends in
+    integers, where kernels quantize in registers."""
+
+    kinds = frozenset({"Quantize"})
+
+    def rewrite(self, view: GraphView, layer: Layer) -> Patch | None:
+        real = layer.inputs[0]
+        maker = None if real is None else view.producer(real)
+        if maker is None or real is None or not _per_tensor(layer) or layer.attrs.block:
+            return None
+        moves = maker.kind in MOVING or (maker.kind == "Pooling" and _takes_maximum(maker))
+        alone = len(view.consumers(real)) == 1 and not view.is_output(real)
+        source = maker.inputs[0] if maker.inputs else None
+        if not moves or not alone or source is None or source.constant is not None or len(maker.outputs) != 1:
+            return None
+        if layer.attrs.dtype not in ("int8", "uint8") or view.producer(source) is None:
+            return None
+        patch = Patch(f"{maker.kind} does the same to integers")
+        stored = patch.add("Quantize", [source, *layer.inputs[1:]], layer.attrs, name=f"{layer.name}/before")[0]
+        moved = patch.add(maker.kind, [stored, *maker.inputs[1:]], maker.attrs)[0]
+        patch.replace(layer.outputs[0], moved)
+        return patch
+
+
 def _takes_maximum(layer: Layer) -> bool:
     return bool(layer.attrs.function == "max" and not layer.attrs.with_indices)
 
