@@ -13,6 +13,8 @@ from tenonrt_kernel_llvm.emitter import I8, I32, PTR, Function, Index, Value, ve
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_has
 
 PAIR_BYTES = 2 * 4 * BLOCK  # a pair of blocks: of weights for four inputs, or of sums of a pixel
+# Few pixels for weights that come from memory: ask for them this many bytes before they are multiplied.
+_FEW, _AHEAD = 64, 1 << 14
 _SUMS = vector(BLOCK, I32)
 _BYTES = vector(4 * BLOCK, I8)
 
@@ -85,6 +87,7 @@ class Sums:
         self.fn, self.engine, self.depth = fn, engine, depth
         each = {"amx": 16, "vnni": 12, "wide": 1}[engine.name]
         self.tile = min(each, least)  # pixels that are computed at once at least
+        self.streams = most <= _FEW  # weights are read once or twice, from far away
         self.tiles = 2 if engine is AMX and most > self.tile else 1
 
     @property
@@ -111,6 +114,9 @@ class Sums:
             for index, line in enumerate(lines):
                 load_tile(fn, 4 + index, fn.offset(line, number * depth.chunk), rows.step)
             at = fn.offset(weights, number * (depth.chunk // 4 * PAIR_BYTES))
+            if self.streams:
+                for line in range(depth.chunk // 4 * PAIR_BYTES // 64):
+                    fn.prefetch(at, _AHEAD + 64 * line)
             for block in range(2):
                 load_tile(fn, 6 + block, fn.offset(at, 64 * block), PAIR_BYTES)
             for index in range(len(lines)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tenonrt_kernel_llvm.emitter import I8, Function, Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.quantized.geometry import Shape
 
-_UNROLLED = 512  # bytes of a copy without a loop
+_UNROLLED = 1024  # bytes of a copy without a loop
 
 
 class Gatherer:
@@ -30,6 +30,33 @@ class Gatherer:
         y0 = number // shape.x.output * shape.y.stride + -shape.y.padding
         x0 = number % shape.x.output * shape.x.stride + -shape.x.padding
         width = shape.x.window * shape.channels
+        if self._unrolls(width):
+            last = [axis.size - (axis.window - 1) * axis.dilation for axis in (shape.y, shape.x)]
+            inside = [fn.compare("ult", at, end) for at, end in zip((y0, x0), last, strict=True)]
+            line = fn.offset(image, (y0 * shape.x.size + x0) * shape.channels)
+            fn.when(
+                fn.binary("and", *inside),
+                lambda: self._whole(line, target, width),
+                lambda: self._rows(image, (y0, x0), target, width),
+            )
+        else:
+            self._rows(image, (y0, x0), target, width)
+
+    def _unrolls(self, width: int) -> bool:
+        """Whether a window that lies within the image is copied without loops and tests."""
+        shape = self.shape
+        fits = all(axis.size > (axis.window - 1) * axis.dilation for axis in (shape.y, shape.x))
+        return fits and shape.x.dilation == 1 and shape.y.window > 1 and shape.y.window * width <= _UNROLLED * 4
+
+    def _whole(self, line: Value, target: Value, width: int) -> None:
+        shape = self.shape
+        for ky in range(shape.y.window):
+            source = self.fn.offset(line, ky * shape.y.dilation * shape.x.size * shape.channels)
+            self._copy(source, self.fn.offset(target, ky * width), width)
+
+    def _rows(self, image: Value, at: tuple[Value, Value], target: Value, width: int) -> None:
+        fn, shape = self.fn, self.shape
+        y0, x0 = at
 
         def row(ky: Value, _: list[Value]) -> Sequence[Value]:
             y = ky * shape.y.dilation + y0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from tenonrt.contracts import NCHW16C, Code
 
-from tenonrt_kernel_llvm.emitter import FLOAT, I8, I32, Index, Value, vector
+from tenonrt_kernel_llvm.emitter import FLOAT, I8, I32, Value, vector
 from tenonrt_kernel_llvm.quantized.engines import (
     AMX,
     PAIR_BYTES,
@@ -170,35 +171,45 @@ class ContractionWriter:
         )
 
     def _store(self, image: Value, pixel: Value, pair: Value, sums: Value, lanes: Sequence[int]) -> None:
+        """Where things lie is computed before the loop over pixels: LLVM takes nothing out of it by itself."""
         fn, row_bytes = self.fn, 4 * self.pairs * PAIR
         channel = fn.offset(self.factors, pair * (4 * PAIR))
         factors = [fn.load(vector(BLOCK), channel, 64 * block) for block in range(len(lanes))]
         offsets = [fn.load(vector(BLOCK), channel, 64 * block + row_bytes) for block in range(len(lanes))]
+        targets, step = self._targets(image, pixel, pair, len(lanes))
+        others = self._others(image, pixel, pair)
+        together = next(count for count in (4, 2, 1) if self.sums.tile % count == 0)
 
-        def row(number: Value, _: list[Value]) -> Sequence[Value]:
-            at = fn.offset(sums, number * PAIR_BYTES)
-            for block, count in enumerate(lanes):
-                total = fn.convert("sitofp", fn.load(vector(BLOCK, I32), at, 64 * block), FLOAT)
+        def rows(number: Value, _: list[Value]) -> Sequence[Value]:
+            at, places = fn.offset(sums, number * PAIR_BYTES), [fn.offset(t, number * step) for t in targets]
+            added = None if others is None else fn.offset(others, number * self.shape.outputs)
+            for row, (block, count) in product(range(together), enumerate(lanes)):
+                total = fn.convert("sitofp", fn.load(vector(BLOCK, I32), at, row * PAIR_BYTES + 64 * block), FLOAT)
                 real = fn.fma(total, factors[block], offsets[block])
-                place = self._place(image, pixel + number, pair, block)
-                finished = self.requantization.finish(real, self._added(image, pixel + number, pair, block, count))
-                out = fn.offset(self.routine.outputs[0].pointer, place)
-                store_result(fn, finished, out, BLOCK if self.blocked else count)
+                other = None
+                if added is not None:
+                    where = row * self.shape.outputs + block * BLOCK
+                    other = fn.load_lanes(vector(BLOCK, I8), added, count, where, 1)
+                finished = self.requantization.finish(real, other)
+                store_result(fn, finished, places[block], BLOCK if self.blocked else count, row * step)
             return ()
 
-        fn.loop(0, self.sums.tile, row)
+        fn.loop(0, self.sums.tile, rows, step=together)
 
-    def _added(self, image: Value, pixel: Value, pair: Value, block: int, count: int) -> Value | None:
+    def _others(self, image: Value, pixel: Value, pair: Value) -> Value | None:
+        """Where what is added to a pair of blocks begins."""
         if self.other is None:
             return None
-        at = (image * self.shape.pixels + pixel) * self.shape.outputs + pair * PAIR + block * BLOCK
-        return self.fn.load_lanes(vector(BLOCK, I8), self.other.pointer, count, at, 1)
+        at = (image * self.shape.pixels + pixel) * self.shape.outputs + pair * PAIR
+        return self.fn.offset(self.other.pointer, at)
 
-    def _place(self, image: Value, pixel: Value, pair: Value, block: int) -> Index:
-        """The byte of a block of outputs of a pixel."""
-        shape = self.shape
+    def _targets(self, image: Value, pixel: Value, pair: Value, count: int) -> tuple[list[Value], int]:
+        """Where each of a pair's blocks begins, and bytes from pixel to pixel."""
+        fn, shape, out = self.fn, self.shape, self.routine.outputs[0].pointer
         if self.blocked:
             blocks = -(-shape.outputs // BLOCK)
-            return ((image * blocks + pair * 2 + block) * shape.pixels + pixel) * (4 * BLOCK)
+            first = fn.offset(out, ((image * blocks + pair * 2) * shape.pixels + pixel) * (4 * BLOCK))
+            return [fn.offset(first, block * shape.pixels * 4 * BLOCK) for block in range(count)], 4 * BLOCK
         size = 1 if self.region.result.quantized else 4
-        return ((image * shape.pixels + pixel) * shape.outputs + pair * PAIR + block * BLOCK) * size
+        first = fn.offset(out, ((image * shape.pixels + pixel) * shape.outputs + pair * PAIR) * size)
+        return [fn.offset(first, block * BLOCK * size) for block in range(count)], shape.outputs * size
