@@ -21,6 +21,8 @@ VERBS = {
     "run": "Run a plan or a model once and describe its outputs.",
     "bench": "Measure latency, throughput and memory, per step if asked.",
     "inspect": "Show what a plan holds and why each kernel was chosen.",
+    "compare": "Compare outputs with other runtimes, step by step if asked.",
+    "sensitivity": "Rank layers by what int8 costs, and find those to keep.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
 _READ_MODELS = {"build", "run", "bench"}  # and so have the options of parsers
