@@ -1,8 +1,7 @@
 """Least divergence as the first entropy calibrator seeks it, on the grid that int8 really has.
 
 NVIDIA recommends its EntropyCalibration2 without publishing it. Here the levels are those of rounding: every bin goes to
-the nearest of the 128 multiples of threshold / 127, thresholds lie eight bins apart, and a threshold that leaves a bin
-without a level is not taken. Exact zeros do not count: after a ReLU they would make saturating all others cheap.
+the nearest of the 128 multiples of threshold / 127, and thresholds lie eight bins apart. Exact zeros do not count: after a ReLU they would make saturating all others cheap.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from tenonrt.contracts import Array, Calibrator, Histogram, Range
 
 BINS, STEP = 2048, 8
 _LARGEST = 127
+_EMPTY = 1e-4  # what stands for a bin that no level reaches, in counts
 
 
 @dataclass
@@ -55,7 +55,7 @@ def divergence(counts: Array, bins: int) -> float:
     sums = np.bincount(levels, counts[:bins], _LARGEST + 1)
     sizes = np.bincount(levels, filled.astype(np.float64), _LARGEST + 1)
     given = (sums / np.maximum(sizes, 1.0))[levels][filled]
-    if not given.size or (given <= 0).any():
+    if given.sum() <= 0:
         return float("inf")
-    p, q = wanted[filled] / wanted.sum(), given / given.sum()
+    p, q = wanted[filled] / wanted.sum(), np.maximum(given, _EMPTY) / given.sum()
     return float((p * np.log(p / q)).sum())
