@@ -90,7 +90,9 @@ def measure(path: Path, form: str, options: argparse.Namespace) -> None:
     times = race(runs, pairs[0][0], options.seconds)
     floor, middle = ({name: np.percentile(t, share) for name, t in times.items()} for share in (10, 50))
     ratios = [min(t[name] for name in PEERS) / t["tenonrt"] for t in (floor, middle)]
-    print(f"{path.stem} {form}: ratio {ratios[0]:.2f} of tenths, {ratios[1]:.2f} of medians (threads {options.threads})")
+    print(
+        f"{path.stem} {form}: ratio {ratios[0]:.2f} of tenths, {ratios[1]:.2f} of medians (threads {options.threads})"
+    )
     for name in runs:
         error = np.mean(errors[name])
         print(f"  {name:12}{middle[name]:8.2f} ms [{floor[name]:.2f}]  error {error:.4f}")

@@ -50,8 +50,8 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "BuildError", "BuildReport", "Builder", "BuilderConfig", "Calibration", "CancelledError", "Engine", "ExecutionContext",
-    "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
+    "BuildError", "BuildReport", "Builder", "BuilderConfig", "Calibration", "CancelledError", "Engine",
+    "ExecutionContext", "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
     "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
 ]  # fmt: skip
 

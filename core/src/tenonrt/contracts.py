@@ -595,7 +595,8 @@ class Progress(Protocol):
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Executable",
-    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "Kernel", "Launch", "Layer",
+    "ExecutionError", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "Kernel",
+    "Launch", "Layer",
     "LayerMapping", "LayerType", "NativeCall", "NativeCode", "NewTensor", "PaddingMode", "ParseError", "Parser",
     "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
     "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",

@@ -14,9 +14,7 @@ from tenonrt.types import Range
 MODERN = "TRT-8203-EntropyCalibration2"
 
 
-@pytest.mark.parametrize(
-    ("digits", "limit"), [("3c010204", 1.0), ("3c008102", 0.99609375), ("3c010a14", 1.000244)]
-)
+@pytest.mark.parametrize(("digits", "limit"), [("3c010204", 1.0), ("3c008102", 0.99609375), ("3c010a14", 1.000244)])
 def test_published_scales(digits: str, limit: float) -> None:
     cache = read_cache(f"{MODERN}\nprob: {digits}\n")
     assert cache.scales["prob"] == pytest.approx(limit / 127, rel=1e-6)

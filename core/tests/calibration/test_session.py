@@ -114,7 +114,11 @@ def test_caches_of_others_are_refused(tmp_path: Path) -> None:
         (Calibration(3), BuildError, "expected an iterable"),
         (Calibration([{"z": BATCHES[0]}]), BuildError, "x, z"),
         (Calibration([[BATCHES[0]] * 2]), BuildError, "2 arrays for the inputs x"),
-        (Calibration([BATCHES[0] * np.nan], "min-max"), BuildError, "the tensor 'x': it has values that are not finite"),
+        (
+            Calibration([BATCHES[0] * np.nan], "min-max"),
+            BuildError,
+            "the tensor 'x': it has values that are not finite",
+        ),
         (Calibration(BATCHES, "guess"), PluginError, "offers the calibrator 'guess'; installed: "),
         (Calibration(BATCHES, "min-max", options={"wide": 1}), PluginError, "does not take these options"),
     ],

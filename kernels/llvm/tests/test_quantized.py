@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -86,10 +86,11 @@ def judge_full_range(kernel: LlvmKernel, problem: Problem, target: Any) -> list[
 
 
 @pytest.fixture(params=RUNNABLE, ids=lambda engine: engine.name)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Each way to multiply that this processor has."""
     monkeypatch.setattr(contraction_module, "engines_for", lambda target: [request.param])
-    yield request.param
+    chosen: Engine = request.param
+    return chosen
 
 
 def target_of(engine: Engine) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,6 +16,7 @@ from tenonrt.calibration.session import Calibration, prepare
 from tenonrt.calibration.taps import real_tensors, tapped_engine
 from tenonrt.errors import BuildError
 from tenonrt.graph.network import Network
+from tenonrt.plugins.registry import RUNNERS, current_registry
 from tenonrt.runtime.engine import Engine
 from tenonrt.types import Array
 
@@ -86,9 +86,7 @@ def compare(request: Request) -> Comparison:
     return Comparison(reference, tuple(rows), tuple(tensors))
 
 
-def _rows(
-    name: str, found: Sequence[Batch], expected: Sequence[Batch], tolerances: Tolerances
-) -> Iterable[Compared]:
+def _rows(name: str, found: Sequence[Batch], expected: Sequence[Batch], tolerances: Tolerances) -> Iterable[Compared]:
     for tensor in expected[0]:
         if tensor not in found[0]:
             raise BuildError(f"the runner {name} has no output {tensor!r}; it has {', '.join(found[0])}")
@@ -100,12 +98,15 @@ def _rows(
 
 
 def _runner(name: str, request: Request) -> Runner:
-    makers: dict[str, Callable[[Request], Runner]] = {
-        "tenonrt": _tenonrt, "reference": _reference, "onnxruntime": _onnxruntime, "openvino": _openvino,
-    }  # fmt: skip
-    if name not in makers:
-        raise BuildError(f"there is no runner {name!r}; there are {', '.join(makers)}")
-    return makers[name](request)
+    own = {"tenonrt": _tenonrt, "reference": _reference}
+    if name in own:
+        return own[name](request)
+    registry = current_registry()
+    entry = registry.find(RUNNERS, name)
+    if entry is None:
+        raise BuildError(f"there is no runner {name!r}; there are {', '.join([*own, *registry.names(RUNNERS)])}")
+    made: Runner = registry.load(entry)(request.model)
+    return made
 
 
 def _built(request: Request) -> tuple[Engine, Network]:
@@ -122,34 +123,12 @@ def _tenonrt(request: Request) -> Runner:
 
 def _reference(request: Request) -> Runner:
     """Our own engine in float32, of exact kernels that are chosen without timing."""
-    config = {"max_batch": request.config.max_batch, "shapes": request.config.shapes}
-    engine = compile(request.model, optimization_level=0, allow_inexact=False, **config)
+    given = request.config
+    engine = compile(
+        request.model, optimization_level=0, allow_inexact=False, max_batch=given.max_batch, shapes=given.shapes
+    )
     context = engine.create_context(0)
     return lambda batch: context.execute(dict(batch))
-
-
-def _onnxruntime(request: Request) -> Runner:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BuildError("the runner onnxruntime needs the package onnxruntime, which is not installed") from error
-    session: Any = onnxruntime.InferenceSession(request.model, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda batch: dict(zip(names, session.run(names, dict(batch)), strict=True))
-
-
-def _openvino(request: Request) -> Runner:
-    try:
-        import openvino
-    except ImportError as error:
-        raise BuildError("the runner openvino needs the package openvino, which is not installed") from error
-    core: Any = openvino.Core()
-    compiled = core.compile_model(str(request.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(batch: Batch) -> dict[str, Array]:
-        return {key.get_any_name(): value for key, value in compiled(dict(batch)).items()}
-
-    return run
 
 
 # layer by layer -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ A file of dynamic ranges has no header, and ``name:value`` with a decimal max |x
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import warnings
@@ -102,7 +103,7 @@ def read_dynamic_ranges(text: str, source: str = "dynamic ranges") -> dict[str, 
             limit = abs(float(value))
         except ValueError:
             limit = float("inf")
-        if not (colon and name.strip()) or limit == float("inf") or limit != limit:
+        if not (colon and name.strip()) or not math.isfinite(limit):
             raise CacheError(f"{source}, line {number}: {line!r} is not 'name:value' with the largest magnitude")
         ranges[name.strip()] = Range(-limit, limit, "user")
     return ranges

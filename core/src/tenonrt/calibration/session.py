@@ -99,8 +99,8 @@ def _cached(calibration: Calibration, calibrator: Calibrator) -> dict[str, Range
         return None
     if cache.algorithm and cache.algorithm != calibrator.algorithm:
         raise CacheError(
-            f"{source} was written by {cache.algorithm}, not {calibrator.algorithm}: name the calibrator that wrote it, "
-            f"or remove the file to calibrate again"
+            f"{source} was written by {cache.algorithm}, not {calibrator.algorithm}: name the calibrator that "
+            f"wrote it, or remove the file to calibrate again"
         )
     if cache.numbers and cache.numbers != calibrator.numbers():
         raise CacheError(

@@ -18,7 +18,9 @@ def real_tensors(graph: Graph) -> list[Tensor]:
     return [t for t in (*graph.inputs, *made) if t.type.dtype == "float32" and t.constant is None and t.type.rank]
 
 
-def tapped_engine(network: Network, tensors: Collection[Tensor], config: BuilderConfig) -> tuple[Engine, dict[str, str]]:
+def tapped_engine(
+    network: Network, tensors: Collection[Tensor], config: BuilderConfig
+) -> tuple[Engine, dict[str, str]]:
     """An engine of exact kernels, chosen without timing, that returns these tensors too; output name by tensor name.
 
     The network is as it was afterwards, but for what passes do to it.

@@ -51,7 +51,13 @@ def build_engine(
         return compile(path, options=options, calibration=calibration, **settings)
 
 
-_PHASES = {"calibrate": "calibrating", "optimize": "rewriting", "offers": "asking kernels", "check": "first runs", "tune": "timing"}
+_PHASES = {
+    "calibrate": "calibrating",
+    "optimize": "rewriting",
+    "offers": "asking kernels",
+    "check": "first runs",
+    "tune": "timing",
+}
 
 
 @contextmanager

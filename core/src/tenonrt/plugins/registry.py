@@ -20,6 +20,7 @@ from tenonrt.plugins.selection import PluginSet
 LAYERS, KERNELS, MAPPINGS = "tenonrt.layers", "tenonrt.kernels", "tenonrt.mappings"
 PARSERS, PASSES, DEVICES = "tenonrt.parsers", "tenonrt.passes", "tenonrt.devices"
 COMMANDS, HOOKS, CALIBRATORS, REPLACES = "tenonrt.commands", "tenonrt.hooks", "tenonrt.calibrators", "tenonrt.replaces"
+RUNNERS = "tenonrt.runners"
 
 _BASES: dict[str, type] = {LAYERS: LayerType, KERNELS: Kernel, PARSERS: Parser, PASSES: Pass, DEVICES: Device}
 

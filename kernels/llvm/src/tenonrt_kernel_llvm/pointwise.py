@@ -35,8 +35,8 @@ from tenonrt_kernel_llvm.indexing import known, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.operations import BYTES, REGISTER, compute, load, refusal, scalar_values, store
 from tenonrt_kernel_llvm.routine import Operand, Routine, dense_strides
-from tenonrt_kernel_llvm.tails import grow
 from tenonrt_kernel_llvm.tails import KINDS as TAIL_KINDS
+from tenonrt_kernel_llvm.tails import grow
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
 KINDS = TAIL_KINDS | {"Quantize", "Dequantize"}

@@ -1,7 +1,8 @@
 """Least divergence as the first entropy calibrator seeks it, on the grid that int8 really has.
 
-NVIDIA recommends its EntropyCalibration2 without publishing it. Here the levels are those of rounding: every bin goes to
-the nearest of the 128 multiples of threshold / 127, and thresholds lie eight bins apart. Exact zeros do not count: after a ReLU they would make saturating all others cheap.
+NVIDIA recommends its EntropyCalibration2 without publishing it. Here the levels are those of rounding: every bin goes
+to the nearest of the 128 multiples of threshold / 127, and thresholds lie eight bins apart. Exact zeros do not count:
+after a ReLU they would make saturating all others cheap.
 """
 
 from __future__ import annotations

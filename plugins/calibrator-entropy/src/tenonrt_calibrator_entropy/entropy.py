@@ -43,10 +43,10 @@ class EntropyCalibrator(Calibrator):
 
 
 def best_bins(counts: Array) -> int:
-    """How many of these bins (2048) the threshold of least divergence leaves; all where there is nothing to tell.
+    """How many of the bins (2048) the threshold of least divergence leaves; all where there is nothing to tell.
 
-    Of equals the largest: where values are few and far apart, as of an image of 16 grey levels, a threshold that keeps a
-    single one of them diverges from nothing, and neither does one that keeps them all.
+    Of equals the largest: where values are few and far apart, as of an image of 16 grey levels, a threshold that keeps
+    a single one of them diverges from nothing, and neither does one that keeps them all.
     """
     counts = np.asarray(counts, np.float64)
     best, least = len(counts), np.inf
@@ -60,7 +60,7 @@ def best_bins(counts: Array) -> int:
 def divergence(counts: Array, bins: int) -> float:
     """Kullback-Leibler divergence of the levels from the distribution saturated at ``bins`` bins; infinite for none.
 
-    The last level takes the bins that do not divide evenly; each level's sum is spread over its bins that are not empty.
+    The last level takes the bins that do not divide evenly; each level's sum is spread over its bins with counts.
     """
     inside = counts[:bins]
     wanted = inside.copy()

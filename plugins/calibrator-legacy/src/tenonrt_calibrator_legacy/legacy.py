@@ -1,8 +1,8 @@
 """TensorRT's first calibrator: a quantile of the magnitudes, moved towards the largest by a regression cutoff.
 
-How NVIDIA's regression works is not published; that quantile 1 and cutoff 1 amount to the largest magnitude is. Here the
-tail of the distribution above the quantile is taken to fall off exponentially, and the range ends where that line has
-fallen to the share 1 - cutoff of what is left; cutoff 0 ends it at the quantile.
+How NVIDIA's regression works is not published; that quantile 1 and cutoff 1 amount to the largest magnitude is. Here
+the tail of the distribution above the quantile is taken to fall off exponentially, and the range ends where that line
+has fallen to the share 1 - cutoff of what is left; cutoff 0 ends it at the quantile.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ class MinMaxCalibrator(Calibrator):
         if not np.isfinite(values).all():
             raise ValueError("it has values that are not finite, which have no range")
         lower, upper = self._seen.get(tensor, (0.0, 0.0))
-        self._seen[tensor] = min(lower, float(np.min(values, initial=0.0))), max(
-            upper, float(np.max(values, initial=0.0))
+        self._seen[tensor] = (
+            min(lower, float(np.min(values, initial=0.0))),
+            max(upper, float(np.max(values, initial=0.0))),
         )
 
     def ranges(self) -> Mapping[str, Range]:

@@ -1,4 +1,4 @@
-"""Quantize and Dequantize layers where kernels find them: one for each reader, next to what computes, without detours."""
+"""Quantize and Dequantize layers where kernels find them: one for each reader, beside what computes, no detours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tenonrt.contracts import GraphView, Layer, Pass, Patch, Tensor
 
 # Layers that only move elements: they do the same to stored integers. Their other inputs are shapes, axes and indices.
 MOVING = frozenset({
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "DepthToSpace",
+    "SpaceToDepth",
 })  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
+from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, ProblemLayer, Support, Tactic, Weights
 
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.quantized.engines import Depth, depth_of, engines_for, tile_shapes
@@ -91,10 +91,9 @@ def read_contraction(problem: Problem) -> tuple[Quantized, Shape] | str:
     return region, shape
 
 
-def _dequantize(problem: Problem, region: Quantized) -> Layer:
+def _dequantize(problem: Problem, region: Quantized) -> ProblemLayer:
     number = region.anchor.inputs[1]
-    found = next(layer for layer in problem.layers if number in layer.outputs)
-    return found  # type: ignore[return-value]
+    return next(layer for layer in problem.layers if number in layer.outputs)
 
 
 def contraction_of(problem: Problem) -> tuple[Quantized, Shape]:
@@ -128,5 +127,3 @@ def pack_start(dense: Array, zero: int) -> Array:
     start = np.zeros(-(-len(dense) // PAIR) * PAIR, np.int32)
     start[: len(dense)] = -zero * dense.sum(axis=1, dtype=np.int64)
     return start
-
-

@@ -220,10 +220,12 @@ def tile_shapes(rows: int, chunk: int) -> bytes:
 
 
 def load_tile(fn: Function, tile: int, pointer: Value, step: Index) -> None:
+    """Rows of a tile register, ``step`` bytes apart; 0 repeats the first."""
     _move_tile(fn, "tileloadd64", tile, pointer, step)
 
 
 def store_tile(fn: Function, tile: int, pointer: Value, step: Index) -> None:
+    """The reverse."""
     _move_tile(fn, "tilestored64", tile, pointer, step)
 
 
@@ -233,6 +235,7 @@ def _move_tile(fn: Function, name: str, tile: int, pointer: Value, step: Index) 
 
 
 def multiply_tiles(fn: Function, total: int, inputs: int, weights: int, unsigned: bool) -> None:
+    """Add the product of a register of inputs and one of weights to one of sums."""
     name = f"llvm.x86.tdpb{'u' if unsigned else 's'}sd"
     fn.declarations.add(f"declare void @{name}(i8, i8, i8)")
     fn.line(f"call void @{name}(i8 {total}, i8 {inputs}, i8 {weights})")

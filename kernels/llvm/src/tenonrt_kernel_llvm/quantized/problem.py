@@ -154,7 +154,11 @@ class _Reader:
         others = [i for i in layer.inputs if i != made]
         other = self._dequantized(others[0]) if len(others) == 1 else None
         types = self.problem.types
-        if other is None or other.stored not in self.problem.activations or types[other.stored].shape != types[made].shape:
+        if (
+            other is None
+            or other.stored not in self.problem.activations
+            or types[other.stored].shape != types[made].shape
+        ):
             return "what is added is not a dequantized tensor of the same shape"
         if stage.again is None:
             stages.append(stage)

@@ -17,8 +17,9 @@ _LEAST = 16  # pixels of a unit, where an image has as many
 class Recipe:
     """What a tactic's key says.
 
-    gather: "direct", where pixels lie as they are wanted; "panel", each unit gathers its own; "shared", all are gathered
-    before any sum. rows, columns: parts into which pixels and pairs of output blocks are cut; a unit is one of each.
+    gather: "direct", where pixels lie as they are wanted; "panel", each unit gathers its own; "shared", all are
+    gathered before any sum. rows, columns: parts into which pixels and pairs of output blocks are cut; a unit is one of
+    each.
     """
 
     engine: Engine

@@ -5,8 +5,6 @@ All scales are folded when weights are packed: a stage works in steps of its own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from tenonrt.contracts import Array, Problem
 

@@ -118,7 +118,9 @@ class ContractionWriter:
         return part * pixels // rows, (part + 1) * pixels // rows
 
     def _image(self, image: Value) -> Value:
-        return self.fn.offset(self.source.pointer, image * (self.shape.y.size * self.shape.x.size * self.shape.channels))
+        return self.fn.offset(
+            self.source.pointer, image * (self.shape.y.size * self.shape.x.size * self.shape.channels)
+        )
 
     def _products(self, image: Value, pixels: tuple[Value, Value], column: Value, rows: Value) -> None:
         """All pairs of output blocks of a part."""
