@@ -51,8 +51,9 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names.spl
 
 __all__ = [
     "BuildError", "BuildReport", "Builder", "BuilderConfig", "Calibration", "CancelledError", "Engine",
-    "ExecutionContext", "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
-    "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse", "symbol", "using",
+    "ExecutionContext", "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError",
+    "PluginSet", "Registry", "TenonError", "UnsupportedError", "compile", "current_registry", "layer_type", "parse",
+    "symbol", "using",
 ]  # fmt: skip
 
 

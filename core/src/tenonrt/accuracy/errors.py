@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -52,12 +53,18 @@ def summarize(found: Array, expected: Array) -> ErrorSummary:
     noise = float((errors**2).sum())
     signal = float((np.nan_to_num(b, posinf=0.0, neginf=0.0) ** 2).sum())
     return ErrorSummary(
-        largest, float(errors.mean()), float(np.median(errors)),
-        {share: float(np.quantile(errors, share)) for share in QUANTILES}, _cosine(a, b),
+        largest, float(errors.mean()), _quantile(errors, 0.5),
+        {share: _quantile(errors, share) for share in QUANTILES}, _cosine(a, b),
         largest / size if size else (0.0 if largest == 0 else np.inf),
         float(10 * np.log10(signal / noise)) if noise and signal else (np.inf if not noise else -np.inf),
         tuple(int(count) for count in counts), errors.size,
     )  # fmt: skip
+
+
+def _quantile(errors: Array, share: float) -> float:
+    """Between neighbours, unless one of them is infinite."""
+    method: Literal["linear", "higher"] = "linear" if np.isfinite(errors).all() else "higher"
+    return float(np.quantile(errors, share, method=method))
 
 
 def _cosine(a: Array, b: Array) -> float:

@@ -26,8 +26,10 @@ def grids_of(graph: Graph) -> dict[str, tuple[str, float, float]]:
     """How the quantized tensors of a network that was built count, where they have one scale."""
     found: dict[str, tuple[str, float, float]] = {}
     for layer in graph.layers:
-        source, scale, zero = (*layer.inputs[:2], layer.inputs[2] if len(layer.inputs) > 2 else None)
-        if layer.kind != "Quantize" or source is None or scale is None or scale.constant is None:
+        if layer.kind != "Quantize":
+            continue
+        source, scale, zero = (*layer.inputs, None)[:3]
+        if source is None or scale is None or scale.constant is None:
             continue
         if scale.constant.size != 1 or (zero is not None and zero.constant is None):
             continue
