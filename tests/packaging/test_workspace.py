@@ -26,6 +26,7 @@ ENTRY_POINT_NAMES = {
     "console_scripts": WORD,
     "pytest11": WORD,
     "tenonrt.calibrators": WORD,
+    "tenonrt.runners": WORD,
     "tenonrt.commands": WORD,
     "tenonrt.devices": WORD,
     "tenonrt.hooks": WORD,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tenonrt.api import compile, layer_type, parse
     from tenonrt.builder.builder import Builder
     from tenonrt.builder.config import BuilderConfig
+    from tenonrt.calibration.session import Calibration
     from tenonrt.dims import symbol
     from tenonrt.errors import (
         BuildError,
@@ -37,6 +38,7 @@ _HOMES = {
     "api": "compile layer_type parse",
     "builder.builder": "Builder",
     "builder.config": "BuilderConfig",
+    "calibration.session": "Calibration",
     "dims": "symbol",
     "errors": "BuildError CancelledError ExecutionError GraphError ParseError PlanError PluginError TenonError "
     "UnsupportedError",
@@ -52,10 +54,10 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "BuildError", "BuildReport", "Builder", "BuilderConfig", "CancelledError", "Engine", "ExecutionContext",
-    "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError", "PluginSet", "Registry",
-    "TenonError", "UnsupportedError", "WorkerDiedError", "WorkerProcess", "compile", "convert", "current_registry",
-    "layer_type", "parse", "serve", "symbol", "using",
+    "BuildError", "BuildReport", "Builder", "BuilderConfig", "Calibration", "CancelledError", "Engine",
+    "ExecutionContext", "ExecutionError", "GraphError", "Network", "ParseError", "PlanError", "PluginError",
+    "PluginSet", "Registry", "TenonError", "UnsupportedError", "WorkerDiedError", "WorkerProcess", "compile", "convert",
+    "current_registry", "layer_type", "parse", "serve", "symbol", "using",
 ]  # fmt: skip
 
 

@@ -11,8 +11,10 @@ import msgspec
 
 from tenonrt.builder.builder import Builder
 from tenonrt.builder.config import BuilderConfig
+from tenonrt.calibration.insertion import quantize_network
+from tenonrt.calibration.session import Calibration, calibrate
 from tenonrt.contracts import LayerType, Parser, ParserOptions
-from tenonrt.errors import ParseError
+from tenonrt.errors import BuildError, ParseError
 from tenonrt.graph.network import Network
 from tenonrt.graph.verification import verify
 from tenonrt.plugins.registry import PARSERS, Registry, current_registry
@@ -78,10 +80,17 @@ def parser_options(name: str, parser: Parser, given: Mapping[str, Any]) -> Parse
         raise ParseError(f"options of the {name} parser: {error}") from error
 
 
-def compile(model: str | Path | Network, *, options: Mapping[str, Any] | None = None, **config: Any) -> Engine:
+def compile(
+    model: str | Path | Network,
+    *,
+    options: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
+    **config: Any,
+) -> Engine:
     """Build an engine from a file or a network; the keywords are those of `BuilderConfig`.
 
-    options: of the file's parser, as for `parse`.
+    options: of the file's parser, as for `parse`. calibration: where the ranges for int8 come from, which
+    ``precision="int8"`` wants unless the model is quantized itself.
     """
     known = {field.name for field in fields(BuilderConfig)}
     unknown = sorted(set(config) - known)
@@ -91,4 +100,8 @@ def compile(model: str | Path | Network, *, options: Mapping[str, Any] | None = 
     if not isinstance(model, Network):
         registry = Registry(settings.plugins) if settings.plugins is not None else None
         model = parse(model, registry=registry, options=options)
+    if calibration is not None:
+        if settings.precision != "int8":
+            raise BuildError(f"calibration is for precision int8, not {settings.precision}")
+        quantize_network(model, calibrate(model, settings, calibration), calibration.keep)
     return Builder(settings).build(model)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 import numpy as np
 
+from tenonrt.calibration.histogram import Histogram
 from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.drawing import Draws
@@ -229,6 +230,10 @@ class LayerType(ABC):
     inputs: ClassVar[tuple[str, ...]] = ("input",)
     # Indices of inputs that infer wants to know the value of (shapes, axes): they are kept on the host.
     shape_inputs: ClassVar[tuple[int, ...]] = ()
+    # Indices of inputs whose values are bound with the weights and never enter a problem: scales, zero points.
+    bound_inputs: ClassVar[tuple[int, ...]] = ()
+    # True: integers that it makes are rounded real numbers, so that a kernel may be one off the exact reference.
+    rounds: ClassVar[bool] = False
     pattern: ClassVar[Pattern] = "opaque"
     # False: draws random numbers or has effects; never folded, merged or deduplicated.
     pure: ClassVar[bool] = True
@@ -564,7 +569,14 @@ class Device(ABC):
 
 
 class Calibrator(ABC):
-    """Finds the ranges of tensors from sample inputs."""
+    """Finds the ranges of tensors from sample inputs. An instance serves one calibration; its fields are options."""
+
+    # What a calibration cache calls it, after the product: ``EntropyCalibration2``.
+    algorithm: ClassVar[str] = "Calibration"
+
+    def numbers(self) -> tuple[float, ...]:
+        """What a cache must have been made with besides: the legacy calibrator's cutoff and quantile."""
+        return ()
 
     @abstractmethod
     def observe(self, tensor: str, values: Array) -> None:
@@ -584,13 +596,14 @@ __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Draws",
     "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView",
-    "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView",
-    "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place",
-    "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape",
-    "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
-    "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to",
-    "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
-    "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum", "normalize_axes",
-    "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same", "share_padding",
-    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "Histogram", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode",
+    "NetworkView", "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch",
+    "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run",
+    "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor",
+    "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed",
+    "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage",
+    "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum",
+    "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same",
+    "share_padding", "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes",
+    "working_dtype",
 ]  # fmt: skip

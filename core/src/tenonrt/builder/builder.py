@@ -8,6 +8,7 @@ from dataclasses import replace
 from tenonrt.builder.acceptance import disagreement, tolerance
 from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.config import BuilderConfig
+from tenonrt.builder.known import know_constants
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.optimizations import check_names
 from tenonrt.builder.precision import is_reduced
@@ -134,12 +135,14 @@ class _Build:
         check_names(self.config.disable, (entry.name for entry in self.registry.usable(PASSES)))
         with self.clock.phase("optimize"):
             verify(self.graph)
-            return run_passes(
+            log = run_passes(
                 self.graph,
                 self.registry,
                 lambda phase, n: self.teller.tell("optimize", n, n, phase),
                 self.config.disable,
             )
+            know_constants(self.graph)
+            return log
 
     def _accurate_plan(self, tools: Tools, passes: PassLog) -> Plan:
         """Select until the engine agrees with one of exact tactics only, dropping the worst tactic each time.

@@ -140,7 +140,8 @@ class _Renaming:
 
 def _problem_input(tensor: Tensor, region: Region) -> ProblemInput:
     if tensor.constant is not None:
-        if tensor.constant.size <= MAX_CONSTANT_ELEMENTS and tensor.constant.dtype.kind in "iufb":
+        small = tensor.constant.size <= MAX_CONSTANT_ELEMENTS and tensor.constant.dtype.kind in "iufb"
+        if small and not _bound(tensor, region):
             return ProblemInput("constant", tuple(tensor.constant.reshape(-1).tolist()))
         return ProblemInput("constant")
     on_host = tensor.info.place == "host" or any(
@@ -150,6 +151,12 @@ def _problem_input(tensor: Tensor, region: Region) -> ProblemInput:
         if i < len(layer.inputs)
     )
     return ProblemInput("host" if on_host else "activation")
+
+
+def _bound(tensor: Tensor, region: Region) -> bool:
+    """Whether a constant is a scale or a zero point: layers that differ in those alone are one problem."""
+    readers = [(layer, i) for layer in region.layers for i, t in enumerate(layer.inputs) if t is tensor]
+    return all(i in layer.layer_type.bound_inputs for layer, i in readers)
 
 
 def problem_key(problem: Problem) -> str:

@@ -50,7 +50,7 @@ def _known(type: TensorType, value: Sequence[Any]) -> Array:
     return np.array(value, numpy_dtype(type.dtype)).reshape(type.concrete({}))
 
 
-class _TrialRun:
+class TrialRun:
     """The `Run` of a trial: seeded, without subgraphs."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequenc
     tensors: dict[int, Array] = dict(enumerate(wide))
     for layer in problem.layers:
         results = layer_types(layer.kind).reference(
-            layer.attrs, [tensors[i] if i >= 0 else None for i in layer.inputs], _TrialRun()
+            layer.attrs, [tensors[i] if i >= 0 else None for i in layer.inputs], TrialRun()
         )
         tensors.update(zip(layer.outputs, results, strict=True))
     return [tensors[i] for i in problem.outputs]
@@ -99,14 +99,25 @@ def _reduction(problem: Problem, layer: ProblemLayer, layer_types: LayerTypes) -
     return evaluate(layer_types(layer.kind).reduction(layer.attrs, infos), {})
 
 
-def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0.0) -> Judgement:
-    """Compare an output with the float64 reference. slack: an absolute allowance (half a quantization step)."""
+def rounding_steps(problem: Problem, number: int, layer_types: LayerTypes) -> int:
+    """How far integers of a tensor may be from the reference: one where they are rounded real numbers."""
+    maker = next((layer for layer in problem.layers if number in layer.outputs), None)
+    return int(maker is not None and layer_types(maker.kind).rounds)
+
+
+def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0.0, steps: int = 0) -> Judgement:
+    """Compare an output with the float64 reference. slack: an absolute allowance (half a quantization step).
+
+    steps: how far integers may be off.
+    """
     if output.shape != expected.shape:
         return Judgement(False, np.inf, f"output shape {output.shape}, expected {expected.shape}")
     if output.size == 0:
         return Judgement(True, 0.0)
     if expected.dtype.kind not in "fc":
         same = np.asarray(output == expected.astype(output.dtype))
+        if steps and output.dtype.kind in "iu" and output.itemsize < 8:
+            same = np.abs(output.astype(np.int64) - expected.astype(np.int64)) <= steps
         wrong = int((~same).sum())
         return Judgement(wrong == 0, float(wrong > 0), f"{wrong} of {output.size} values differ" if wrong else "")
     with np.errstate(invalid="ignore", over="ignore"):

@@ -18,7 +18,7 @@ from tenonrt.builder.pricing import price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
-from tenonrt.builder.selection import VIEW, Selector, merged_concatenations, storage_formats
+from tenonrt.builder.selection import KNOWN, VIEW, Selector, is_known, merged_concatenations, storage_formats
 from tenonrt.builder.staying import faster_cover
 from tenonrt.builder.strategies import (
     Found,
@@ -117,7 +117,7 @@ class _Selection:
         offered: list[Offer] = []
         for done, layer in enumerate(graph.layers):
             self.tools.teller.tell("offers", done, len(graph.layers), layer.name)
-            if not layer.graphs:
+            if not layer.graphs and not is_known(layer):
                 offered += offers.at(layer)
         allowed = []
         for offer in offers.admitted(offered):
@@ -203,7 +203,7 @@ class _Selection:
             elif column.id.startswith(f"{VIEW}@"):
                 view = selector.views[source]
                 choices.append(ViewChoice(source, view.whole, view.parts, writes))
-            else:
+            elif not column.id.startswith(f"{KNOWN}@"):
                 choices.append(ControlChoice(source, inner[source]))
         reformats = [
             choose_reformat(tools.registry, tools.config, tools.tuner, offers, selector.tensor(number), source, target)

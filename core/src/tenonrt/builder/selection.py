@@ -17,7 +17,7 @@ from tenonrt.layout import physical_part
 from tenonrt.plan.program import Choice
 from tenonrt.types import LINEAR, Format
 
-VIEW, CONTROL = "view", "control"
+VIEW, CONTROL, KNOWN = "view", "control", "constant"
 
 # A reformat that nobody has timed: bytes at the speed of one core's memory, and the cost of one more step.
 _BYTES_PER_NANOSECOND, _STEP_NANOSECONDS = 5.0, 3000
@@ -153,6 +153,10 @@ class Selector:
                 shown = tuple((self.number(t), part) for t, part in zip(layer.outputs, parts, strict=True))
                 yield self._special(layer, VIEW, reads, shown, f">{format}")
 
+    def known_column(self, layer: Layer) -> Column:
+        """Of a layer whose results are constants: nothing is left to run where no region begins with what it reads."""
+        return self._special(layer, KNOWN, (), ())
+
     def control_column(self, layer: Layer) -> Column:
         reads = {self.number(t): (LINEAR,) for t in layer.inputs if t is not None and t.constant is None}
         writes = tuple((self.number(t), LINEAR) for t in layer.outputs)
@@ -238,6 +242,11 @@ def merged_concatenations(selector: Selector, cover: Cover) -> int:
         isinstance(layer, Layer) and selector.views[layer].whole == "output" and selector.views[layer].parts is not None
         for layer in views
     )
+
+
+def is_known(layer: Layer) -> bool:
+    """Whether every result is a constant that was computed while building."""
+    return all(tensor.constant is not None for tensor in layer.outputs)
 
 
 def storage_formats(offers: Iterable[Offer]) -> list[Format]:

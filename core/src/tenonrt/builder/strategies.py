@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tenonrt.builder.cover import Column, Cover, find_cycles
 from tenonrt.builder.offers import Offer, Refusal
-from tenonrt.builder.selection import Selector
+from tenonrt.builder.selection import Selector, is_known
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import by_problem, price
 from tenonrt.errors import BuildError
@@ -23,10 +23,12 @@ Found = Mapping[int, Sequence[Offer]]  # offers by the position of their region'
 
 
 def special_columns(selector: Selector) -> Iterator[Column]:
-    """Columns of layers that the core itself takes care of: views, and layers with subgraphs."""
+    """Columns of layers that the core itself takes care of: views, known results, and layers with subgraphs."""
     for layer in selector.layers:
         if layer.graphs:
             yield selector.control_column(layer)
+        elif is_known(layer):
+            yield selector.known_column(layer)
         if layer in selector.views:
             yield from selector.view_columns(layer)
 
@@ -72,6 +74,8 @@ def _first_column(
 ) -> Column | None:
     if layer.graphs:
         return selector.control_column(layer)
+    if is_known(layer):
+        return selector.known_column(layer)
     view = selector.views.get(layer)
     if view is not None and view.parts is None:
         return next(selector.view_columns(layer))

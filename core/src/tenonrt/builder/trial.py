@@ -18,6 +18,7 @@ from tenonrt.builder.sampling import (
     judge,
     problem_tolerance,
     reference_outputs,
+    rounding_steps,
     trial_values,
 )
 from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
@@ -297,8 +298,9 @@ def _try_sample(
             return Judgement(False, np.inf, f"it changed its input {index}")
     tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision, code.tactic.exact)
     worst = Judgement(True, 0.0)
-    for output, expected, (_, _, scale) in zip(outputs, sample.expected, bound.outputs, strict=True):
-        verdict = judge(output, expected, tolerance, 0.0 if scale is None else float(np.max(scale)))
+    for k, (output, expected, (_, _, scale)) in enumerate(zip(outputs, sample.expected, bound.outputs, strict=True)):
+        steps = rounding_steps(sample.problem, sample.problem.outputs[k], layer_types)
+        verdict = judge(output, expected, tolerance, 0.0 if scale is None else float(np.max(scale)), steps)
         if not verdict.ok:
             return verdict
         worst = max(worst, verdict, key=lambda v: v.error)

@@ -24,6 +24,8 @@ VERBS = {
     "inspect": "Show what a plan holds and why each kernel was chosen.",
     "rank": "Time every candidate for one layer of a model, live.",
     "cache": "List, merge and prune timing caches.",
+    "compare": "Compare outputs with other runtimes, step by step if asked.",
+    "sensitivity": "Rank layers by what int8 costs, and find those to keep.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
 _READ_MODELS = {"parse", "convert", "build", "run", "bench", "rank"}  # and so have the options of parsers

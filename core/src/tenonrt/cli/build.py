@@ -17,6 +17,7 @@ from tenonrt.cli.options import (
     ParserOptions,
     ShapeRanges,
     Threads,
+    calibration_of,
     choice_of,
     config,
     layer_precision_of,
@@ -80,6 +81,22 @@ def build(
     prefer: Annotated[
         Path | None, typer.Option(metavar="PLAN", help="Keep the choices of this plan where others are hardly faster.")
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Samples for int8: an .npz by input, an .npy, or a folder of either."),
+    ] = None,
+    calibrator: Annotated[str, typer.Option(help="The installed calibrator that finds ranges.")] = "entropy",
+    calibrator_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Of the calibrator, percentile=99.9. Repeatable.")
+    ] = None,
+    calibration_cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ranges as TensorRT writes them: read if it exists, else written."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Compute this layer in float32 all the same. Repeatable.")
+    ] = None,
     *,
     parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
@@ -90,9 +107,11 @@ def build(
     """
     target = _target(model, plan)
     shapes, profiles = profiles_of(shape)
+    given = calibrate is not None or calibration_cache is not None
+    asked = precision if not (int8 or given) or precision != Precision.float32 else Precision.int8
     settings = config(
         device=device,
-        precision=precision.value,
+        precision=asked.value,
         layer_precisions=tuple(parsed("--layer-precision", layer_precision_of, text) for text in layer_precision or ()),
         max_batch=max_batch,
         workspace=None if workspace is None else parsed("--workspace", parse_bytes, workspace),
@@ -110,8 +129,11 @@ def build(
     )
     from tenonrt.cli.sources import build_engine
 
+    calibration = None
+    if given:
+        calibration = calibration_of(calibrate, calibrator, calibrator_option, calibration_cache, keep)
     start = time.perf_counter()
-    engine = build_engine(model, settings, parser_options)
+    engine = build_engine(model, settings, parser_options, calibration)
     elapsed = time.perf_counter() - start
     engine.save(target)
     _report(engine, model, target, elapsed)

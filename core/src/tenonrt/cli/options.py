@@ -131,3 +131,18 @@ def config(**settings: Any) -> Any:
         return BuilderConfig(**settings)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def calibration_of(
+    data: Path | None, calibrator: str, options: list[str] | None, cache: Path | None, keep: list[str] | None
+) -> Any:
+    """A `Calibration`; numbers of a calibrator that are none are wrong usage."""
+    from tenonrt.calibration.session import Calibration
+
+    numbers = {}
+    for name, text in pairs_of("--calibrator-option", options).items():
+        try:
+            numbers[name] = float(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r} is no number", param_hint="'--calibrator-option'") from error
+    return Calibration(data, calibrator, cache, numbers, frozenset(keep or ()))

@@ -12,6 +12,7 @@ from tenonrt.cli.console import messages
 
 if TYPE_CHECKING:
     from tenonrt.builder.config import BuilderConfig
+    from tenonrt.calibration.session import Calibration
     from tenonrt.contracts import Progress
     from tenonrt.runtime.engine import Engine
 
@@ -35,7 +36,9 @@ def open_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) -
     return Engine.load(path) if is_plan(path) else build_engine(path, config, options)
 
 
-def build_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) -> Engine:
+def build_engine(
+    path: Path, config: BuilderConfig, options: Mapping[str, Any], calibration: Calibration | None = None
+) -> Engine:
     """Build a model with a progress bar on a terminal, and none elsewhere. options: of the model's parser."""
     from tenonrt.api import compile
     from tenonrt.errors import ParseError
@@ -44,10 +47,17 @@ def build_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) 
         raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
     with _progress() as progress:
         config = replace(config, progress=progress)
-        return compile(path, options=options, **{field.name: getattr(config, field.name) for field in fields(config)})
+        settings = {field.name: getattr(config, field.name) for field in fields(config)}
+        return compile(path, options=options, calibration=calibration, **settings)
 
 
-_PHASES = {"optimize": "rewriting", "offers": "asking kernels", "check": "first runs", "tune": "timing"}
+_PHASES = {
+    "calibrate": "calibrating",
+    "optimize": "rewriting",
+    "offers": "asking kernels",
+    "check": "first runs",
+    "tune": "timing",
+}
 
 
 @contextmanager

@@ -151,6 +151,10 @@ class Graph:
         self.outputs[name] = tensor
         self._count_output(tensor, 1)
 
+    def drop_output(self, name: str) -> None:
+        """The tensor of this output stays, but is an output no more by this name."""
+        self._count_output(self.outputs.pop(name), -1)
+
     def attach(self, layer: Layer, infos: Sequence[TensorInfo]) -> None:
         """Add a layer whose outputs have been inferred."""
         names = [layer.name] if len(infos) == 1 else [f"{layer.name}:{i}" for i in range(len(infos))]

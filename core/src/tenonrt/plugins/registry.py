@@ -21,6 +21,7 @@ LAYERS, KERNELS, MAPPINGS = "tenonrt.layers", "tenonrt.kernels", "tenonrt.mappin
 PARSERS, PASSES, DEVICES = "tenonrt.parsers", "tenonrt.passes", "tenonrt.devices"
 EXPORTERS = "tenonrt.exporters"
 COMMANDS, HOOKS, CALIBRATORS, REPLACES = "tenonrt.commands", "tenonrt.hooks", "tenonrt.calibrators", "tenonrt.replaces"
+RUNNERS = "tenonrt.runners"
 
 _BASES: dict[str, type] = {
     LAYERS: LayerType, KERNELS: Kernel, PARSERS: Parser, EXPORTERS: Exporter, PASSES: Pass, DEVICES: Device,

@@ -214,6 +214,15 @@ class Function:
         type = vector(lanes_of(value.type), element)
         return self.emit(type, f"{instruction} {value.type} {value.text} to {type}")
 
+    def convert_bits(self, value: Value, type: str) -> Value:
+        """The same bits as another type, of any number of lanes."""
+        return self.emit(type, f"bitcast {value.type} {value.text} to {type}")
+
+    def call(self, name: str, type: str, arguments: Sequence[Value]) -> Value:
+        """An intrinsic of one processor, by its whole name."""
+        self.declarations.add(f"declare {type} @{name}({', '.join(a.type for a in arguments)})")
+        return self.emit(type, f"call {type} @{name}({', '.join(f'{a.type} {a.text}' for a in arguments)})")
+
     # vectors ---------------------------------------------------------------------------------------------------------
 
     def splat(self, scalar: Value, lanes: int) -> Value:
@@ -272,6 +281,9 @@ class Function:
         """Store the first ``count`` lanes only."""
         if count == lanes_of(value.type):
             self.store(value, pointer, nbytes, align)
+            return
+        if count == 1:  # LLVM makes a store of the wide element of a truncated vector's single lane
+            self.store(self.extract(value, 0), pointer, nbytes, align)
             return
         at, mask = self.offset(pointer, nbytes), self._mask(lanes_of(value.type), count)
         symbol = f"@llvm.masked.store.v{lanes_of(value.type)}{_SUFFIX[element_of(value.type)]}.p0"

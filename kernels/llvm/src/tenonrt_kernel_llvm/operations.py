@@ -17,7 +17,9 @@ from tenonrt_kernel_llvm.emitter import FLOAT, I1, I8, I32, I64, Function, Value
 Activation = Callable[[Function, Value, Any, Any], Value]
 
 # Element types that vectors may have: how they lie in memory. In registers a bool is an i1.
-MEMORY = {"float32": FLOAT, "int32": I32, "int64": I64, "bool": I8}
+MEMORY = {"float32": FLOAT, "int32": I32, "int64": I64, "bool": I8, "int8": I8, "uint8": I8}
+# Of these only Quantize and Dequantize layers know whether they have a sign.
+BYTES = frozenset({"int8", "uint8"})
 REGISTER = {**MEMORY, "bool": I1}
 
 
@@ -206,6 +208,10 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
     dtypes = {problem.types[t].dtype for t in (*layer.inputs, *layer.outputs) if t >= 0}
     if not dtypes <= set(MEMORY):
         return f"{layer.kind} of {', '.join(sorted(dtypes - set(MEMORY)))}"
+    if layer.kind in ("Quantize", "Dequantize"):
+        return _quantization_refusal(problem, layer)
+    if dtypes & BYTES:
+        return f"{layer.kind} of bytes"
     floats = dtypes <= {"float32", "bool"} and problem.types[layer.inputs[0]].dtype == "float32"
     attrs, kind = layer.attrs, layer.kind
     if kind == "Activation":
@@ -237,6 +243,16 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
     return f"{kind} is no pointwise layer that is computed in registers"
 
 
+def _quantization_refusal(problem: Problem, layer: ProblemLayer) -> str:
+    real, stored = (layer.inputs[0], layer.outputs[0])[:: 1 if layer.kind == "Quantize" else -1]
+    types = problem.types
+    if layer.attrs.block or types[layer.inputs[1]].size != 1 or types[layer.inputs[1]].dtype != "float32":
+        return f"{layer.kind} with more than one scale"
+    if types[real].dtype != "float32" or types[stored].dtype not in BYTES:
+        return f"{layer.kind} of {types[real].dtype} and {types[stored].dtype}"
+    return ""
+
+
 def compute(fn: Function, problem: Problem, layers: Sequence[ProblemLayer], values: dict[int, Value]) -> None:
     """Compute layers in order; ``values`` has a vector for every tensor they read and gains those they write."""
     for layer in layers:
@@ -264,6 +280,11 @@ def _layer(fn: Function, problem: Problem, layer: ProblemLayer, given: Sequence[
         return fn.select(fn.compare("olt", given[0], 0.0), given[0] * given[1], given[0])
     if layer.kind == "Select":
         return fn.select(given[0], given[1], given[2])
+    if layer.kind == "Quantize":
+        return quantize(fn, given[0], given[1], given[2] if len(given) > 2 else None, attrs.dtype)
+    if layer.kind == "Dequantize":
+        dtype = problem.types[layer.inputs[0]].dtype
+        return dequantize(fn, given[0], given[1], given[2] if len(given) > 2 else None, dtype)
     if layer.kind == "Cast":
         return cast(fn, given[0], REGISTER[attrs.to])
     exponent = scalar_values(problem).get(layer.inputs[1]) if attrs.operation == "pow" else None
@@ -288,10 +309,33 @@ def cast(fn: Function, x: Value, element: str) -> Value:
     return fn.convert("trunc" if element == I32 else "sext", x, element)
 
 
+def widen(fn: Function, stored: Value, dtype: str) -> Value:
+    """Bytes as real numbers."""
+    wide = fn.convert("zext" if dtype == "uint8" else "sext", stored, I32)
+    return fn.convert("sitofp", wide, FLOAT)
+
+
+def quantize(fn: Function, real: Value, scale: Value, zero: Value | None, dtype: str) -> Value:
+    """The nearest step, ties to even, within the limits of the type; NaN is 0, as the layer's reference has it."""
+    steps = fn.intrinsic("roundeven", real.type, [real / scale])
+    steps = fn.select(m.is_nan(fn, steps), fn.zero(steps.type), steps)
+    if zero is not None:
+        steps = steps + widen(fn, zero, dtype)
+    low, high = (0.0, 255.0) if dtype == "uint8" else (-128.0, 127.0)
+    bounded = m.minimum(fn, m.maximum(fn, steps, fn.constant(steps.type, low)), fn.constant(steps.type, high))
+    return fn.convert("trunc", fn.convert("fptosi", bounded, I32), I8)
+
+
+def dequantize(fn: Function, stored: Value, scale: Value, zero: Value | None, dtype: str) -> Value:
+    """The real number of a step."""
+    steps = widen(fn, stored, dtype)
+    return (steps if zero is None else steps - widen(fn, zero, dtype)) * scale
+
+
 def load(fn: Function, dtype: str, pointer: Value, nbytes: Any, lanes: int, count: int | None = None) -> Value:
     """A vector of an element type as it is in registers; of ``count`` elements where there are no more."""
     memory = vector(lanes, MEMORY[dtype])
-    align = 1 if dtype == "bool" else 4
+    align = 1 if MEMORY[dtype] == I8 else 4
     if count is None or lanes == 1:
         found = fn.load(memory, pointer, nbytes, align)
     else:
@@ -303,7 +347,7 @@ def store(fn: Function, dtype: str, value: Value, pointer: Value, nbytes: Any, c
     """The reverse of `load`."""
     if dtype == "bool":
         value = fn.convert("zext", value, I8)
-    align = 1 if dtype == "bool" else 4
+    align = 1 if MEMORY[dtype] == I8 else 4
     if count is None or lanes_of(value.type) == 1:
         fn.store(value, pointer, nbytes, align)
     else:

@@ -13,6 +13,7 @@ import numpy as np
 from tenonrt.contracts import (
     LINEAR,
     NCHW16C,
+    NHWC,
     Array,
     Code,
     Dim,
@@ -32,11 +33,13 @@ from tenonrt.contracts import (
 from tenonrt_kernel_llvm.emitter import I32, I64, Function, Index, Value, vector
 from tenonrt_kernel_llvm.indexing import known, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
-from tenonrt_kernel_llvm.operations import REGISTER, compute, load, refusal, scalar_values, store
+from tenonrt_kernel_llvm.operations import BYTES, REGISTER, compute, load, refusal, scalar_values, store
 from tenonrt_kernel_llvm.routine import Operand, Routine, dense_strides
-from tenonrt_kernel_llvm.tails import KINDS, grow
+from tenonrt_kernel_llvm.tails import KINDS as TAIL_KINDS
+from tenonrt_kernel_llvm.tails import grow
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
+KINDS = TAIL_KINDS | {"Quantize", "Dequantize"}
 MAX_LAYERS = 256
 UNIT_ELEMENTS = 1 << 13  # a unit of a few microseconds
 TOGETHER = 2  # vectors in flight
@@ -50,7 +53,7 @@ class PointwiseKernel(LlvmKernel):
         if layer.kind not in KINDS or any(_absorbs(view, t, layer) for t in layer.inputs if t is not None):
             return
         region = [layer]
-        while (grown := grow(view, region, _spreads, MAX_LAYERS)) is not None:
+        while (grown := grow(view, region, _spreads, MAX_LAYERS, KINDS)) is not None:
             region += grown
         if len(region) > 1:
             yield region
@@ -69,6 +72,8 @@ class PointwiseKernel(LlvmKernel):
         found = [_tactic(problem, LINEAR)]
         if _fits_blocks(problem):
             found.append(_tactic(problem, NCHW16C))
+        if _fits_bytes(problem):
+            found.append(_tactic(problem, NHWC))
         return found
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
@@ -121,6 +126,15 @@ def _fits_blocks(problem: Problem) -> bool:
     return all(
         problem.types[t].rank == 4 or t in scalar_values(problem) for layer in problem.layers for t in layer.inputs
     )
+
+
+def _fits_bytes(problem: Problem) -> bool:
+    """Whether bytes with channels innermost suit every operand: images of one shape, single numbers."""
+    result = problem.types[problem.outputs[0]]
+    given = [problem.types[number] for number in problem.activations]
+    alike = result.rank == 4 and all(type.shape == result.shape for type in given)
+    single = all(problem.types[number].size == 1 for number in packed_constants(problem))
+    return alike and single and any(type.dtype in BYTES for type in (*given, result))
 
 
 def _is_ragged(problem: Problem, format: Format) -> bool:

@@ -38,7 +38,9 @@ def regions_with_tail(view: GraphView, anchor: Layer) -> Iterator[Sequence[Layer
     yield from dict.fromkeys(cuts[1:] if len(cuts) > 1 else cuts)
 
 
-def grow(view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int) -> list[Layer] | None:
+def grow(
+    view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int, kinds: frozenset[str] = KINDS
+) -> list[Layer] | None:
     """The next pointwise layers of a region: one, or a few that start from its result and meet again in one tensor.
 
     spreads: whether a tensor from outside may be an operand beside the result.
@@ -50,7 +52,7 @@ def grow(view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int)
     made = {result}
     while len(added) < _DETOUR:
         readers = {id(r): r for t in made for r in view.consumers(t) if r not in added}
-        ready = next((r for r in readers.values() if _fits(view, r, result, made, spreads)), None)
+        ready = next((r for r in readers.values() if _fits(view, r, result, made, spreads, kinds)), None)
         if ready is None:
             return None
         added.append(ready)
@@ -62,8 +64,10 @@ def grow(view: GraphView, region: Sequence[Layer], spreads: Spreads, limit: int)
     return None
 
 
-def _fits(view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], spreads: Spreads) -> bool:
-    if layer.kind not in KINDS or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
+def _fits(
+    view: GraphView, layer: Layer, result: Tensor, made: set[Tensor], spreads: Spreads, kinds: frozenset[str]
+) -> bool:
+    if layer.kind not in kinds or view.layer_type(layer).pattern != "pointwise" or len(layer.outputs) != 1:
         return False
     if layer.outputs[0].type.shape != result.type.shape:
         return False

@@ -82,6 +82,11 @@ def bfloat16_targets() -> list[Target]:
     return [target for target in (TILES_BF16, DOT_BF16) if host_target() == AVX512 and runs_here(target)]
 
 
+def host_has(feature: str) -> bool:
+    """Whether this processor has a feature by LLVM's name."""
+    return feature in _host_features()
+
+
 def _machine() -> str:
     return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 

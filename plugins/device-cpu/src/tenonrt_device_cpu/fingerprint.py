@@ -7,6 +7,8 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
+from tenonrt_device_cpu.tiles import permitted
+
 # Features that change which code a kernel generates or how fast it is, as Linux spells them (x86, then AArch64).
 FEATURES = frozenset((
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"),
@@ -18,11 +20,14 @@ FEATURES = frozenset((
 def fingerprint() -> dict[str, str]:
     """Kind, architecture, model, vector features, usable cores and operating system."""
     described = _described(Path("/proc/cpuinfo"))
+    present = FEATURES & set(_features(described).split())
+    if any(feature.startswith("amx") for feature in present) and not permitted():
+        present = {feature for feature in present if not feature.startswith("amx")}
     return {
         "kind": "cpu",
         "machine": platform.machine(),
         "model": described.get("model name") or platform.processor() or platform.machine(),
-        "features": " ".join(sorted(FEATURES & set(_features(described).split()))),
+        "features": " ".join(sorted(present)),
         "cores": str(usable_cores()),
         "os": platform.system(),
     }

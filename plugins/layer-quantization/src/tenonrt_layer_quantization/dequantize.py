@@ -47,6 +47,7 @@ class DequantizeLayer(LayerType):
 
     Attrs: ClassVar[type[Attributes]] = DequantizeAttributes
     inputs: ClassVar[tuple[str, ...]] = ("input", "scale", "zero_point?")
+    bound_inputs: ClassVar[tuple[int, ...]] = (1, 2)
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: DequantizeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:

@@ -41,6 +41,8 @@ class QuantizeLayer(LayerType):
 
     Attrs: ClassVar[type[Attributes]] = QuantizeAttributes
     inputs: ClassVar[tuple[str, ...]] = ("input", "scale", "zero_point?")
+    bound_inputs: ClassVar[tuple[int, ...]] = (1, 2)
+    rounds: ClassVar[bool] = True
     pattern: ClassVar[Pattern] = "pointwise"
 
     def infer(self, attrs: QuantizeAttributes, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:

@@ -24,6 +24,7 @@ _RULES = {
     "tenonrt.devices": (_WORD, "a device's name in lower case: cuda"),
     "tenonrt.passes": (rf"({'|'.join(PHASES)})\.{_WORD}", f"<phase>.<name>, the phase one of {', '.join(PHASES)}"),
     "tenonrt.calibrators": (_WORD, "a method's name in lower case: entropy"),
+    "tenonrt.runners": (_WORD, "a runtime's name in lower case: onnxruntime"),
     "tenonrt.commands": (_WORD, "a verb in lower case"),
     "tenonrt.hooks": (_WORD, "the plugin's name in lower case"),
     "tenonrt.replaces": (r"tenonrt\.\w+/.+", "<group>/<name> of what is replaced: tenonrt.layers/Softmax"),

@@ -1,0 +1,156 @@
+"""`compare`: the outputs of several runners of one model, and what every step of an engine stores on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tenonrt.accuracy.errors import ErrorSummary, summarize, worst
+from tenonrt.accuracy.observation import grids_of, observe
+from tenonrt.api import compile, parse
+from tenonrt.builder.config import BuilderConfig
+from tenonrt.calibration.session import Calibration, prepare
+from tenonrt.calibration.taps import real_tensors, tapped_engine
+from tenonrt.errors import BuildError
+from tenonrt.graph.network import Network
+from tenonrt.plugins.registry import RUNNERS, current_registry
+from tenonrt.runtime.engine import Engine
+from tenonrt.types import Array
+
+Batch = Mapping[str, Array]
+Runner = Callable[[Batch], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What passes: an absolute error, or one relative to max |expected|."""
+
+    absolute: float = 1e-5
+    relative: float = 1e-3
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One tensor of one runner against the reference."""
+
+    runner: str
+    tensor: str
+    summary: ErrorSummary
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``tensors``: outputs, then, layerwise, what steps store in the order in which they run."""
+
+    reference: str
+    outputs: tuple[Compared, ...]
+    tensors: tuple[Compared, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within the tolerance."""
+        return all(row.passed for row in self.outputs)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare. runners: names; the last one is the reference. batches: of inputs by name."""
+
+    model: Path
+    batches: Sequence[Batch]
+    runners: Sequence[str] = ("tenonrt", "onnxruntime")
+    config: BuilderConfig = field(default_factory=BuilderConfig)
+    calibration: Calibration | None = None
+    layerwise: bool = False
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+
+def compare(request: Request) -> Comparison:
+    """Run all runners on all batches; of each tensor the worst batch counts."""
+    if len(request.runners) < 2:
+        raise BuildError(f"comparing takes two runners, not {', '.join(request.runners) or 'none'}")
+    if not request.batches:
+        raise BuildError("comparing takes at least one batch of inputs")
+    runners = {name: _runner(name, request) for name in request.runners}
+    *others, reference = request.runners
+    expected = [runners[reference](batch) for batch in request.batches]
+    rows = [
+        row
+        for name in others
+        for row in _rows(name, [runners[name](batch) for batch in request.batches], expected, request.tolerances)
+    ]
+    tensors = _layerwise(request) if request.layerwise else ()
+    return Comparison(reference, tuple(rows), tuple(tensors))
+
+
+def _rows(name: str, found: Sequence[Batch], expected: Sequence[Batch], tolerances: Tolerances) -> Iterable[Compared]:
+    for tensor in expected[0]:
+        if tensor not in found[0]:
+            raise BuildError(f"the runner {name} has no output {tensor!r}; it has {', '.join(found[0])}")
+        summary = worst([summarize(f[tensor], e[tensor]) for f, e in zip(found, expected, strict=True)])
+        yield Compared(name, tensor, summary, summary.passes(tolerances.absolute, tolerances.relative))
+
+
+# runners --------------------------------------------------------------------------------------------------------------
+
+
+def _runner(name: str, request: Request) -> Runner:
+    own = {"tenonrt": _tenonrt, "reference": _reference}
+    if name in own:
+        return own[name](request)
+    registry = current_registry()
+    entry = registry.find(RUNNERS, name)
+    if entry is None:
+        raise BuildError(f"there is no runner {name!r}; there are {', '.join([*own, *registry.names(RUNNERS)])}")
+    made: Runner = registry.load(entry)(request.model)
+    return made
+
+
+def _built(request: Request) -> tuple[Engine, Network]:
+    """The engine that is compared, and its network as the build left it."""
+    config = {key: getattr(request.config, key) for key in request.config.__dataclass_fields__}
+    network = parse(request.model)
+    return compile(network, calibration=request.calibration, **config), network
+
+
+def _tenonrt(request: Request) -> Runner:
+    context = _built(request)[0].create_context(0)
+    return lambda batch: context.execute(dict(batch))
+
+
+def _reference(request: Request) -> Runner:
+    """Our own engine in float32, of exact kernels that are chosen without timing."""
+    given = request.config
+    engine = compile(
+        request.model, optimization_level=0, allow_inexact=False, max_batch=given.max_batch, shapes=given.shapes
+    )
+    context = engine.create_context(0)
+    return lambda batch: context.execute(dict(batch))
+
+
+# layer by layer -------------------------------------------------------------------------------------------------------
+
+
+def _layerwise(request: Request) -> list[Compared]:
+    """Every real tensor that a step stores, against an engine that computes it in float32.
+
+    Steps are looked at where they stop anyway, so the engine is the one that is compared, its fusions included.
+    """
+    engine, built = _built(request)
+    grids = grids_of(built.graph)
+    network = parse(request.model)
+    prepare(network, request.config)
+    tensors = [t for t in real_tensors(network.graph) if t not in network.graph.inputs]
+    exact, taps = tapped_engine(network, tensors, request.config)
+    context, found = exact.create_context(0), dict[str, list[ErrorSummary]]()
+    for batch in request.batches:
+        expected = context.execute(dict(batch))
+        for name, values in observe(engine, grids, batch).items():
+            if name in taps and values.shape == expected[taps[name]].shape:
+                found.setdefault(name, []).append(summarize(values, expected[taps[name]]))
+    limits = request.tolerances
+    summaries = {name: worst(each) for name, each in found.items()}
+    return [Compared("tenonrt", n, s, s.passes(limits.absolute, limits.relative)) for n, s in summaries.items()]

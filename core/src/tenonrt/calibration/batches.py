@@ -1,0 +1,80 @@
+"""Sample inputs: any iterable of batches, the callbacks of TensorRT's calibrators, or a file of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tenonrt.errors import BuildError
+from tenonrt.types import Array
+
+Batch = Mapping[str, Array]
+
+
+@runtime_checkable
+class CalibrationCallbacks(Protocol):
+    """The words of TensorRT's IInt8Calibrator. get_batch: one array for each name, None when there is no more."""
+
+    def get_batch_size(self) -> int: ...
+    def get_batch(self, names: Sequence[str]) -> Sequence[Array] | None: ...
+    def read_calibration_cache(self) -> bytes | None: ...
+    def write_calibration_cache(self, cache: bytes) -> None: ...
+
+
+def batches_of(data: Any, names: Sequence[str]) -> Iterator[Batch]:
+    """Batches by input name. A batch may be a mapping, a sequence in the order of the inputs, or a single array."""
+    if isinstance(data, CalibrationCallbacks):
+        while (given := data.get_batch(list(names))) is not None:
+            yield _named(given, names)
+        return
+    if isinstance(data, str | Path):
+        data = load_batches(Path(data), names)
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
+        raise BuildError(f"calibration data are {type(data).__name__}, expected an iterable of batches or a file")
+    for batch in data:
+        yield _named(batch, names)
+
+
+def _named(batch: Any, names: Sequence[str]) -> Batch:
+    if isinstance(batch, Mapping):
+        found = dict(batch)
+    else:
+        given = [batch] if isinstance(batch, np.ndarray) else list(batch)
+        if len(given) != len(names):
+            raise BuildError(f"a calibration batch has {len(given)} arrays for the inputs {', '.join(names)}")
+        found = dict(zip(names, given, strict=True))
+    missing = sorted(set(names) ^ set(found))
+    if missing:
+        raise BuildError(f"a calibration batch lacks or has besides: {', '.join(missing)}; inputs: {', '.join(names)}")
+    return {name: np.asarray(found[name]) for name in names}
+
+
+def load_batches(path: Path, names: Sequence[str], size: int = 8) -> Iterator[Batch]:
+    """Of an .npz with samples for each input, an .npy for the only input, or a folder of either, ``size`` at a time."""
+    files = sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy")) if path.is_dir() else [path]
+    if not files:
+        raise BuildError(f"{path} has no .npz or .npy file to calibrate with")
+    for file in files:
+        arrays = _arrays(file, names)
+        count = min(len(array) for array in arrays.values())
+        for start in range(0, count, size):
+            yield {name: array[start : start + size] for name, array in arrays.items()}
+
+
+def _arrays(file: Path, names: Sequence[str]) -> dict[str, Array]:
+    try:
+        loaded = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BuildError(f"calibration data: {file} is no .npy or .npz file of numbers: {error}") from error
+    if isinstance(loaded, np.ndarray):
+        if len(names) != 1:
+            raise BuildError(f"{file} has one array for the inputs {', '.join(names)}; save them by name with savez")
+        return {names[0]: loaded}
+    with loaded:
+        missing = [name for name in names if name not in loaded]
+        if missing:
+            raise BuildError(f"{file} lacks the inputs {', '.join(missing)}; it has {', '.join(loaded)}")
+        return {name: loaded[name] for name in names}

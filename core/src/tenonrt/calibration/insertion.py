@@ -1,0 +1,117 @@
+"""Quantize and Dequantize layers by ranges: a calibrated network takes the form of a quantized model.
+
+Activations are symmetric int8 by their range, weights symmetric int8 with a scale for each output, as TensorRT does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+import numpy as np
+
+from tenonrt.errors import BuildError
+from tenonrt.graph.graph import Graph, Layer, Tensor
+from tenonrt.graph.network import Network
+from tenonrt.types import Array, Range
+
+CONTRACTIONS = frozenset({"Convolution", "FullyConnected", "MatrixMultiply"})
+_LEVELS = 127.0
+
+
+def quantizable(layer: Layer) -> bool:
+    """Whether a layer multiplies a computed real tensor with constant weights."""
+    if layer.kind not in CONTRACTIONS or len(layer.inputs) < 2:
+        return False
+    source, weights = layer.inputs[0], layer.inputs[1]
+    if source is None or weights is None or weights.constant is None or source.constant is not None:
+        return False
+    maker = source.producer
+    real = source.type.dtype == weights.type.dtype == "float32"
+    return real and weights.constant.ndim >= 2 and (maker is None or maker.kind != "Dequantize")
+
+
+def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collection[str] = ()) -> list[str]:
+    """Insert the layers; names of those that now compute with int8. keep: names of layers that stay real.
+
+    A layer whose input has no range, or one that is no interval, stays real.
+    """
+    graph = network.graph
+    unknown = sorted(set(keep) - {layer.name for layer in graph.layers})
+    if unknown:
+        near = get_close_matches(unknown[0], [layer.name for layer in graph.layers], 3)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise BuildError(f"no layer to keep real is called {', '.join(unknown)}{meant}")
+    for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
+        tensor.range = ranges.get(tensor.name, tensor.range)
+    chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]
+    inner = [t for layer in chosen for t in layer.inputs[:1] if t is not None]
+    for tensor in dict.fromkeys([*inner, *_added(graph, inner, keep)]):
+        _quantize_tensor(network, tensor, keep)
+    for layer in chosen:
+        _quantize_weights(network, layer)
+    return [layer.name for layer in chosen]
+
+
+def _has_range(layer: Layer) -> bool:
+    source = layer.inputs[0]
+    return source is not None and source.range is not None and 0.0 < source.range.scale < float("inf")
+
+
+def _added(graph: Graph, inner: Collection[Tensor], keep: Collection[str]) -> list[Tensor]:
+    """One operand of each sum that ends in a quantized tensor, unless one is quantized already: the sum then goes into
+    the region of the layer that makes the other one."""
+    found, known = list[Tensor](), set(inner)
+    for layer in graph.layers:
+        if layer.kind != "Elementwise" or layer.attrs.operation != "sum" or layer.name in keep:
+            continue
+        operands = [t for t in layer.inputs if t is not None and t.constant is None]
+        alike = len(operands) == 2 and operands[0].type.shape == operands[1].type.shape
+        if not alike or not known.isdisjoint(operands) or not _ends_quantized(layer, known):
+            continue
+        able = [t for t in operands if t.range is not None and t.range.scale > 0 and t.producer is not None]
+        if able:
+            found.append(able[-1])
+            known.add(able[-1])
+    return found
+
+
+def _ends_quantized(layer: Layer, known: Collection[Tensor]) -> bool:
+    result = layer.outputs[0]
+    after = [r.outputs[0] for r in result.readers if r.kind == "Activation"]
+    return result in known or any(tensor in known for tensor in after)
+
+
+def _quantize_tensor(network: Network, tensor: Tensor, keep: Collection[str]) -> None:
+    """Readers but those that stay real read what int8 makes of a tensor."""
+    assert tensor.range is not None
+    readers = [layer for layer in tensor.readers if layer.name not in keep]
+    scale = np.float32(tensor.range.scale)
+    with network.origin(tensor.name):
+        (stored,) = network.add("Quantize", [tensor, scale], {"dtype": "int8"}, name=f"{tensor.name}/quantized")
+        (real,) = network.add("Dequantize", [stored, scale], name=f"{tensor.name}/dequantized")
+    network.graph.replace_uses(tensor, real, readers)
+    for name, output in list(network.graph.outputs.items()):
+        if output is real:
+            network.graph.set_output(name, tensor)
+
+
+def _quantize_weights(network: Network, layer: Layer) -> None:
+    weights = layer.inputs[1]
+    assert weights is not None
+    assert weights.constant is not None
+    last = layer.kind == "MatrixMultiply" and not layer.attrs.transpose_b
+    axis = weights.constant.ndim - 1 if last else 0
+    stored, scale = quantize_weights(weights.constant, axis)
+    with network.origin(layer.name):
+        (real,) = network.add("Dequantize", [stored, scale], {"axis": axis}, name=f"{layer.name}/weights")
+    network.graph.replace_uses(weights, real, [layer])
+
+
+def quantize_weights(weights: Array, axis: int) -> tuple[Array, Array]:
+    """int8 and the scale of each slice along an axis: its largest magnitude is 127 steps."""
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    largest = np.abs(weights.astype(np.float64)).max(axis=others, initial=0.0)
+    scale = np.where(largest > 0, largest / _LEVELS, 1.0).astype(np.float32)
+    spread = scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+    return np.clip(np.rint(weights / spread), -_LEVELS, _LEVELS).astype(np.int8), scale

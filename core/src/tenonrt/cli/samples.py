@@ -1,0 +1,31 @@
+"""Batches of inputs for the tools that compare: from files, else random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tenonrt.builder.config import BuilderConfig
+    from tenonrt.types import Array
+
+
+def sample_batches(model: Path, data: Path | None, config: BuilderConfig, seed: int) -> list[dict[str, Array]]:
+    """All batches of the data; without data two random ones, every symbol at 1 or the least it may be."""
+    import numpy as np
+
+    from tenonrt.api import parse
+    from tenonrt.calibration.batches import load_batches
+    from tenonrt.contracts import draw
+    from tenonrt.dims import symbols
+    from tenonrt.graph.shaping import specialise_inputs
+
+    graph = parse(model).graph
+    names = [tensor.name for tensor in graph.inputs]
+    size = 1 if config.max_batch is None else config.max_batch
+    if data is not None:
+        return [dict(batch) for batch in load_batches(data, names, size)]
+    specialise_inputs(graph, config.max_batch, config.shapes)
+    rng = np.random.default_rng(seed)
+    values = {s.name: max(1, s.lower) for t in graph.inputs for d in t.type.shape for s in symbols(d)}
+    return [{t.name: draw(t.type.substitute(values), rng) for t in graph.inputs} for _ in range(2)]

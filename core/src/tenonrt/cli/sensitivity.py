@@ -1,0 +1,65 @@
+"""`tenonrt sensitivity`: which layers lose most when they are quantized, and which to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenonrt.cli.options import Json, MaxBatch, Shapes, calibration_of, config, shapes_of
+
+
+def sensitivity(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file.")],
+    data: Annotated[Path, typer.Option(metavar="DATA", help="Samples: an .npz by input, an .npy, or a folder.")],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An .npy with the class of every sample, for top-1 accuracy.")
+    ] = None,
+    target: Annotated[
+        float, typer.Option(help="With labels the least accuracy, else the largest error relative to the outputs.")
+    ] = 0.01,
+    calibrator: Annotated[str, typer.Option(help="The installed calibrator that finds ranges.")] = "entropy",
+    calibration_cache: Annotated[Path | None, typer.Option(metavar="FILE", help="Ranges, read or written.")] = None,
+    shape: Shapes = None,
+    max_batch: MaxBatch = None,
+    json: Json = False,
+) -> None:
+    """Rank layers by the error that quantizing each adds, and find the fewest to keep in float32 for a target.
+
+    Pass them to `tenonrt build` with --keep. Status 1 when the target is out of reach.
+    """
+    settings = config(max_batch=max_batch, shapes=shapes_of(shape))
+    from tenonrt.accuracy.sensitivity import Study
+    from tenonrt.accuracy.sensitivity import sensitivity as run
+    from tenonrt.cli.inputs import load_array
+    from tenonrt.cli.samples import sample_batches
+    from tenonrt.types import TensorType
+
+    classes = None if labels is None else load_array("labels", labels, TensorType((), "int64")).reshape(-1).tolist()
+    batches = sample_batches(model, data, settings, 0)
+    calibration = calibration_of(data, calibrator, None, calibration_cache, None)
+    found = run(Study(model, batches, calibration, classes, target, settings))
+    if json:
+        import msgspec
+
+        from tenonrt.cli.console import print_json
+
+        print_json(msgspec.to_builtins(found))
+    else:
+        from rich.text import Text
+
+        from tenonrt.cli.console import output
+        from tenonrt.cli.tables import print_facts, table
+
+        made = table("what quantizing each layer alone adds", "layer", "error", "accuracy", right=("error", "accuracy"))
+        for cost in found.costs:
+            score = "–" if cost.score is None else f"{cost.score:.4f}"
+            made.add_row(Text(cost.layer, "bold"), f"{cost.error:.3g}", score)
+        output().print(made)
+        facts = [("keep in float32", ", ".join(found.keep) or "none"), ("error with these kept", f"{found.error:.3g}")]
+        if found.score is not None:
+            facts.append(("accuracy", f"{found.score:.4f}, float32 {found.reference_score:.4f}"))
+        print_facts([*facts, ("target", f"{target:g} {'reached' if found.reached else 'out of reach'}")])
+    if not found.reached:
+        raise typer.Exit(1)

@@ -1,0 +1,170 @@
+"""Calibration of a small network: ranges, caches, callbacks, and the layers that are inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from tenonrt.calibration.cache import CacheError
+from tenonrt.calibration.insertion import quantize_network, quantize_weights
+from tenonrt.calibration.session import Calibration, calibrate
+from tenonrt.errors import BuildError, PluginError
+
+RNG = np.random.default_rng(0)
+BATCHES = [RNG.standard_normal((2, 8, 6, 6)).astype(np.float32) for _ in range(3)]
+WEIGHTS = [RNG.standard_normal((8, 8, 3, 3)).astype(np.float32) * 0.1 for _ in range(3)]
+CONFIG = tenonrt.BuilderConfig(optimization_level=0, precision="int8")
+
+
+def residual() -> tenonrt.Network:
+    """Two convolutions beside a shortcut, then a third."""
+    network = tenonrt.Network("residual")
+    x = network.add_input("x", (2, 8, 6, 6))
+    padding: dict[str, Any] = {"pre_padding": (1, 1), "post_padding": (1, 1)}
+    a = network.add_activation(network.add_convolution(x, WEIGHTS[0], name="first", **padding), function="relu")
+    b = network.add_convolution(a, WEIGHTS[1], name="second", **padding)
+    joined = network.add_activation(network.add_elementwise(b, x, operation="sum"), function="relu", name="joined")
+    network.mark_output(network.add_convolution(joined, WEIGHTS[2], name="third", **padding), "y")
+    return network
+
+
+def outputs(engine: tenonrt.Engine) -> list[np.ndarray]:
+    context = engine.create_context()
+    return [context.execute({"x": batch})["y"] for batch in BATCHES]
+
+
+def test_a_calibrated_network_is_near_the_real_one(tmp_path: Path) -> None:
+    real = outputs(tenonrt.compile(residual(), optimization_level=0))
+    cache = tmp_path / "cache"
+    told: list[tuple[str, int, int]] = []
+
+    def tell(phase: str, done: int, total: int, detail: str) -> None:
+        told.append((phase, done, total))
+
+    def build(data: Any) -> tenonrt.Engine:
+        calibration = Calibration(data, "min-max", cache)
+        return tenonrt.compile(
+            residual(), precision="int8", optimization_level=0, calibration=calibration, progress=tell
+        )
+
+    first = outputs(build(BATCHES))
+    for found, expected in zip(first, real, strict=True):
+        assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert [t for t in told if t[0] == "calibrate"] == [("calibrate", n, 3) for n in (1, 2, 3)]
+    again = outputs(build(None))  # from the cache
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_ranges_are_those_of_the_values() -> None:
+    ranges = calibrate(residual(), CONFIG, Calibration(BATCHES, "min-max"))
+    assert ranges["x"].upper == pytest.approx(max(b.max() for b in BATCHES))
+    assert ranges["x"].lower == pytest.approx(min(b.min() for b in BATCHES))
+    assert ranges["joined"].lower == 0.0
+
+
+class Callbacks:
+    """TensorRT's words, and in which order they were said."""
+
+    def __init__(self, cache: bytes | None = None) -> None:
+        self.cache, self.said, self.left = cache, list[str](), list(BATCHES)
+
+    def get_batch_size(self) -> int:
+        return 2
+
+    def get_batch(self, names: Sequence[str]) -> Sequence[np.ndarray] | None:
+        self.said.append(f"get {names}")
+        return [self.left.pop()] if self.left else None
+
+    def read_calibration_cache(self) -> bytes | None:
+        self.said.append("read")
+        return self.cache
+
+    def write_calibration_cache(self, cache: bytes) -> None:
+        self.said.append("write")
+        self.cache = cache
+
+
+def test_callbacks_are_asked_as_tensorrt_asks() -> None:
+    first = Callbacks()
+    ranges = calibrate(residual(), CONFIG, Calibration(first, "min-max"))
+    assert first.said == ["read", *["get ['x']"] * 4, "write"]
+    second = Callbacks(first.cache)
+    assert calibrate(residual(), CONFIG, Calibration(second, "min-max")).keys() == ranges.keys()
+    assert second.said == ["read"]
+
+
+def test_caches_of_others_are_refused(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    calibrate(residual(), CONFIG, Calibration(BATCHES, "legacy", cache, {"quantile": 1.0, "cutoff": 1.0}))
+    with pytest.raises(CacheError, match="written by LegacyCalibration, not MinMaxCalibration"):
+        calibrate(residual(), CONFIG, Calibration(None, "min-max", cache))
+    with pytest.raises(CacheError, match="made with cutoff and quantile"):
+        calibrate(residual(), CONFIG, Calibration(None, "legacy", cache))
+
+
+@pytest.mark.parametrize(
+    ("calibration", "error", "message"),
+    [
+        (Calibration(None), BuildError, "nothing to calibrate with"),
+        (Calibration([]), BuildError, "have no batch"),
+        (Calibration(3), BuildError, "expected an iterable"),
+        (Calibration([{"z": BATCHES[0]}]), BuildError, "x, z"),
+        (Calibration([[BATCHES[0]] * 2]), BuildError, "2 arrays for the inputs x"),
+        (
+            Calibration([BATCHES[0] * np.nan], "min-max"),
+            BuildError,
+            "the tensor 'x': it has values that are not finite",
+        ),
+        (Calibration(BATCHES, "guess"), PluginError, "offers the calibrator 'guess'; installed: "),
+        (Calibration(BATCHES, "min-max", options={"wide": 1}), PluginError, "does not take these options"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_named(calibration: Calibration, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        calibrate(residual(), CONFIG, calibration)
+
+
+def test_files_of_samples(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.concatenate(BATCHES[:2]))
+    np.save(tmp_path / "b.npy", BATCHES[2])
+    network = residual()
+    found = calibrate(network, CONFIG, Calibration(_pairs(tmp_path), "min-max"))
+    assert found == calibrate(residual(), CONFIG, Calibration(BATCHES, "min-max"))
+    (tmp_path / "c.npy").write_bytes(b"no array")
+    with pytest.raises(BuildError, match=r"c\.npy is no \.npy"):
+        list(_pairs(tmp_path))
+
+
+def _pairs(folder: Path) -> Any:
+    from tenonrt.calibration.batches import load_batches
+
+    return load_batches(folder, ["x"], 2)
+
+
+def test_layers_that_are_kept_stay_real() -> None:
+    network = residual()
+    ranges = calibrate(network, CONFIG, Calibration(BATCHES, "min-max"))
+    assert quantize_network(network, ranges, {"second"}) == ["first", "third"]
+    kinds = {layer.name: layer.inputs[1].producer for layer in network.layers if layer.kind == "Convolution"}
+    assert kinds["second"] is None
+    assert kinds["first"].kind == kinds["third"].kind == "Dequantize"
+    with pytest.raises(BuildError, match="is called secnd; did you mean second"):
+        quantize_network(residual(), ranges, {"secnd"})
+
+
+def test_weights_have_127_steps_on_either_side() -> None:
+    weights = np.random.default_rng(1).standard_normal((5, 4, 3)).astype(np.float32)
+    weights[2] = 0
+    stored, scale = quantize_weights(weights, 0)
+    assert np.abs(stored).max(axis=(1, 2)).tolist() == [127, 127, 0, 127, 127]
+    assert np.abs(stored * scale.reshape(-1, 1, 1) - weights).max() <= scale.max() / 2 + 1e-6
+    assert scale[2] == 1.0
+
+
+def test_calibration_is_for_int8() -> None:
+    with pytest.raises(BuildError, match="for precision int8, not float32"):
+        tenonrt.compile(residual(), calibration=Calibration(BATCHES))

@@ -1,0 +1,1 @@
+"""Regions between Dequantize and Quantize layers, computed on small integers as they are."""

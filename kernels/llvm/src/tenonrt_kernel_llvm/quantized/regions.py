@@ -1,0 +1,69 @@
+"""Where a graph has quantized regions: an anchor with the Dequantize layers before it and what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tenonrt.contracts import GraphView, Layer, Tensor
+
+from tenonrt_kernel_llvm.quantized.problem import BYTES, activation_bounds
+
+
+def quantized_regions(view: GraphView, anchor: Layer, weighted: bool = True) -> Iterator[Sequence[Layer]]:
+    """The anchor with its operands, then as far as it goes: activation, Quantize, sum, activation, Quantize."""
+    operands = [_dequantize(view, t) for t in anchor.inputs[: 2 if weighted else 1]]
+    if any(layer is None for layer in operands):
+        return
+    region = [*(layer for layer in operands if layer is not None), anchor]
+    yield tuple(region)
+    grown = _requantized(view, region)
+    if len(grown) > len(region):
+        yield tuple(grown)
+    added = _added(view, grown)
+    if added is not None:
+        yield tuple(_requantized(view, added))
+
+
+def _dequantize(view: GraphView, tensor: Tensor | None) -> Layer | None:
+    """The layer that dequantizes a tensor for one reader alone."""
+    layer = None if tensor is None else view.producer(tensor)
+    if layer is None or layer.kind != "Dequantize" or layer.attrs.block:
+        return None
+    stored = layer.inputs[0]
+    single = len(view.consumers(layer.outputs[0])) == 1 and not view.is_output(layer.outputs[0])
+    return layer if single and stored is not None and stored.type.dtype in BYTES else None
+
+
+def _next(view: GraphView, layer: Layer) -> Layer | None:
+    """The only reader of a layer's result."""
+    tensor = layer.outputs[0]
+    readers = view.consumers(tensor)
+    return readers[0] if len(readers) == 1 and not view.is_output(tensor) else None
+
+
+def _requantized(view: GraphView, region: Sequence[Layer]) -> list[Layer]:
+    """With the activation and the Quantize that follow."""
+    grown = list(region)
+    after = _next(view, grown[-1])
+    if after is not None and after.kind == "Activation" and activation_bounds(after.attrs) is not None:
+        grown.append(after)
+        after = _next(view, after)
+    if after is not None and after.kind == "Quantize" and after.attrs.dtype in BYTES and not after.attrs.block:
+        grown.append(after)
+    return grown
+
+
+def _added(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
+    """With the sum with another dequantized tensor, which must not need what the region makes."""
+    grown, last = list(region), region[-1]
+    after = _next(view, last)
+    if last.kind == "Quantize" and after is not None and after.kind == "Dequantize":
+        grown.append(after)
+        last, after = after, _next(view, after)
+    if after is None or after.kind != "Elementwise" or after.attrs.operation != "sum":
+        return None
+    others = [t for t in after.inputs if t is not None and t is not last.outputs[0]]
+    other = _dequantize(view, others[0]) if len(others) == 1 else None
+    if other is None or view.reaches(other, region):
+        return None
+    return [*grown, other, after]
