@@ -56,9 +56,16 @@ def summarize(found: Array, expected: Array) -> ErrorSummary:
         largest, float(errors.mean()), _quantile(errors, 0.5),
         {share: _quantile(errors, share) for share in QUANTILES}, _cosine(a, b),
         largest / size if size else (0.0 if largest == 0 else np.inf),
-        float(10 * np.log10(signal / noise)) if noise and signal else (np.inf if not noise else -np.inf),
+        _decibels(signal, noise),
         tuple(int(count) for count in counts), errors.size,
     )  # fmt: skip
+
+
+def _decibels(signal: float, noise: float) -> float:
+    """Infinite without noise, minus infinite without a signal beside it."""
+    if noise == 0.0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if 0.0 < signal / noise else float("-inf")
 
 
 def _quantile(errors: Array, share: float) -> float:
