@@ -65,7 +65,7 @@ def _decibels(signal: float, noise: float) -> float:
     """Infinite without noise, minus infinite without a signal beside it."""
     if noise == 0.0:
         return float("inf")
-    return float(10 * np.log10(signal / noise)) if 0.0 < signal / noise else float("-inf")
+    return float(10 * np.log10(signal / noise)) if signal / noise > 0.0 else float("-inf")
 
 
 def _quantile(errors: Array, share: float) -> float:
