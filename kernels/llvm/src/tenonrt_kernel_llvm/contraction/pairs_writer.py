@@ -64,7 +64,7 @@ class PairsWriter:
         if self.way == "amx":
             begin_tiles(fn, self.rows)
 
-        def pair(number: Value, _: list[Value]) -> Sequence[Value]:
+        def pair(number: Value, carried: list[Value]) -> Sequence[Value]:
             # An odd last tile is computed twice.
             tiles = [fn.minimum(number * 2 + k, window.tiles - 1) for k in range(2)]
             corners = [window.corner(fn, tile) for tile in tiles]

@@ -115,8 +115,8 @@ class Sums:
                 load_tile(fn, 4 + index, fn.offset(line, number * depth.chunk), rows.step)
             at = fn.offset(weights, number * (depth.chunk // 4 * PAIR_BYTES))
             if self.streams:
-                for line in range(depth.chunk // 4 * PAIR_BYTES // 64):
-                    fn.prefetch(at, _AHEAD + 64 * line)
+                for ahead in range(depth.chunk // 4 * PAIR_BYTES // 64):
+                    fn.prefetch(at, _AHEAD + 64 * ahead)
             for block in range(2):
                 load_tile(fn, 6 + block, fn.offset(at, 64 * block), PAIR_BYTES)
             for index in range(len(lines)):
@@ -194,7 +194,7 @@ def _join_pairs(fn: Function, parts: Sequence[Value]) -> list[Value]:
     found = []
     for start in range(0, len(parts), 4):
         halves = [fn.shuffle(parts[start + i], parts[start + i + 1], range(16)) for i in (0, 2)]
-        even, odd = (fn.shuffle(*halves, range(side, 32, 2)) for side in (0, 1))
+        even, odd = (fn.shuffle(halves[0], halves[1], range(side, 32, 2)) for side in (0, 1))
         found.append(even + odd)
     return found
 
