@@ -26,6 +26,7 @@ from tenonrt.launches import Launch, Runnable
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
 from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.progress import Progress
 from tenonrt.random_values import draw
 from tenonrt.shapes import (
     FLOATS,
@@ -580,12 +581,6 @@ class Calibrator(ABC):
 
     @abstractmethod
     def ranges(self) -> Mapping[str, Range]: ...
-
-
-class Progress(Protocol):
-    """What a caller of a build may pass: called often; returning False cancels."""
-
-    def __call__(self, phase: str, done: int, total: int, detail: str) -> bool | None: ...
 
 
 __all__ = [
