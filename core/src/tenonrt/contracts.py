@@ -11,8 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -24,9 +22,12 @@ from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.drawing import Draws
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
+from tenonrt.launches import Launch, Runnable
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
 from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
+from tenonrt.progress import Progress
+from tenonrt.random_values import draw
 from tenonrt.shapes import (
     FLOATS,
     INTEGERS,
@@ -299,22 +300,6 @@ class GraphTypes(Protocol):
     def outputs(self) -> Sequence[TensorInfo]: ...
 
 
-_DRAWN = 65521
-
-
-def draw(type: TensorType, rng: np.random.Generator) -> Array:
-    """Random values of a static type: standard normal floats (repeated after 65521), integers 0 to 9, booleans."""
-    shape, dtype = type.concrete({}), numpy_dtype(type.dtype)
-    if is_float(type.dtype):
-        # Drawing took most of a first run. The period is a prime, so that no two rows or channels begin alike.
-        return np.resize(rng.standard_normal(min(prod(shape), _DRAWN)).astype(dtype), shape)
-    if type.dtype.startswith("complex"):
-        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
-    if type.dtype == "string":
-        return rng.choice(np.array(["", "a", "tenon"], object), shape)
-    return rng.integers(0, 2 if type.dtype == "bool" else 2 if "int2" in type.dtype else 8, shape).astype(dtype)
-
-
 # --- parsers and mappings (groups tenonrt.parsers and tenonrt.mappings) ---------------------------------------------
 
 
@@ -425,6 +410,9 @@ class Kernel(ABC):
     # True: it may also be asked for siblings, layers of one kind that read one tensor: what `regions` proposes at each
     # of them, joined by the core into one region with an output for each.
     aggregates: ClassVar[bool] = False
+    # True: it works on the device's own arrays: packed weights are there when it binds, and a launch only enqueues on
+    # the stream, so that it can be recorded. False: it works on NumPy arrays, and devices that have others copy.
+    on_device: ClassVar[bool] = False
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         """Regions anchored at a layer that the entry point's name routes here: the layer alone by default.
@@ -452,6 +440,10 @@ class Kernel(ABC):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Arrange the weights for this code; saved in plans. Must depend on its arguments only, not on the host."""
         return weights.constants
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        """How `pack` arranges: tactics of one problem for which this is equal have equal packed weights."""
+        return tactic.key
 
     def bind(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
         """Make something that can be launched; must not copy ``packed`` (it is memory-mapped and shared).
@@ -516,30 +508,11 @@ class AllocatesOutputs(Protocol):
 # --- devices and calibrators (groups tenonrt.devices and tenonrt.calibrators) ---------------------------------------
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One step of a program with its buffers: what a device binds."""
-
-    name: str
-    executable: Executable | NativeCall
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    workspace: Any | None
-    symbols: tuple[int, ...]
-
-
-class Runnable(Protocol):
-    """A straight line of launches bound to fixed buffers."""
-
-    def run(self, stream: Any | None) -> None:
-        """`ExecutionError` names the step that failed."""
-
-    def time(self, stream: Any | None) -> list[float]:
-        """Run once, waiting after each step: its seconds, in order (for profilers and the tuner)."""
-
-
 class Device(ABC):
     """Where engines run."""
+
+    # True: candidates are timed by `race`. False: by the core's clock around `Runnable.time`.
+    races: ClassVar[bool] = False
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:
@@ -563,6 +536,30 @@ class Device(ABC):
     @abstractmethod
     def bind(self, launches: Sequence[Launch], threads: int) -> Runnable: ...
 
+    def place(self, weights: Array) -> Any:
+        """A packed constant where kernels of this device read it; called once for all contexts of an engine."""
+        return weights
+
+    def adopt(self, array: Any) -> Any:
+        """An array of any library, on the device or the host, without a copy where it is on the device already."""
+        return np.asarray(array)
+
+    def copy(self, source: Any, target: Any, stream: Any | None) -> None:
+        """Enqueue a copy of an adopted array on a stream."""
+        target[...] = source
+
+    def wrap_stream(self, stream: Any) -> Any:
+        """A caller's stream, of any library, as this device uses it; `ExecutionError` where there are none."""
+        raise ExecutionError(f"{type(self).__name__} has no streams")
+
+    def record(self, event: Any, stream: Any | None) -> None:
+        """Record a caller's event on a stream; `ExecutionError` where there are none."""
+        raise ExecutionError(f"{type(self).__name__} has no events")
+
+    def race(self, entrants: Sequence[Callable[[], Launch]]) -> list[float | Exception]:
+        """Seconds of each entrant of one problem, or what it raised; asked where ``races``. A call binds it anew."""
+        raise NotImplementedError(f"{type(self).__name__} says that it races candidates, and does not")
+
     def load(self, code: Code, packed: Sequence[Array]) -> Executable | NativeCall:
         """Make native code callable; `ExecutionError` names what this machine lacks. Must not copy ``packed``."""
         raise ExecutionError(f"{type(self).__name__} does not run native code")
@@ -584,12 +581,6 @@ class Calibrator(ABC):
 
     @abstractmethod
     def ranges(self) -> Mapping[str, Range]: ...
-
-
-class Progress(Protocol):
-    """What a caller of a build may pass: called often; returning False cancels."""
-
-    def __call__(self, phase: str, done: int, total: int, detail: str) -> bool | None: ...
 
 
 __all__ = [

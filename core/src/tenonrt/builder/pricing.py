@@ -39,6 +39,15 @@ def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offer
             selector.prices[number, target] = found
 
 
+def find_unwritable(selector: Selector, offers: Offers) -> None:
+    """Tell the selector in which formats no kernel on offer stores a tensor as a slice of a larger one."""
+    examples = {part.format: tensor for tensor, parts in selector.slices.items() for part in parts}
+    for format, tensor in examples.items():
+        posed = pose_reformat(offers.registry, offers.config, tensor, LINEAR, format)
+        if not any(0 in offer.tactic.writes_strided for offer in offers.alone(posed)):
+            selector.unwritable.add(format)
+
+
 def _wanted(selector: Selector, columns: Sequence[Column]) -> Iterator[tuple[int, Format, Format]]:
     """(tensor, from, to). A cover prices a reformat by its target alone: it is taken to start from linear storage where
     some tactic writes that, else from the first format that one writes."""

@@ -72,6 +72,58 @@ def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequenc
     return [tensors[i] for i in problem.outputs]
 
 
+# A problem whose tensors are larger than this in float64 is judged by a few items of its batch, which repeat.
+_LARGE_BYTES = 1 << 26
+DRAWN_ITEMS = 4
+
+
+def few_items(problem: Problem, layer_types: LayerTypes) -> Problem | None:
+    """A large problem with `DRAWN_ITEMS` items, where only sizes along a first axis that all tensors share change.
+
+    That results do not depend on other items is for whoever computes references to check (`items_apart`).
+    """
+    if 8 * sum(int(np.prod(t.concrete({}))) for t in problem.types) <= _LARGE_BYTES:
+        return None
+    return separated(problem, layer_types)
+
+
+def separated(problem: Problem, layer_types: LayerTypes) -> Problem | None:
+    """The problem with `DRAWN_ITEMS` items, None where the sizes of its tensors say that it has no items."""
+    moving = (*problem.activations, *problem.outputs)
+    if not all(problem.types[i].static and problem.types[i].rank for i in moving) or not problem.activations:
+        return None
+    sizes = {problem.types[i].shape[0] for i in moving}
+    size = sizes.pop()
+    if sizes or not isinstance(size, int) or size <= DRAWN_ITEMS:
+        return None
+    types = [t.reshape((DRAWN_ITEMS, *t.shape[1:])) if i in moving else t for i, t in enumerate(problem.types)]
+    infos = {i: TensorInfo(types[i], value=_small(problem, i)) for i in range(len(problem.inputs))}
+    for layer in problem.layers:
+        given = [infos[i] if i >= 0 else None for i in layer.inputs]
+        try:
+            infos.update(zip(layer.outputs, layer_types(layer.kind).infer(layer.attrs, given), strict=True))
+        except ValueError:
+            return None  # a constant says how large the batch is
+    found = [infos[i].type if i >= len(problem.inputs) else types[i] for i in range(len(types))]
+    same = all(found[i].shape == types[i].shape for i in problem.outputs)
+    return msgspec.structs.replace(problem, types=tuple(found)) if same else None
+
+
+def _small(problem: Problem, number: int) -> Array | None:
+    value = problem.inputs[number].value
+    return None if value is None else np.array(value, object).reshape(problem.types[number].concrete({}))
+
+
+def items_apart(few: Problem, layer_types: LayerTypes, inputs: Sequence[Array], expected: Sequence[Array]) -> bool:
+    """Whether items have the same references where others are left out."""
+    some, moving = [0, DRAWN_ITEMS - 1], (*few.activations, *few.outputs)
+    types = tuple(t.reshape((2, *t.shape[1:])) if i in moving else t for i, t in enumerate(few.types))
+    fewer = [array[some] if i in few.activations else array for i, array in enumerate(inputs)]
+    alone = reference_outputs(msgspec.structs.replace(few, types=types), layer_types, fewer)
+    pairs = zip(alone, expected, strict=True)
+    return all(a.shape[1:] == e.shape[1:] and np.allclose(a, e[some], 1e-9, 1e-12, equal_nan=True) for a, e in pairs)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """How far an output is from the reference, and whether that is allowed."""

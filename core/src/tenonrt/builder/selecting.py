@@ -14,7 +14,7 @@ from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
 from tenonrt.builder.offers import OVER_WORKSPACE, Offer, Offers
 from tenonrt.builder.precision import is_reduced, obeyed, preferred
-from tenonrt.builder.pricing import price_reformats
+from tenonrt.builder.pricing import find_unwritable, price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
@@ -156,6 +156,7 @@ class _Selection:
             sound = preferred(selector.graph, config.layer_precisions, sound, offers.refuse)
         columns = timed_columns(selector, found, sound, tuner, offers.refusals)
         with clock.phase("reformats"):
+            find_unwritable(selector, offers)
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
             cover = self._solved(selector, columns)

@@ -15,7 +15,7 @@ from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.layout import physical_part
 from tenonrt.plan.program import Choice
-from tenonrt.types import LINEAR, Format
+from tenonrt.types import LINEAR, Format, is_float
 
 VIEW, CONTROL, KNOWN = "view", "control", "constant"
 
@@ -37,6 +37,8 @@ class Selector:
     sources: dict[str, tuple[Offer | Layer, tuple[object, ...]]] = field(default_factory=dict)
     # Nanoseconds of reformats that were timed, by (tensor, storage).
     prices: dict[tuple[int, object], int] = field(default_factory=dict)
+    # Formats in which no kernel stores a tensor anew as a slice of a larger one.
+    unwritable: set[Format] = field(default_factory=set)
     _numbers: dict[Tensor, int] = field(default_factory=dict)
     _tensors: list[Tensor] = field(default_factory=list)
 
@@ -67,7 +69,7 @@ class Selector:
         whole = layer.outputs[0] if view.whole == "output" else layer.inputs[0]
         assert whole is not None
         shape, rank = whole.type.shape, whole.type.rank
-        plain = [f for f in self.formats if f.quant is None and f.dtype is None and f.fits(rank)]
+        plain = [f for f in self.formats if f.quant is None and f.fits(rank)]
         fit = [f for f in plain if all(physical_part(part, f, shape) is not None for part in view.parts)]
         return [LINEAR, *(f for f in fit if f != LINEAR)]
 
@@ -137,9 +139,10 @@ class Selector:
         view, here = self.views[layer], self._positions[layer]
         given = [(i, t) for i, t in enumerate(layer.inputs) if t is not None and t.constant is None]
         if view.parts is None:
-            reads = tuple((self.number(t), (LINEAR,)) for _, t in given)
-            writes = tuple((self.number(t), LINEAR) for t in layer.outputs)
-            yield self._special(layer, VIEW, reads, writes)
+            for format in [LINEAR, *(f for f in self.formats if f != LINEAR and self._in_rows(f, layer))]:
+                reads = tuple((self.number(t), (format,)) for _, t in given)
+                writes = tuple((self.number(t), format) for t in layer.outputs)
+                yield self._special(layer, VIEW, reads, writes, "" if format == LINEAR else f">{format}")
             return
         for format in self._slice_formats(layer, view):
             parts = [SliceOf(here, i, format) for i in range(len(view.parts))]
@@ -156,6 +159,12 @@ class Selector:
     def known_column(self, layer: Layer) -> Column:
         """Of a layer whose results are constants: nothing is left to run where no region begins with what it reads."""
         return self._special(layer, KNOWN, (), ())
+
+    @staticmethod
+    def _in_rows(format: Format, layer: Layer) -> bool:
+        """Whether the layer's tensors may be stored so, row by row in another floating-point type."""
+        floats = all(is_float(t.type.dtype) for t in layer.outputs)
+        return floats and not format.order and not format.blocks and format.quant is None
 
     def control_column(self, layer: Layer) -> Column:
         reads = {self.number(t): (LINEAR,) for t in layer.inputs if t is not None and t.constant is None}
@@ -188,7 +197,7 @@ class Selector:
     def reformat_price(self, number: int, storage: object) -> int | None:
         """Nanoseconds, timed or estimated; None: it cannot be."""
         tensor = self.tensor(number)
-        if isinstance(storage, SliceOf) and not self._is_destination(storage):
+        if isinstance(storage, SliceOf) and (storage.format in self.unwritable or not self._is_destination(storage)):
             return None
         if isinstance(storage, Format) and storage.quant is not None and tensor.range is None:
             return None

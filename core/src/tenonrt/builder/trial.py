@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from tenonrt.builder.sampling import (
     LayerTypes,
     concretize,
     draw_inputs,
+    few_items,
+    items_apart,
     judge,
     problem_tolerance,
     reference_outputs,
@@ -23,9 +25,9 @@ from tenonrt.builder.sampling import (
 )
 from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
 from tenonrt.dims import evaluate
-from tenonrt.layout import aligned, from_storage, to_storage
+from tenonrt.layout import ALIGNMENT, aligned, from_storage, to_storage
 from tenonrt.problem import Code, Problem, Support, Tactic, Weights
-from tenonrt.types import Array, Format, TensorType
+from tenonrt.types import Array, Format, TensorType, is_float
 
 _GUARD = 256  # bytes before and after each output and the workspace
 _CANARY = 0xA5
@@ -45,15 +47,43 @@ def quant_scale(format: Format, values: Array) -> Array | None:
     return np.asarray(np.maximum(largest, 1e-8), np.float32)
 
 
+# Where nobody looks at a result, tensors larger than this are filled on the device: the way from the host is long.
+_FILLED_BYTES = 1 << 20
+_PATTERN = 65521
+
+
+def _pattern(type: TensorType) -> Array:
+    return np.random.default_rng(0).standard_normal(_PATTERN).astype(type.numpy)
+
+
+def _repeated(values: Array, shape: Sequence[int], device: Device) -> Any:
+    """Values in a row, again and again, as an array of this shape where the device has its arrays."""
+    if not device.races:
+        return np.resize(values, tuple(shape))
+    flat = device.allocate(prod(shape) * values.dtype.itemsize).view(values.dtype)
+    filled = min(values.size, flat.size)
+    device.upload(np.ascontiguousarray(values).reshape(-1)[:filled], flat[:filled])
+    while filled < flat.size:
+        count = min(filled, flat.size - filled)
+        flat[filled : filled + count] = flat[:count]
+        filled += count
+    return flat.reshape(tuple(shape))
+
+
 @dataclass(frozen=True)
 class Sample:
-    """A static problem with drawn inputs and the answer."""
+    """A static problem with drawn inputs and the answer.
+
+    few: of a large batch only these items are drawn, and repeat; the answer is that of the first and the last item.
+    """
 
     problem: Problem
     inputs: list[Array]
     expected: list[Array]
     values: Mapping[str, int] = field(default_factory=dict)  # what the problem's symbols were
+    few: Problem | None = None
     _stored: dict[tuple[Format, ...], Sample] = field(default_factory=dict)
+    _on_device: dict[tuple[int, Format], Any] = field(default_factory=dict)
 
     @classmethod
     def draw(
@@ -63,8 +93,54 @@ class Sample:
         values = trial_values(problem, size)
         static = concretize(problem, values)
         known = {} if weights_of is None else {i: weights_of.inputs[i] for i in problem.constants}
+        few = few_items(static, layer_types)
+        if few is not None:
+            inputs = draw_inputs(few, layer_types, seed, known)
+            answers = reference_outputs(few, layer_types, inputs)
+            if items_apart(few, layer_types, inputs, answers):
+                sample = cls(static, inputs, [], values, few)
+                return replace(sample, expected=sample.of_items(answers))
         inputs = draw_inputs(static, layer_types, seed, known)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs), values)
+
+    @property
+    def items(self) -> tuple[int, ...] | None:
+        """The items that are judged, None: all."""
+        if self.few is None:
+            return None
+        size = self.problem.types[self.problem.outputs[0]].concrete({})[0]
+        return (0, size - 1)
+
+    def of_items(self, answers: Sequence[Array]) -> list[Array]:
+        """The part of the drawn items' answers that is compared."""
+        return list(answers) if self.items is None else [a[[i % len(a) for i in self.items]] for a in answers]
+
+    def stored(self, number: int, type: TensorType, scale: Array | None, device: Device) -> Any:
+        """An input as it is stored, on the device where that has arrays of its own: kept, for there the way is long."""
+        if not device.races:
+            return self._stored_whole(number, type, scale, device)
+        key = (number, type.format)
+        if key not in self._on_device:
+            unseen = not self.expected and is_float(type.dtype) and type.format.quant is None
+            if unseen and self.inputs[number].nbytes > _FILLED_BYTES:
+                shape = [evaluate(d, {}) for d in type.physical_shape]
+                self._on_device[key] = _repeated(_pattern(type), shape, device)
+            else:
+                self._on_device[key] = self._stored_whole(number, type, scale, device)
+        return self._on_device[key]
+
+    def _stored_whole(self, number: int, type: TensorType, scale: Array | None, device: Device) -> Any:
+        """With all items: stored ones repeat where the items are outermost, else logical ones do before."""
+        values = self.inputs[number]
+        repeats = self.few is not None and number in self.problem.activations
+        outermost = type.format.order[:1] in ((), (0,)) and all(axis for axis, _ in type.format.blocks)
+        if repeats and not outermost:
+            values = np.resize(values, type.concrete({}))
+        stored = to_storage(values, type, scale)
+        shape = [evaluate(d, {}) for d in type.physical_shape] if repeats else stored.shape
+        if not device.races and stored.shape == tuple(shape):
+            return stored
+        return _repeated(stored, shape, device)
 
     def as_stored(self, tactic: Tactic, layer_types: LayerTypes) -> Sample:
         """The sample a tactic really computes: inputs rounded to what its formats can store, and their answer.
@@ -77,14 +153,15 @@ class Sample:
         return self._stored[formats]
 
     def _rounded(self, formats: Sequence[Format], layer_types: LayerTypes) -> Sample:
-        problem, inputs = self.problem, list(self.inputs)
-        for format, i in zip(formats, problem.activations, strict=True):
+        drawn, inputs = self.few or self.problem, list(self.inputs)
+        for format, i in zip(formats, drawn.activations, strict=True):
             if format.quant is not None or format.dtype is not None:
-                type, scale = problem.types[i].stored_as(format), quant_scale(format, inputs[i])
+                type, scale = drawn.types[i].stored_as(format), quant_scale(format, inputs[i])
                 inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
         if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
             return self
-        return Sample(problem, inputs, reference_outputs(problem, layer_types, inputs), self.values)
+        expected = self.of_items(reference_outputs(drawn, layer_types, inputs))
+        return Sample(self.problem, inputs, expected, self.values, self.few)
 
     @classmethod
     def typical(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
@@ -97,21 +174,42 @@ class Sample:
         return cls(static, draw_inputs(static, layer_types, 0), [], values)
 
 
-class Guarded:
-    """A buffer between two canaries, filled with a pattern that reads as NaN."""
+def host_buffer(nbytes: int) -> Array:
+    """Bytes of the host, aligned as a device's are."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
 
-    def __init__(self, nbytes: int) -> None:
-        self._whole = np.full(nbytes + 2 * _GUARD + 64, _CANARY, np.uint8)
-        self._start = _GUARD + (-(self._whole.ctypes.data + _GUARD)) % 64
-        self._end = self._start + nbytes
-        self.bytes = self._whole[self._start : self._end]
+
+class Guarded:
+    """A buffer of a device between two canaries, filled with a pattern that reads as NaN."""
+
+    def __init__(self, nbytes: int, allocate: Callable[[int], Any] = host_buffer) -> None:
+        self._whole = allocate(nbytes + 2 * _GUARD)
+        self._whole[:] = _CANARY
+        self._end = _GUARD + nbytes
+        self.bytes = self._whole[_GUARD : self._end]
         self.bytes[:] = _FRESH
 
     def intact(self) -> bool:
-        return bool((self._whole[: self._start] == _CANARY).all() and (self._whole[self._end :] == _CANARY).all())
+        return bool((self._whole[:_GUARD] == _CANARY).all() and (self._whole[self._end :] == _CANARY).all())
 
-    def array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    def array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         return self.bytes.view(dtype).reshape(shape)
+
+
+def _bytes_of(array: Any) -> Any:
+    """The bytes of an array of any device, in a row."""
+    return array.copy().reshape(-1).view(np.uint8)
+
+
+def _on_host(device: Device, array: Any) -> Array:
+    """The array itself, or a copy where the device has arrays of its own."""
+    if isinstance(array, np.ndarray):
+        return array
+    host = np.empty(array.shape, array.dtype)
+    device.download(array, host)
+    return host
 
 
 @dataclass
@@ -119,33 +217,42 @@ class Bound:
     """A tactic bound to the arrays of one sample, ready to launch."""
 
     launch: Launch
-    outputs: list[tuple[TensorType, Array, Array | None]]  # type, storage, scale
+    outputs: list[tuple[TensorType, Any, Array | None]]  # type, storage, scale
     guards: list[Guarded]
-    margins: list[Array]
+    margins: list[Any]
+    device: Device
 
     def intact(self) -> bool:
         """Whether nothing was written beside the buffers, nor beside slices in larger ones."""
-        margins = all(margin.tobytes().count(_FRESH) == margin.nbytes for margin in self.margins)
+        margins = all(bool((_bytes_of(margin) == _FRESH).all()) for margin in self.margins)
         return margins and all(guard.intact() for guard in self.guards)
 
-    def read(self) -> list[Array]:
-        return [from_storage(array, type, scale) for type, array, scale in self.outputs]
+    def read(self, items: Sequence[int] | None = None) -> list[Array]:
+        """The values of the outputs, of all items or of some along the first axis."""
+        if items is None:
+            return [from_storage(_on_host(self.device, array), type, scale) for type, array, scale in self.outputs]
+        read = []
+        for type, array, scale in self.outputs:
+            few = np.concatenate([_on_host(self.device, array[i : i + 1]) for i in items])
+            read.append(from_storage(few, type.reshape((len(items), *type.shape[1:])), scale))
+        return read
 
 
 @dataclass
 class Packs:
     """Packed weights of one kernel: arranging them can take longer than a run, and trials run with the same again."""
 
-    _made: list[tuple[Code, Weights, list[Array]]] = field(default_factory=list)
+    _made: list[tuple[tuple[Kernel, str], Weights, list[Array]]] = field(default_factory=list)
 
     def of(self, kernel: Kernel, code: Code, weights: Weights) -> list[Array]:
-        """``Kernel.pack``, aligned; not called again for the same code and arrays where there are no scales."""
+        """``Kernel.pack``, aligned; not called again for the same packing and arrays where there are no scales."""
         scaled = any(scale is not None for scale in (*weights.input_scales, *weights.output_scales))
+        key = (kernel, kernel.packing(code.problem, code.tactic))
         for known, given, packed in self._made:
-            if known is code and not scaled and _same(given.constants, weights.constants):
+            if known == key and not scaled and _same(given.constants, weights.constants):
                 return packed
         packed = [aligned(array) for array in kernel.pack(code, weights)]
-        self._made.append((code, weights, packed))
+        self._made.append((key, weights, packed))
         return packed
 
 
@@ -182,11 +289,13 @@ def bind_sample(
     constants = tuple(sample.inputs[i] for i in problem.constants)
     weights = Weights(constants, tuple(scales), tuple(out_scales))
     packed = (Packs() if packs is None else packs).of(kernel, code, weights)
-    executable = bind_code(code, packed, device, lambda: kernel)
-    buffers = _Buffers(tactic, arrangement)
+    on_device = kernel.on_device and code.native is None
+    placed = [device.place(array) for array in packed] if on_device else packed
+    executable = bind_code(code, placed, device, lambda: kernel)
+    buffers = _Buffers(tactic, arrangement, device)
     for k, (format, scale, i) in enumerate(zip(formats, scales, problem.activations, strict=True)):
         type = problem.types[i].stored_as(format)
-        buffers.add_input(k, type, to_storage(sample.inputs[i], type, scale))
+        buffers.add_input(k, type, sample.stored(i, type, scale, device))
     outputs = []
     for k, (number, format, scale) in enumerate(zip(problem.outputs, out_formats, out_scales, strict=True)):
         type = problem.types[number].stored_as(format)
@@ -194,26 +303,27 @@ def bind_sample(
     workspace = buffers.guarded(evaluate(tactic.workspace, sample.values))
     values = tuple(sample.values[s.name] for s in code.problem.symbols)
     arrays = tuple(array for _, array, _ in outputs)
-    launch = Launch(tactic.key, executable, tuple(buffers.inputs), arrays, workspace.bytes, values)
-    return Bound(launch, outputs, buffers.guards, buffers.margins)
+    launch = Launch(tactic.key, executable, tuple(buffers.inputs), arrays, workspace.bytes, values, on_device)
+    return Bound(launch, outputs, buffers.guards, buffers.margins, device)
 
 
 class _Buffers:
     """Guarded arrays of one launch, arranged as a program may arrange them."""
 
-    def __init__(self, tactic: Tactic, arrangement: Arrangement) -> None:
+    def __init__(self, tactic: Tactic, arrangement: Arrangement, device: Device) -> None:
         self.guards: list[Guarded] = []
-        self.margins: list[Array] = []  # what lies beside the slices
-        self.inputs: list[Array] = []
+        self.margins: list[Any] = []  # what lies beside the slices
+        self.inputs: list[Any] = []
+        self._device = device
         self._inplace = dict(tactic.inplace) if arrangement == "inplace" else {}
         strided = arrangement == "strided"
         self._reads, self._writes = (tactic.reads_strided, tactic.writes_strided) if strided else ((), ())
 
-    def add_input(self, index: int, type: TensorType, stored: Array) -> None:
+    def add_input(self, index: int, type: TensorType, stored: Any) -> None:
         self.inputs.append(self._array(type, stored.shape, index in self._reads))
         self.inputs[-1][...] = stored
 
-    def add_output(self, index: int, type: TensorType) -> Array:
+    def add_output(self, index: int, type: TensorType) -> Any:
         shape = [evaluate(d, {}) for d in type.physical_shape]
         source = self.inputs[self._inplace[index]] if index in self._inplace else None
         if source is not None and source.nbytes == evaluate(type.nbytes, {}):
@@ -221,10 +331,10 @@ class _Buffers:
         return self._array(type, shape, index in self._writes)
 
     def guarded(self, nbytes: int) -> Guarded:
-        self.guards.append(Guarded(nbytes))
+        self.guards.append(Guarded(nbytes, self._device.allocate))
         return self.guards[-1]
 
-    def _array(self, type: TensorType, shape: Sequence[int], slice_of_larger: bool) -> Array:
+    def _array(self, type: TensorType, shape: Sequence[int], slice_of_larger: bool) -> Any:
         if not slice_of_larger or not shape:
             return self.guarded(prod(shape) * type.numpy.itemsize).array(shape, type.numpy)
         axis = sliceable(type.format, type.rank)[-1]  # the innermost of them leaves no two rows side by side
@@ -244,12 +354,18 @@ def sliceable(format: Format, rank: int) -> tuple[int, ...]:
 
 
 def try_tactic(
-    kernel: Kernel, problem: Problem, tactic: Tactic, samples: Sequence[Sample], layer_types: LayerTypes, device: Device
+    kernel: Kernel,
+    problem: Problem,
+    tactic: Tactic,
+    samples: Sequence[Sample],
+    layer_types: LayerTypes,
+    device: Device,
+    packs: Packs | None = None,
 ) -> tuple[Judgement, Code]:
-    """Run a tactic on every sample; the first thing wrong is the verdict."""
+    """Run a tactic on every sample; the first thing wrong is the verdict. packs: of other trials of the problem."""
     support = kernel.supports(problem)
     code = compile_for(kernel, problem, tactic, support, samples[0])
-    worst, packs = Judgement(True, 0.0), Packs()
+    worst, packs = Judgement(True, 0.0), Packs() if packs is None else packs
     for sample in samples:
         fits = code.problem is problem or sample is samples[0]
         specific = code if fits else compile_for(kernel, problem, tactic, support, sample)
@@ -289,12 +405,13 @@ def _try_sample(
         outputs = _launch_allocating(bound)
     else:
         device.bind([bound.launch], sample.problem.threads).run(None)
-        outputs = bound.read()
+        device.synchronize(None)
+        outputs = bound.read(sample.items)
     if not bound.intact():
         return Judgement(False, np.inf, "it wrote outside its buffers")
     written = {pair[1] for pair in code.tactic.inplace}
     for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True)):
-        if index not in written and old.tobytes() != new.tobytes():
+        if index not in written and not bool((_bytes_of(old) == _bytes_of(new)).all()):
             return Judgement(False, np.inf, f"it changed its input {index}")
     tolerance = problem_tolerance(sample.problem, layer_types, code.tactic.precision, code.tactic.exact)
     worst = Judgement(True, 0.0)
@@ -316,5 +433,5 @@ def _launch_allocating(bound: Bound) -> list[Array]:
 
     executable = bound.launch.executable
     assert isinstance(executable, AllocatesOutputs)
-    executable.launch_allocating(bound.launch.inputs, allocate, None)
+    executable.launch_allocating([_on_host(bound.device, a) for a in bound.launch.inputs], allocate, None)
     return [made[i] for i in range(len(bound.outputs))]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
-from tenonrt.builder.sampling import trial_values
+from tenonrt.builder.sampling import separated, trial_values
 from tenonrt.builder.timing import Entrant, Surroundings, race
-from tenonrt.builder.trial import Sample, bind_sample, compile_for
+from tenonrt.builder.trial import Packs, Sample, bind_sample, compile_for
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.worker import TrialReply, TrialRequest
-from tenonrt.contracts import AllocatesOutputs, Device
+from tenonrt.contracts import AllocatesOutputs, Device, Launch
 from tenonrt.errors import BuildError, ExecutionError
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, Problem
@@ -28,6 +29,8 @@ MAX_TRIAL_BYTES = 1 << 29
 # What a step in Python costs beside its own time where others run in the device's program: the way out and back in, and
 # threads that have gone to sleep or compete with those of a library.
 LEAVING_SECONDS = 20e-6
+# Offers of one problem that a process tries in a row, where others could be trying some of them.
+_SHARE = 6
 
 Key = tuple[str, str]  # the problem's key and the offer's id
 Tell = Callable[[int, int, str], None]
@@ -104,9 +107,7 @@ class Tuner:
         first = next(iter(next(iter(groups.values())).values()))
         self.locked(f"first runs of {sum(map(len, groups.values()))} tactics, {first.id} at {first.posed.region.name}")
         # The longest first, so that the processes end together.
-        work = sorted(
-            (list(g.values()) for g in groups.values()), key=lambda g: -len(g) * trial_bytes(g[0].posed.problem)
-        )
+        work = sorted(self._shares(groups), key=lambda g: -len(g) * trial_bytes(g[0].posed.problem))
         finished = 0
 
         def done(index: int, replies: list[TrialReply]) -> None:
@@ -120,6 +121,16 @@ class Tuner:
         requests = [[TrialRequest(o.entry.id, o.posed.problem, o.tactic) for o in group] for group in work]
         self.trials.run(requests, done)
 
+    def _shares(self, groups: Mapping[str, Mapping[str, Offer]]) -> Iterator[list[Offer]]:
+        """What one process tries: all offers for a problem, whose samples it draws once; fewer where compiling is slow.
+
+        Libraries of a GPU take up to a second to build a plan, and have many for each problem.
+        """
+        for group in groups.values():
+            offers = list(group.values())
+            size = _SHARE if self.device.races else len(offers)
+            yield from (offers[i : i + size] for i in range(0, len(offers), size))
+
     def _must_run(self, offer: Offer) -> bool:
         key = key_of(offer)
         if offer.kernel.runs_reference or key in self._known:
@@ -127,9 +138,15 @@ class Tuner:
         cached = self.cache.get(self._cache_key(offer))
         if cached is not None:
             self._remember(key, cached)
-        elif (nbytes := trial_bytes(offer.posed.problem)) > MAX_TRIAL_BYTES:
+        elif (nbytes := self._trial_bytes(offer.posed.problem)) > MAX_TRIAL_BYTES:
             self._learn(offer, CacheEntry(f"a trial of it would take {nbytes} bytes, more than {MAX_TRIAL_BYTES}"))
         return key not in self._known
+
+    def _trial_bytes(self, problem: Problem) -> int:
+        """What the answer of a trial takes, which is that of a few items where a batch has items on their own."""
+        nbytes = trial_bytes(problem)
+        few = separated(problem, self.registry.layer_type) if nbytes > MAX_TRIAL_BYTES else None
+        return nbytes if few is None else trial_bytes(few)
 
     def _judge(self, offer: Offer, reply: TrialReply) -> None:
         self.counts["tactics tried"] += 1
@@ -172,30 +189,58 @@ class Tuner:
         self.locked(f"times of {wanted[0].posed.region.name}")
         problem = wanted[0].posed.problem
         sample = Sample.typical(problem, self.registry.layer_type)
-        bound = [(offer, entrant) for offer in wanted if (entrant := self._bind(offer, sample)) is not None]
-        if self._surroundings is None:
-            self._surroundings = Surroundings(self.device, self.config.threads, self.touched)
         try:
-            raced = race([entrant for _, entrant in bound], self._surroundings, weight_bytes(problem)) if bound else []
+            bound, raced = self._raced(wanted, problem, sample)
         except ExecutionError as error:
             # Drawn values of a host input (a shape) need not be those that the problem's types follow from.
             self.notes.append(f"{wanted[0].posed.region.name} was not timed, estimates decide: {error}")
-            for offer, _ in bound:
+            for offer in wanted:
                 self._learn(offer, msgspec.structs.replace(self.known(offer) or CacheEntry(), timeless=True))
             return
         self.counts["problems timed"] += 1
-        for (offer, _), seconds in zip(bound, raced, strict=True):
+        for offer, seconds in zip(bound, raced, strict=True):
             entry = self.known(offer) or CacheEntry()
             self._learn(offer, msgspec.structs.replace(entry, seconds=seconds))
+
+    def _raced(self, wanted: Sequence[Offer], problem: Problem, sample: Sample) -> tuple[list[Offer], list[float]]:
+        """The offers that can be run, and the seconds of each."""
+        if self.device.races and any(offer.kernel.on_device for offer in wanted):
+            offers, seconds = self._raced_by_device([o for o in wanted if o.kernel.on_device], sample)
+            hosts = [offer for offer in wanted if not offer.kernel.on_device]
+            others = self._raced(hosts, problem, sample) if hosts else ([], [])
+            return offers + others[0], seconds + others[1]
+        bound = [(offer, entrant) for offer in wanted if (entrant := self._bind(offer, sample)) is not None]
+        offers, entrants = [offer for offer, _ in bound], [entrant for _, entrant in bound]
+        if self._surroundings is None:
+            self._surroundings = Surroundings(self.device, self.config.threads, self.touched)
+        return offers, race(entrants, self._surroundings, weight_bytes(problem)) if bound else []
+
+    def _raced_by_device(self, wanted: Sequence[Offer], sample: Sample) -> tuple[list[Offer], list[float]]:
+        found: list[tuple[Offer, float]] = []
+        packs = Packs()
+        binders = [partial(self._bind_again, offer, sample, packs) for offer in wanted]
+        for offer, result in zip(wanted, self.device.race(binders), strict=True):
+            if isinstance(result, Exception):
+                self._refuse(offer, result)
+            else:
+                found.append((offer, result))
+        return [offer for offer, _ in found], [seconds for _, seconds in found]
+
+    def _bind_again(self, offer: Offer, sample: Sample, packs: Packs) -> Launch:
+        if offer.general:
+            code = self.code(offer, keep=False)
+        else:
+            code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
+        return bind_sample(offer.kernel, code, sample, self.device, packs=packs).launch
+
+    def _refuse(self, offer: Offer, error: Exception) -> None:
+        entry = self.known(offer) or CacheEntry()
+        self._learn(offer, CacheEntry(f"at the sizes to be tuned for it raised {error!r}", entry.error))
 
     def _bind(self, offer: Offer, sample: Sample) -> Entrant | None:
         """The offer after one run, None when it fails at the sizes it is timed at, or makes its own outputs."""
         try:
-            if offer.general:
-                code = self.code(offer, keep=False)
-            else:
-                code = compile_for(offer.kernel, offer.posed.problem, offer.tactic, offer.support, sample)
-            launch = bind_sample(offer.kernel, code, sample, self.device).launch
+            launch = self._bind_again(offer, sample, Packs())
             if isinstance(launch.executable, AllocatesOutputs):
                 entry = self.known(offer) or CacheEntry()
                 self._learn(offer, msgspec.structs.replace(entry, timeless=True))
@@ -203,8 +248,7 @@ class Tuner:
             runnable = self.device.bind([launch], self.config.threads)
             runnable.run(None)
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
-            entry = self.known(offer) or CacheEntry()
-            self._learn(offer, CacheEntry(f"at the sizes to be tuned for it raised {error!r}", entry.error))
+            self._refuse(offer, error)
             return None
         return Entrant(launch, runnable)
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tenonrt.builder.sampling import LayerTypes
-from tenonrt.builder.trial import Sample, try_tactic
+from tenonrt.builder.trial import Packs, Sample, try_tactic
 from tenonrt.contracts import Kernel
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.plugins.registry import Registry
@@ -48,6 +48,7 @@ class Worker:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self._samples: tuple[bytes, list[Sample]] | None = None
+        self._packs = Packs()
 
     def answer(self, request: TrialRequest) -> TrialReply:
         kernel = self.registry.kernel(request.kernel)
@@ -58,7 +59,7 @@ class Worker:
     def _try(self, kernel: Kernel, problem: Problem, tactic: Tactic) -> tuple[Any, Code]:
         device = self.registry.device(problem.device)
         samples = self._samples_of(problem, self.registry.layer_type)
-        return try_tactic(kernel, problem, tactic, samples, self.registry.layer_type, device)
+        return try_tactic(kernel, problem, tactic, samples, self.registry.layer_type, device, self._packs)
 
     def _samples_of(self, problem: Problem, layer_types: LayerTypes) -> list[Sample]:
         key = msgspec.msgpack.encode(problem)
@@ -66,6 +67,7 @@ class Worker:
             first = Sample.draw(problem, layer_types, 2, 0)
             # The same weights: packing them can take longer than all else in a trial.
             self._samples = (key, [first, Sample.draw(problem, layer_types, 1, 1, weights_of=first)])
+            self._packs = Packs()
         return self._samples[1]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -61,6 +62,8 @@ class Plan:
     choice: Choice
     report: BuildReport
     tuned: tuple[TunedProgram, ...] = ()
+    # Weights where the device's kernels read them, by their index: shared by all contexts of an engine.
+    placed: dict[int, Any] = field(default_factory=dict, compare=False)
 
     @property
     def programs(self) -> tuple[Program, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ class ExecutionContext:
         self.engine = engine
         self.profiler: Callable[[str, float], None] | None = None  # called with each step's name and seconds
         device = engine.registry.device(engine.header.device)
+        self._device = device
         self._stream: Any | None = device.stream()
         resources = Resources(engine.plan, engine.registry, device, seed, engine.compiled)
         self._runner: ProgramRunner | Dispatcher = (
@@ -79,6 +81,61 @@ class ExecutionContext:
             in_force = put_in_force(self.engine.registry)
             try:
                 return work()
+            finally:
+                put_back(in_force)
+        finally:
+            self._running = False
+            self._owner.clear()
+
+    def enqueue(
+        self, inputs: Mapping[str, Any] | None = None, stream: Any | None = None, consumed: Any | None = None
+    ) -> dict[str, Any]:
+        """Start a run and return at once: outputs by name, in arrays of this context that its next run overwrites.
+
+        inputs: arrays of the device or the host, of any library (DLPack, ``__cuda_array_interface__``), which must stay
+        as they are until ``consumed``, an event recorded on the stream, has passed; those left out keep the values that
+        they have in `buffers`. stream: the caller's, None: this context's own. Nothing waits; a stream of one's own is
+        waited for by whoever made it, this context's by `synchronize`.
+        """
+        device = self._device
+        if unknown := sorted((inputs or {}).keys() - self._wanted):
+            raise ExecutionError(f"there is no input {unknown[0]!r}; the inputs are {sorted(self._wanted)}")
+        given: list[Any | None] = []
+        for binding, _ in self._inputs:
+            array = device.adopt(inputs[binding.name]) if inputs and binding.name in inputs else None
+            if array is not None and dtype_name(array.dtype) != binding.type.dtype:
+                raise ExecutionError(f"input {binding.name!r} is {array.dtype}; it must be {binding.type.dtype}")
+            given.append(array)
+        where = self._stream if stream is None else device.wrap_stream(stream)
+        with self._claimed():
+            outputs = self._runner.enqueue(given, where, consumed)
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def buffers(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
+        """This context's own arrays of the inputs and outputs, by name: what is written there needs no copy.
+
+        shapes: of every input, for plans whose sizes are not fixed.
+        """
+        names = [b.name for b, _ in self._inputs]
+        with self._claimed():
+            given, made = self._runner.buffers(None if shapes is None else [shapes[name] for name in names])
+        return {**dict(zip(names, given, strict=True)), **dict(zip(self._outputs, made, strict=True))}
+
+    def synchronize(self) -> None:
+        """Wait for everything on this context's own stream."""
+        self._device.synchronize(self._stream)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """One thread at a time, with this engine's plugins in force: kernels are bound at the first run of a shape."""
+        thread = threading.get_ident()
+        if self._owner.setdefault("thread", thread) != thread or self._running:
+            raise ExecutionError("this context is running already; create one context per thread")
+        try:
+            self._running = True
+            in_force = put_in_force(self.engine.registry)
+            try:
+                yield
             finally:
                 put_back(in_force)
         finally:

@@ -45,6 +45,24 @@ class Dispatcher:
             self._latest = (shapes, self._choose(shapes))
         return self._latest[1].run(inputs, outer, stream, profiler)
 
+    def enqueue(self, inputs: Sequence[Any | None], stream: Any | None, consumed: Any | None) -> list[Any]:
+        """As `ProgramRunner.enqueue`, of the program for the inputs' shapes."""
+        last = self._latest[0] if self._latest is not None else None
+        if last is None and any(array is None for array in inputs):
+            raise ExecutionError("sizes of the inputs are not fixed in this plan: give every input, or its shape")
+        shapes = [tuple(a.shape) if a is not None else (last or [])[i] for i, a in enumerate(inputs)]
+        if self._latest is None or shapes != self._latest[0]:
+            self._latest = (shapes, self._choose(shapes))
+        return self._latest[1].enqueue(inputs, stream, consumed)
+
+    def buffers(self, shapes: Sequence[Sequence[int]] | None = None) -> tuple[list[Any], list[Any]]:
+        """As `ProgramRunner.buffers`."""
+        if shapes is None:
+            raise ExecutionError("sizes of the inputs are not fixed in this plan: give the shape of every input")
+        wanted = [tuple(shape) for shape in shapes]
+        self._latest = (wanted, self._choose(wanted))
+        return self._latest[1].buffers(wanted)
+
     def instance(self, shapes: Sequence[Sequence[int]]) -> Instance:
         """The program for these shapes, bound and ready."""
         return self._choose(shapes).instance(shapes)

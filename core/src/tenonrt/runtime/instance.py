@@ -140,6 +140,11 @@ class Instance:
         """Known without asking a Protocol, which takes about as long as binding the step."""
         return not step.specialise and self.resources.codes[step.code].native is not None
 
+    def _on_device(self, step: KernelStep) -> bool:
+        """Whether its kernel works on the device's own arrays; native code is called with addresses of the host's."""
+        resources = self.resources
+        return resources.codes[step.code].native is None and resources.kernel(step.kernel).on_device
+
     def _flush(self, actions: list[_Action], launches: list[Launch]) -> None:
         if launches:
             bound = self.resources.device.bind(tuple(launches), self.resources.threads)
@@ -159,6 +164,8 @@ class Instance:
                 bound.draw_from(lambda: resources.generator)
             return bound
 
+        if self._on_device(step):
+            return bind([resources.placed(i) for i in step.packed])
         packed = [resources.weights[i] for i in step.packed]
         # Weights of a loaded plan are aligned; those of an engine just built are where their makers put them.
         if code.native is not None:
@@ -179,7 +186,8 @@ class Instance:
         values = () if step.specialise else tuple(self.values.get(name, 0) for name in step.symbols)
         inputs = tuple(self.array(i) for i in step.inputs)
         outputs = tuple(self.array(i) for i in step.outputs)
-        return Launch(step.name, executable, inputs, outputs, self._workspace_of(step), values)
+        workspace, on_device = self._workspace_of(step), self._on_device(step)
+        return Launch(step.name, executable, inputs, outputs, workspace, values, on_device)
 
     # running ---------------------------------------------------------------------------------------------------------
 
@@ -196,6 +204,22 @@ class Instance:
                 self._act(stream, profiler)
         device.synchronize(stream)
         return [self._fetch(index) for _, index in self.program.outputs]
+
+    def enqueue(self, inputs: Mapping[int, Any], stream: Any | None, consumed: Any | None) -> list[Any]:
+        """Copy the inputs, record the event, and enqueue the steps; the outputs are the instance's own arrays.
+
+        Nothing waits, so steps whose shapes or branches data decide are refused.
+        """
+        device = self.resources.device
+        waits = next((a for a in self._actions if not isinstance(a, _Segment)), None)
+        if waits is not None:
+            raise ExecutionError(f"step {waits.step.name!r} waits for data, which enqueue does not: use execute")
+        for index, array in inputs.items():
+            device.copy(array, self.array(index), stream)
+        if consumed is not None:
+            device.record(consumed, stream)
+        self._act(stream, None)
+        return [self.array(index) for _, index in self.program.outputs]
 
     def _act(self, stream: Any | None, profiler: Profiler | None) -> None:
         for action in self._actions:
@@ -214,6 +238,11 @@ class Instance:
         host = np.empty(source.shape, source.dtype)
         self.resources.device.download(source, host)
         return host
+
+    def on_host(self, index: int) -> Array:
+        """A tensor's array, or a copy where the device has arrays of its own."""
+        array = self.array(index)
+        return array if isinstance(array, np.ndarray) else self._fetch(index)
 
     def write(self, index: int, values: Array) -> None:
         """Fill a tensor from the host. Strings have no bytes that a device could hold."""
@@ -257,7 +286,7 @@ class Instance:
         for number, index in zip(problem.activations, step.inputs, strict=True):
             type = self.program.tensors[index].type
             on_host = problem.inputs[number].role == "host"
-            value = np.asarray(self.array(index)).astype(object) if on_host else None
+            value = self.on_host(index).astype(object) if on_host else None
             infos[number] = TensorInfo(TensorType(type.concrete(self.values), type.dtype), value=value)
         for number in problem.constants:
             given, type = problem.inputs[number].value, problem.types[number]
@@ -326,9 +355,21 @@ class _Dynamic:
 
     def _launch_allocating(self, executable: AllocatesOutputs, instance: Instance, stream: Any | None) -> None:
         step = self.step
-        inputs = [instance.array(i) for i in step.inputs]
+        instance.resources.device.synchronize(stream)
+        inputs = [instance.on_host(i) for i in step.inputs]
+        made: list[tuple[int, Array]] = []
+
+        def allocate(position: int, shape: Sequence[int]) -> Any:
+            array = instance.produce(step.outputs[position], shape)
+            if not isinstance(array, np.ndarray):
+                made.append((step.outputs[position], np.empty(array.shape, array.dtype)))
+                return made[-1][1]
+            return array
+
         try:
-            executable.launch_allocating(inputs, lambda i, s: instance.produce(step.outputs[i], s), stream)
+            executable.launch_allocating(inputs, allocate, stream)
+            for index, array in made:
+                instance.write(index, array)
         except (ValueError, IndexError, TypeError, ArithmeticError) as error:
             raise ExecutionError(f"step {step.name!r} ({step.kernel}): {error}") from error
 
@@ -342,7 +383,8 @@ class _Control:
 
     def run(self, instance: Instance, stream: Any | None, profiler: Profiler | None) -> None:
         step = self.step
-        arrays = [None if i == UNPLACED else np.asarray(instance.array(i)) for i in step.inputs]
+        instance.resources.device.synchronize(stream)
+        arrays = [None if i == UNPLACED else instance.on_host(i) for i in step.inputs]
         declared = len(arrays) - step.captured
         run = _ControlRun(instance, self.runners, [a for a in arrays[declared:] if a is not None])
         layer_type = instance.resources.registry.layer_type(step.kind)

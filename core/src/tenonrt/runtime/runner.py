@@ -53,6 +53,7 @@ class Resources:
         self._kernels: dict[str, Kernel] = {}
         self._specialised = CodeCache() if compiled is None else compiled
         self._aligned: dict[int, Array] = {}
+        self._placed = plan.placed
         self._problems: dict[int, Problem] = {}
 
     @cached_property
@@ -76,6 +77,12 @@ class Resources:
         if index not in self._aligned:
             self._aligned[index] = aligned(self.weights[index])
         return self._aligned[index]
+
+    def placed(self, index: int) -> Any:
+        """A weight where the device's kernels read it, one for all contexts."""
+        if index not in self._placed:  # two threads may both place it; the first one's is kept
+            self._placed.setdefault(index, self.device.place(self.weights[index]))
+        return self._placed[index]
 
     def specialised(self, step: KernelStep, wanted: Code) -> Code:
         """``wanted`` compiled."""
@@ -109,6 +116,31 @@ class ProgramRunner:
         if self._latest is None or shapes != self._latest[0]:
             self._latest = (shapes, self.instance(shapes))
         return self._latest[1].run(inputs, stream, profiler)
+
+    def enqueue(self, inputs: Sequence[Any | None], stream: Any | None, consumed: Any | None) -> list[Any]:
+        """Outputs in order, as `Instance.enqueue` leaves them. An input that is not given keeps what it had."""
+        last = self._latest[0] if self._latest is not None else None
+        if last is None and any(array is None for array in inputs):
+            last = self._only_shapes()
+        shapes = [tuple(a.shape) if a is not None else (last or [])[i] for i, a in enumerate(inputs)]
+        if self._latest is None or shapes != self._latest[0]:
+            self._latest = (shapes, self.instance(shapes))
+        given = {index: a for index, a in zip(self.program.inputs, inputs, strict=True) if a is not None}
+        return self._latest[1].enqueue(given, stream, consumed)
+
+    def buffers(self, shapes: Sequence[Sequence[int]] | None = None) -> tuple[list[Any], list[Any]]:
+        """The arrays that inputs of these shapes are copied into, and those that outputs are left in."""
+        wanted = [tuple(shape) for shape in shapes] if shapes is not None else self._only_shapes()
+        self._latest = (wanted, self.instance(wanted))
+        held = self._latest[1]
+        outputs = [held.array(index) for _, index in self.program.outputs]
+        return [held.array(index) for index in self.program.inputs], outputs
+
+    def _only_shapes(self) -> list[tuple[int, ...]]:
+        types = [self.program.tensors[index].type for index in self.program.inputs]
+        if not all(type.static for type in types):
+            raise ExecutionError("sizes of the inputs are not fixed in this plan: give every input, or its shape")
+        return [type.concrete({}) for type in types]
 
     def instance(self, shapes: Sequence[Sequence[int]], outer: Mapping[str, int] | None = None) -> Instance:
         values = dict(outer or {})

@@ -1,0 +1,146 @@
+"""Large batches are judged by their first and last items, where items do not depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from tenonrt.builder import sampling
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.builder.sampling import reference_outputs
+from tenonrt.builder.trial import Packs, Sample, try_tactic
+from tenonrt.contracts import Array, Code, Executable, ExecutionError, Format, Kernel, Problem, Support, Tactic, Weights
+from tenonrt.plugins.registry import Registry, using
+
+REGISTRY = Registry()
+HALF = Format(dtype="float16")
+
+
+@pytest.fixture(autouse=True)
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_LARGE_BYTES", 1000)
+
+
+def problem_of(define: Callable[[tenonrt.Network], Any]) -> Problem:
+    net = tenonrt.Network("items", REGISTRY)
+    net.mark_output(define(net), "y")
+    return pose(make_region(net.graph, net.graph.layers), "cpu", 1).problem
+
+
+def convolution(net: tenonrt.Network) -> Any:
+    weights = np.random.default_rng(0).standard_normal((6, 4, 3, 3)).astype(np.float32)
+    y = net.add_convolution(net.add_input("x", (9, 4, 6, 6)), weights)
+    return net.add_elementwise(y, net.add_input("z", y.type.shape), operation="sum")
+
+
+def test_the_answer_is_that_of_the_whole_batch() -> None:
+    problem = problem_of(convolution)
+    sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
+    assert sample.items == (0, 8)
+    device = REGISTRY.device("cpu")
+    whole = [
+        sample.stored(i, problem.types[i], None, device) if i in problem.activations else a
+        for i, a in enumerate(sample.inputs)
+    ]
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, whole)
+    np.testing.assert_allclose(sample.expected[0], expected[[0, 8]])
+    rounded = sample.as_stored(Tactic(inputs=(HALF, HALF)), REGISTRY.layer_type)
+    assert rounded.expected[0].shape == sample.expected[0].shape
+    assert not np.array_equal(rounded.expected[0], sample.expected[0])
+
+
+@pytest.mark.parametrize(
+    "define",
+    [
+        lambda net: net.add("Softmax", [net.add_input("x", (40, 30))], {"axis": 0})[0],
+        lambda net: net.add("Reduce", [net.add_input("x", (40, 30))], {"operation": "sum", "axes": (0,)})[0],
+        lambda net: net.add("Reshape", [net.add_input("x", (40, 30)), np.array([40, 5, 6])], {})[0],
+    ],
+)
+def test_what_mixes_or_names_its_items_is_judged_whole(define: Callable[[tenonrt.Network], Any]) -> None:
+    problem = problem_of(define)
+    sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
+    assert sample.items is None
+    assert sample.expected[0].shape == problem.types[problem.outputs[0]].shape
+
+
+class Doubling(Kernel):
+    """2 x, but for the last item where it is told to forget that one."""
+
+    def __init__(self, forgetful: bool = False) -> None:
+        self.forgetful = forgetful
+        self.packs = 0
+
+    def supports(self, problem: Problem) -> Support:
+        return Support(True)
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "one"
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        self.packs += 1
+        return []
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+        return _Doubled(self.forgetful)
+
+
+class _Doubled:
+    def __init__(self, forgetful: bool) -> None:
+        self.forgetful = forgetful
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        outputs[0][...] = inputs[0] + inputs[0]
+        if self.forgetful:
+            outputs[0][-1] = 0
+
+
+def test_a_kernel_that_forgets_the_last_item_is_refused() -> None:
+    problem = problem_of(lambda net: net.add_elementwise(*[net.add_input("x", (50, 30))] * 2, operation="sum"))
+    samples, packs = [Sample.draw(problem, REGISTRY.layer_type, 2, 0)], Packs()
+    with using(REGISTRY):
+        kernel = Doubling()
+        for key in ("a", "b"):
+            tactic, device = Tactic(key), REGISTRY.device("cpu")
+            assert try_tactic(kernel, problem, tactic, samples, REGISTRY.layer_type, device, packs)[0].ok
+        assert kernel.packs == 1  # both tactics pack alike
+        verdict, _ = try_tactic(Doubling(True), problem, Tactic(), samples, REGISTRY.layer_type, REGISTRY.device("cpu"))
+    assert not verdict.ok
+
+
+def test_enqueue_leaves_results_in_the_contexts_own_arrays() -> None:
+    net = tenonrt.Network("relu")
+    net.mark_output(net.add_activation(net.add_input("x", (2, 3)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    x = np.array([[1, -1, 2], [-3, 4, -5]], np.float32)
+    np.testing.assert_array_equal(context.enqueue({"x": x})["y"], np.maximum(x, 0))
+    held = context.buffers()
+    held["x"][...] = -x
+    assert context.enqueue()["y"] is held["y"]
+    np.testing.assert_array_equal(held["y"], np.maximum(-x, 0))
+    with pytest.raises(ExecutionError, match="no input 'z'"):
+        context.enqueue({"z": x})
+    with pytest.raises(ExecutionError, match="it must be float32"):
+        context.enqueue({"x": x.astype(np.float64)})
+    with pytest.raises(ExecutionError, match="no streams"):
+        context.enqueue({"x": x}, stream=object())
+
+
+def test_slices_that_no_kernel_writes_are_not_reformatted_into() -> None:
+    """A cover once wanted slices stored row by row in half precision, in which nothing writes slices."""
+    from tenonrt.builder.choices import SliceOf
+    from tenonrt.builder.selection import Selector
+    from tenonrt.types import LINEAR
+
+    net = tenonrt.Network("concatenation", REGISTRY)
+    parts = [net.add_activation(net.add_input(name, (2, 3)), function="relu") for name in "ab"]
+    net.mark_output(net.add_concatenation(*parts, axis=0), "y")
+    selector = Selector(net.graph, (LINEAR, HALF))
+    part = next(p for p in selector.slices[parts[0]] if p.format == HALF)
+    assert selector.reformat_price(selector.number(parts[0]), part) is not None
+    selector.unwritable.add(HALF)
+    assert selector.reformat_price(selector.number(parts[0]), part) is None
+    assert selector.reformat_price(selector.number(parts[0]), SliceOf(part.layer, part.index)) is not None

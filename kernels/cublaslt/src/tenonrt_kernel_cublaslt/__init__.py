@@ -1,0 +1,1 @@
+"""cuBLASLt kernels of TenonRT."""

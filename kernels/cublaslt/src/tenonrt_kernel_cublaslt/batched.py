@@ -1,0 +1,90 @@
+"""Products of two computed tensors: stacks of matrices, in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+from tenonrt.contracts import Array, Code, Executable, Format, Kernel, Problem, Support, Tactic, Weights
+
+from tenonrt_kernel_cublaslt.library import missing
+from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product
+
+HALF = Format(dtype="float16")
+MOST = 8
+
+
+class BatchedKernel(Kernel):
+    """Equal stacks of matrices of one rank; the second operand may be a constant matrix."""
+
+    on_device: ClassVar[bool] = True
+
+    def supports(self, problem: Problem) -> Support:
+        why = _refusal(problem) or missing()
+        return Support(not why, why)
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        formats = (HALF,) * len(problem.activations)
+        return [
+            Tactic(key, formats, (HALF,), "float16", int(found.workspace))
+            for key, found in Product(description(problem)).algorithms(MOST).items()
+        ]
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        d = description(problem)
+        return 3e-6 + d.batches * max(2 * d.m * d.n * d.k / 4e14, 2 * (d.m * d.k + d.n * d.k + d.m * d.n) / 4e12)
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        found = Product(description(problem)).algorithms(MOST)
+        if tactic.key not in found:
+            raise ValueError(f"cuBLASLt no longer offers the algorithm {tactic.key}")
+        return Code(problem, tactic, bytes(found[tactic.key].algorithm))
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        return [array.astype(np.float16) for array in weights.constants]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "half"
+
+    def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
+        problem = code.problem
+        x, w = problem.layer.inputs
+        second = problem.activations.index(w) if w in problem.activations else None
+        return Launched(description(problem), code.blob, packed, problem.activations.index(x), second, None)
+
+
+def description(problem: Problem) -> Description:
+    """The product of a problem that is supported; a stack of rows by one matrix is one product."""
+    a, b = (problem.types[i].concrete({}) for i in problem.layer.inputs)
+    attrs = problem.layer.attrs
+    m, k = (a[-1], a[-2]) if attrs.transpose_a else (a[-2], a[-1])
+    n = b[-2] if attrs.transpose_b else b[-1]
+    count = prod(a[:-2])
+    if prod(b[:-2]) == 1 and not attrs.transpose_a:
+        return Description(count * m, n, k, transpose_w=attrs.transpose_b)
+    return Description(
+        m,
+        n,
+        k,
+        transpose_x=attrs.transpose_a,
+        transpose_w=attrs.transpose_b,
+        batches=count,
+        strides=(m * k, n * k, m * n),
+    )
+
+
+def _refusal(problem: Problem) -> str:
+    if problem.kinds != ("MatrixMultiply",) or not all(t.static and t.size for t in problem.types):
+        return "no single product, or a size that changes at run time or is 0"
+    a, b = problem.layer.inputs
+    left, right = problem.types[a], problem.types[b]
+    if left.dtype != "float32" or a not in problem.activations or left.rank < 2 or right.rank < 2:
+        return "vectors, a constant first operand, or another element type"
+    shapes = left.concrete({}), right.concrete({})
+    one = prod(shapes[1][:-2]) == 1 and not problem.layer.attrs.transpose_a
+    if not one and shapes[0][:-2] != shapes[1][:-2]:
+        return "stacks that broadcast"
+    aligned = all(size % 8 == 0 for shape in shapes for size in shape[-2:])
+    return "" if aligned else "sizes that are no multiples of 8"

@@ -1,0 +1,1 @@
+"""cuDNN kernels of TenonRT."""

@@ -1,0 +1,228 @@
+"""Convolution with bias, a sum and an activation, in half precision with channels innermost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from tenonrt.contracts import (
+    Array,
+    Code,
+    Executable,
+    Format,
+    GraphView,
+    Kernel,
+    Layer,
+    Problem,
+    ProblemLayer,
+    Support,
+    Tactic,
+    Tensor,
+    Weights,
+)
+
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, Planned, built, planned
+from tenonrt_kernel_cudnn.library import missing
+
+CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
+CHANNELS_4 = Format((0, 2, 3, 1), ((1, 4),), "float16")  # of the first layer: 282 against 205 µs at batch 128
+WORKSPACE = 64 << 20
+# Configurations of each variant that are tried, in the order of cuDNN's heuristics.
+MOST = 8
+
+
+class ConvolutionKernel(Kernel):
+    """Two spatial axes, constant weights; a ReLU, a clip from 0, a sigmoid or SiLU, before it a sum of equal shapes."""
+
+    on_device: ClassVar[bool] = True
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        region, cuts = [layer], list[tuple[Layer, ...]]()
+        while (follower := _follower(view, region)) is not None:
+            if follower.kind == "Elementwise":
+                cuts.append(tuple(region))  # the other operand's convolution may take the sum instead
+            region.append(follower)
+        yield from dict.fromkeys((*cuts, tuple(region)))
+
+    def supports(self, problem: Problem) -> Support:
+        why = _refusal(problem) or missing()
+        return Support(not why, why)
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        found: list[Tactic] = []
+        for key, description in variants(problem).items():
+            _, names = planned(description, WORKSPACE)
+            found += [_tactic(problem, key, name) for name in list(names)[:MOST]]
+        return found
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        moved = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
+        filters = problem.types[problem.layer.inputs[1]].concrete({})
+        result = problem.types[problem.layer.outputs[0]].concrete({})
+        flops = 2 * filters[1] * filters[2] * filters[3] * float(np.prod(result))
+        return 3e-6 + max(flops / 5e14, sum(n for n in moved if isinstance(n, int)) / 2 / 4e12)
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        variant, _, name = tactic.key.partition("/")
+        plan, workspace = built(variants(problem)[variant], WORKSPACE, name)
+        if workspace > WORKSPACE:
+            raise ValueError(f"it needs {workspace} bytes of workspace")
+        return Code(problem, tactic, plan)
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Filters [K, R, S, C] and bias [K], channels padded with zeros, in half precision."""
+        problem, layer = code.problem, code.problem.layer
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        variant = variants(problem)[code.tactic.key.partition("/")[0]]
+        filters = given[layer.inputs[1]].transpose(0, 2, 3, 1).astype(np.float16)
+        missing_in = variant.filters[1] - filters.shape[3]
+        missing_out = variant.result[1] - filters.shape[0]
+        packed = [np.pad(filters, ((0, missing_out), (0, 0), (0, 0), (0, missing_in)))]
+        if variant.bias:
+            packed.append(np.pad(given[layer.inputs[2]], (0, missing_out)).astype(np.float16))
+        if variant.activation is not None and variant.activation[1] is not None:
+            packed.append(np.array([variant.activation[1]], np.float16))
+        return packed
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return tactic.key.partition("/")[0].partition(":")[0]
+
+    def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
+        problem, layer = code.problem, code.problem.layer
+        pointers = {IMAGE: ("input", problem.activations.index(layer.inputs[0])), FILTERS: ("packed", 0)}
+        pointers[RESULT] = ("output", 0)
+        if len(layer.inputs) > 2 and layer.inputs[2] >= 0:
+            pointers[BIAS] = ("packed", 1)
+        if any(_activation(f.attrs)[1] is not None for f in problem.layers if f.kind == "Activation"):  # type: ignore[index]
+            pointers[LIMIT] = ("packed", len(packed) - 1)
+        if (added := _added(problem)) is not None:
+            pointers[ADDED] = ("input", problem.activations.index(added))
+        return Planned(code.blob, pointers, packed)
+
+
+def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
+    """The next layer of a region: a sum of two equal shapes once, then an activation, which ends it."""
+    result = region[-1].outputs[0]
+    readers = {id(r): r for r in view.consumers(result)}
+    if len(readers) != 1 or view.is_output(result) or region[-1].kind == "Activation":
+        return None
+    (layer,) = readers.values()
+    if layer.kind == "Activation":
+        return layer if _activation(layer.attrs) is not None else None
+    if layer.kind != "Elementwise" or layer.attrs.operation != "sum" or region[-1].kind == "Elementwise":
+        return None
+    others = [t for t in layer.inputs if t is not None and t is not result]
+    return layer if len(others) == 1 and _can_add(view, others[0], result, region) else None
+
+
+def _can_add(view: GraphView, other: Tensor, result: Tensor, region: Sequence[Layer]) -> bool:
+    producer = view.producer(other)
+    depends = producer is not None and view.reaches(producer, region)
+    return other.type == result.type and other.constant is None and not depends
+
+
+def _activation(attrs: Any) -> tuple[str, float | None] | None:
+    """An activation as a graph has it, its upper limit with it; None for those that it has not."""
+    if attrs.function == "clip" and attrs.alpha == 0 and attrs.beta is not None and 0 < attrs.beta < 65504:
+        return ("relu", float(attrs.beta))
+    if attrs.function == "swish" and attrs.alpha in (None, 1.0):
+        return ("swish", None)
+    return (attrs.function, None) if attrs.function in ("relu", "sigmoid") else None
+
+
+def _refusal(problem: Problem) -> str:
+    layer = problem.layer
+    if layer.kind != "Convolution" or layer.inputs[1] not in problem.constants:
+        return "no convolution by constants"
+    if not all(type.static for type in problem.types):
+        return "a size that changes at run time"
+    image, filters = problem.types[layer.inputs[0]], problem.types[layer.inputs[1]]
+    if image.rank != 4 or image.dtype != "float32" or 0 in problem.types[layer.outputs[0]].shape or 0 in image.shape:
+        return f"no image of float32: {image}"
+    if layer.attrs.groups > 1 and any(n % 8 for n in (image.concrete({})[1], filters.concrete({})[0])):
+        return "groups whose channels are no multiple of 8"
+    bias = layer.inputs[2] if len(layer.inputs) > 2 else -1
+    if bias >= 0 and bias not in problem.constants:
+        return "a bias that is computed"
+    if problem.outputs != (problem.layers[-1].outputs[0],):
+        return "an interior result is wanted outside of the region"
+    return _refuses_tail(problem)
+
+
+def _refuses_tail(problem: Problem) -> str:
+    kinds = problem.kinds[1:]
+    if kinds not in ((), ("Activation",), ("Elementwise",), ("Elementwise", "Activation")):
+        return f"{' + '.join(kinds)} follows it"
+    current: ProblemLayer = problem.layer
+    for layer in problem.layers[1:]:
+        if current.outputs[0] not in layer.inputs:
+            return "the region is not a chain"
+        if layer.kind == "Activation" and _activation(layer.attrs) is None:
+            return f"the activation {layer.attrs.function}"
+        if layer.kind == "Elementwise" and (layer.attrs.operation != "sum" or _added(problem) is None):
+            return f"a {layer.attrs.operation} of something else than one computed tensor of its shape"
+        current = layer
+    return ""
+
+
+def _added(problem: Problem) -> int | None:
+    """The tensor that is added to the convolution's result."""
+    for layer in problem.layers[1:]:
+        if layer.kind == "Elementwise":
+            others = [i for i in layer.inputs if i != problem.layer.outputs[0]]
+            same = len(others) == 1 and problem.types[others[0]] == problem.types[problem.layer.outputs[0]]
+            return others[0] if same and others[0] in problem.activations else None
+    return None
+
+
+def variants(problem: Problem) -> dict[str, Description]:
+    """The graphs that compute a problem: channels padded to 8 or, where there are few, to 4; either order of sums."""
+    layer, rank = problem.layer, 2
+    images, channels, *sizes = problem.types[layer.inputs[0]].concrete({})
+    outputs, inner, *window = problem.types[layer.inputs[1]].concrete({})
+    result = problem.types[layer.outputs[0]].concrete({})
+    attrs, made = layer.attrs, result[2:]
+    stride, dilation = attrs.stride or (1,) * rank, attrs.dilation or (1,) * rank
+    before, after = _padding(attrs, sizes, window, made, stride, dilation)
+    activation = next(
+        (_activation(follower.attrs) for follower in problem.layers if follower.kind == "Activation"), None
+    )
+    added, biased = _added(problem) is not None, len(layer.inputs) > 2 and layer.inputs[2] >= 0
+    found: dict[str, Description] = {}
+    for block in (8, 4) if channels <= 4 else (8,):
+        depth = inner if attrs.groups > 1 else -(-channels // block) * block
+        base = Description(
+            (images, depth * attrs.groups, *sizes), (-(-outputs // 8) * 8, depth, *window),
+            (images, -(-outputs // 8) * 8, *made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
+            biased, added, activation,
+        )  # fmt: skip
+        found[f"c{block}"] = base
+        if added and biased:
+            found[f"c{block}:sum"] = replace(base, added_first=True)
+    return found
+
+
+def _padding(
+    attrs: Any, sizes: Sequence[int], window: Sequence[int], made: Sequence[int], stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """Zeros before and after each axis."""
+    zeros = (0,) * len(sizes)
+    if attrs.padding_mode == "explicit":
+        return list(attrs.pre_padding or zeros), list(attrs.post_padding or zeros)
+    before, after = [], []
+    for k, size in enumerate(sizes):
+        spread = (made[k] - 1) * stride[k] + (window[k] - 1) * dilation[k] + 1
+        total = max(spread - size, 0) if attrs.padding_mode != "valid" else 0
+        first = total // 2 if attrs.padding_mode == "same_upper" else total - total // 2
+        before.append(first)
+        after.append(total - first)
+    return before, after
+
+
+def _tactic(problem: Problem, variant: str, name: str) -> Tactic:
+    image = CHANNELS_4 if variant.startswith("c4") else CHANNELS_8
+    inputs = tuple(image if i == problem.layer.inputs[0] else CHANNELS_8 for i in problem.activations)
+    return Tactic(f"{variant}/{name}", inputs, (CHANNELS_8,), "float16", WORKSPACE)

@@ -1,0 +1,132 @@
+"""Convolutions as cuDNN graphs, and the plans that its heuristics offer for them.
+
+NVIDIA, "cuDNN front end", graph API: a graph of operations is validated, heuristics list engine configurations, and a
+configuration is built into a plan that can be serialised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from tenonrt_kernel_cudnn.library import cudnn, handle, lock
+
+# What the operands are called in a graph.
+IMAGE, FILTERS, BIAS, ADDED, RESULT, LIMIT = 1, 2, 3, 4, 5, 6
+
+
+@dataclass(frozen=True)
+class Description:
+    """A convolution in half precision with channels innermost, and what follows: sizes as cuDNN orders them, NCHW.
+
+    added: a tensor of the result's shape is added, before the bias where ``added_first``. activation: its name and
+    upper limit.
+    """
+
+    image: tuple[int, ...]
+    filters: tuple[int, ...]
+    result: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    bias: bool
+    added: bool
+    activation: tuple[str, float | None] | None
+    added_first: bool = False
+
+
+def channels_innermost(sizes: Sequence[int]) -> list[int]:
+    """Strides of NCHW sizes whose channels follow each other."""
+    _, channels, height, width = sizes
+    return [channels * height * width, 1, channels * width, channels]
+
+
+def stated(description: Description) -> Any:
+    """The graph, validated."""
+    cu, d = cudnn(), description
+    half, single = cu.data_type.HALF, cu.data_type.FLOAT
+    graph = cu.pygraph(io_data_type=half, intermediate_data_type=single, compute_data_type=single, handle=handle())
+
+    def tensor(sizes: Sequence[int], uid: int) -> Any:
+        return graph.tensor(dim=list(sizes), stride=channels_innermost(sizes), data_type=half, uid=uid)
+
+    value = graph.conv_fprop(
+        image=tensor(d.image, IMAGE), weight=tensor(d.filters, FILTERS), pre_padding=list(d.before),
+        post_padding=list(d.after), stride=list(d.stride), dilation=list(d.dilation),
+    )  # fmt: skip
+    steps = [("bias", d.bias), ("added", d.added)]
+    for step, wanted in reversed(steps) if d.added_first else steps:
+        if wanted and step == "bias":
+            value = graph.bias(input=value, bias=tensor((1, d.result[1], 1, 1), BIAS))
+        elif wanted:
+            value = graph.add(a=value, b=tensor(d.result, ADDED))
+    if d.activation is not None:
+        value = _activated(graph, value, *d.activation, tensor)
+    value.set_output(True).set_data_type(half).set_uid(RESULT)
+    value.set_dim(list(d.result)).set_stride(channels_innermost(d.result))
+    graph.validate()
+    graph.build_operation_graph()
+    return graph
+
+
+def _activated(graph: Any, value: Any, name: str, limit: float | None, tensor: Any) -> Any:
+    """An activation. A clip is a minimum: engines that fuse know no ReLU with an upper bound."""
+    if name == "relu":
+        value = graph.relu(input=value)
+        return value if limit is None else graph.min(input0=value, input1=tensor((1, 1, 1, 1), LIMIT))
+    return graph.sigmoid(input=value) if name == "sigmoid" else graph.swish(input=value)
+
+
+# A worker is asked about one problem after the other, with a few variants of each.
+@lru_cache(maxsize=8)
+def planned(description: Description, workspace: int) -> tuple[Any, Mapping[str, int]]:
+    """The graph with its engine configurations: their names, best guess first, and their numbers."""
+    cu = cudnn()
+    with lock:
+        graph = stated(description)
+        graph.deselect_workspace_greater_than(workspace)
+        graph.create_execution_plans([cu.heur_mode.A, cu.heur_mode.B, cu.heur_mode.FALLBACK])
+        names: dict[str, int] = {}
+        for number in range(graph.get_execution_plan_count()):
+            names.setdefault(graph.get_plan_name_at_index(number), number)
+    return graph, names
+
+
+def built(description: Description, workspace: int, name: str) -> tuple[bytes, int]:
+    """A configuration as a serialised plan, and its workspace in bytes; `ValueError` where it is no longer offered."""
+    graph, names = planned(description, workspace)
+    if name not in names:
+        raise ValueError(f"cuDNN no longer offers the engine configuration {name}")
+    with lock:
+        graph.build_plan_at_index(names[name])
+        return bytes(graph.serialize()), int(graph.get_workspace_size_plan_at_index(names[name]))
+
+
+class Planned:
+    """An `Executable` of a serialised plan. pointers: where each operand of the graph comes from.
+
+    ("input", i), ("output", i) or ("packed", i), by the operand's number.
+    """
+
+    def __init__(self, plan: bytes, pointers: Mapping[int, tuple[str, int]], packed: Sequence[Any]) -> None:
+        with lock:
+            # Loading tries the plan on the stream that the handle has, which must not be one that is gone.
+            cudnn().set_stream(handle=handle(), stream=0)
+            self._graph = cudnn().pygraph(handle=handle())
+            self._graph.deserialize(handle(), list(plan))
+        self._pointers = dict(pointers)
+        self._packed = packed
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        import cupy
+
+        arrays = {"input": inputs, "output": outputs, "packed": self._packed}
+        given = {uid: arrays[where][i].data.ptr for uid, (where, i) in self._pointers.items()}
+        address = 0 if workspace is None else workspace.data.ptr
+        where = stream.ptr if stream is not None else cupy.cuda.get_current_stream().ptr
+        with lock:
+            cudnn().set_stream(handle=handle(), stream=where)
+            self._graph.execute(given, address, handle=handle())

@@ -1,0 +1,79 @@
+"""What is asked of cuDNN, which needs no GPU to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.builder.sampling import draw_inputs, reference_outputs
+from tenonrt.contracts import Code, Problem, Weights
+from tenonrt.plugins.registry import Registry
+from tenonrt_kernel_cudnn.convolution import CHANNELS_4, CHANNELS_8, ConvolutionKernel, _tactic, variants
+from tenonrt_kernel_cudnn.graphs import channels_innermost
+from tenonrt_kernel_cudnn.library import missing
+
+REGISTRY = Registry()
+
+
+def block(channels: int, filters: int, function: str = "relu", **attrs: Any) -> tenonrt.Network:
+    """Convolution, a sum with a second input, an activation."""
+    net = tenonrt.Network("block", REGISTRY)
+    weights = np.random.default_rng(0).standard_normal((filters, channels, 3, 3)).astype(np.float32)
+    x = net.add_input("x", (2, channels, 9, 7))
+    y = net.add_convolution(x, weights, np.ones(filters, np.float32), pre_padding=(1, 1), post_padding=(1, 1))
+    y = net.add_elementwise(y, net.add_input("z", y.type.shape), operation="sum")
+    net.mark_output(net.add_activation(y, function=function, **attrs), "y")
+    return net
+
+
+def problem_of(net: tenonrt.Network) -> Problem:
+    (*_, widest) = ConvolutionKernel().regions(net.graph, net.graph.layers[0])
+    assert len(widest) == 3
+    return pose(make_region(net.graph, widest), "cuda", 1).problem
+
+
+def test_both_orders_of_a_sum_and_few_channels_padded_to_four() -> None:
+    found = variants(problem_of(block(3, 20)))
+    assert list(found) == ["c8", "c8:sum", "c4", "c4:sum"]
+    assert found["c8"].image == (2, 8, 9, 7)
+    assert found["c4"].filters == (24, 4, 3, 3)
+    assert found["c4"].result == (2, 24, 9, 7)
+    assert [d.added_first for d in found.values()] == [False, True, False, True]
+
+
+def test_a_clip_from_zero_is_a_relu_with_a_limit() -> None:
+    assert variants(problem_of(block(8, 8, "clip", alpha=0.0, beta=6.0)))["c8"].activation == ("relu", 6.0)
+    (alone, _) = ConvolutionKernel().regions(block(8, 8, "gelu").graph, block(8, 8, "gelu").graph.layers[0])
+    assert len(alone) == 1
+
+
+def test_packed_weights_compute_the_convolution() -> None:
+    """Filters [K, R, S, C] over an image with padded channels, against the layers' references."""
+    problem = problem_of(block(5, 6))
+    inputs = draw_inputs(problem, REGISTRY.layer_type, 0)
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
+    code = Code(problem, _tactic(problem, "c8", "any"))
+    filters, bias = ConvolutionKernel().pack(code, Weights(tuple(inputs[i] for i in problem.constants)))
+    assert (filters.shape, bias.shape) == ((8, 3, 3, 8), (8,))
+    image = np.pad(inputs[problem.layer.inputs[0]], ((0, 0), (0, 3), (1, 1), (1, 1)))
+    patches = np.lib.stride_tricks.sliding_window_view(image, (3, 3), (2, 3))
+    y = np.einsum("nchwrs,krsc->nkhw", patches.astype(np.float64), filters.astype(np.float64))
+    y = np.maximum(y[:, :6] + bias[:6, None, None] + inputs[problem.layers[1].inputs[1]], 0)
+    np.testing.assert_allclose(y, expected, rtol=0.02, atol=0.02)
+
+
+def test_formats_and_strides() -> None:
+    problem = problem_of(block(3, 8))
+    tactic = _tactic(problem, "c4:sum", "any")
+    assert tactic.inputs == (CHANNELS_4, CHANNELS_8)
+    assert channels_innermost((2, 8, 9, 7)) == [504, 1, 56, 8]
+
+
+@pytest.mark.skipif(not missing(), reason="cuDNN can be used here")
+def test_without_a_gpu_it_is_refused_with_the_reason() -> None:
+    support = ConvolutionKernel().supports(problem_of(block(8, 8)))
+    assert not support.ok
+    assert support.why == missing()

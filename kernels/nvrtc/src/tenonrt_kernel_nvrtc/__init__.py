@@ -1,0 +1,1 @@
+"""CUDA kernels of TenonRT, generated as C++ and compiled by NVRTC."""

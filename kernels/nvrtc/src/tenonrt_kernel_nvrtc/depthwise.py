@@ -1,0 +1,161 @@
+"""Depthwise convolution with channels innermost: a thread has 8 channels of a few positions of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, Weights
+
+from tenonrt_kernel_nvrtc.expressions import refusal
+from tenonrt_kernel_nvrtc.growing import grow
+from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
+from tenonrt_kernel_nvrtc.pointwise import chain
+from tenonrt_kernel_nvrtc.storage import CHANNELS_8, Axes
+from tenonrt_kernel_nvrtc.windows import windows
+
+_TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (2, 256), (4, 256), (7, 64))  # positions, threads
+
+
+class DepthwiseKernel(CudaKernel):
+    """One input and one output channel to a group, windows of up to 7 by 7, and pointwise layers of the same size."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        yield (layer,)
+        region = grow(view, [layer], 4)
+        if len(region) > 1:
+            yield region
+
+    def refuses(self, problem: Problem) -> str:
+        layer = problem.layer
+        if layer.kind != "Convolution" or layer.inputs[1] not in problem.constants:
+            return "no convolution by constants"
+        image, weights = problem.types[layer.inputs[0]], problem.types[layer.inputs[1]].concrete({})
+        if image.rank != 4 or image.dtype != "float32" or not problem.types[layer.outputs[0]].size:
+            return "no image of float32"
+        if weights[1] != 1 or layer.attrs.groups != image.shape[1] or weights[0] != image.shape[1]:
+            return "groups of more than one channel"
+        if weights[2] * weights[3] > 49:
+            return "a window of more than 49 elements"
+        tail = next(filter(None, (refusal(problem, follower) for follower in problem.layers[1:])), "")
+        return tail or _refuses_operands(problem)
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        formats = (CHANNELS_8,) * len(problem.activations)
+        strided = tuple(range(len(formats)))
+        return [
+            Tactic(
+                f"{positions}x{threads}", formats, (CHANNELS_8,), "float16", reads_strided=strided, writes_strided=(0,)
+            )
+            for positions, threads in _TILES
+        ]
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        sizes = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
+        return 3e-6 + sum(size for size in sizes if isinstance(size, int)) / 2 / 2.5e12
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Weights [R, S, C] and bias [C], channels padded with zeros, in single precision."""
+        problem = code.problem
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        taps = given[problem.layer.inputs[1]]
+        channels = taps.shape[0]
+        padding = -channels % 8
+        bias = problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
+        added = given[bias] if bias >= 0 else np.zeros(channels, np.float32)
+        return [
+            np.pad(taps[:, 0].transpose(1, 2, 0), ((0, 0), (0, 0), (0, padding))).astype(np.float16),
+            np.pad(added, (0, padding)).astype(np.float32),
+        ]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "half"
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        positions, threads = (int(text) for text in tactic.key.split("x"))
+        taps = problem.types[problem.layer.inputs[1]].concrete({})[2:]
+        rows, columns = windows(problem, taps)
+        result = problem.types[problem.outputs[0]].stored_as(CHANNELS_8)
+        groups, strips = Axes.of(result).sizes[-1] // 8, -(-columns.positions // positions)
+        count = result.concrete({})[0] * rows.positions * strips * groups
+        others = [f"x{n}" for n in problem.activations if n != problem.layer.inputs[0]]
+        names = {f"x{n}": f"x{n}_v" for n in problem.activations if n != problem.layer.inputs[0]}
+        lines, value = _tail(problem, names)
+        inputs = [f"const half_t *x{n}" for n in problem.activations]
+        pitches = ["int out_pitch", *(f"int x{n}_pitch" for n in problem.activations)]
+        span = (positions - 1) * columns.stride + (taps[1] - 1) * columns.dilation + 1
+        image = f"x{problem.layer.inputs[0]}"
+        loads = " ".join(f"const auto {o}_p = fetch<half_t, 8>({o} + at * {o}_pitch + c);" for o in others)
+        reads = " ".join(f"const float {o}_v = to_float({o}_p.e[j]);" for o in others)
+        body = f"""
+    const int t = blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= {count}) return;
+    const int c = t % {groups} * 8, strip = t / {groups};
+    const int q0 = strip % {strips} * {positions}, p = strip / {strips} % {rows.positions};
+    const int n = strip / {strips * rows.positions};
+    float a[{positions}][8];
+    #pragma unroll
+    for (int k = 0; k < {positions}; ++k) for (int j = 0; j < 8; ++j) a[k][j] = bias[c + j];
+    #pragma unroll
+    for (int r = 0; r < {taps[0]}; ++r) {{
+        const int y = p * {rows.stride} - {rows.before} + r * {rows.dilation};
+        if (y < 0 || y >= {rows.size}) continue;
+        Vec<half_t, 8> w[{taps[1]}];
+        #pragma unroll
+        for (int s = 0; s < {taps[1]}; ++s) w[s] = fetch<half_t, 8>(weights + (r * {taps[1]} + s) * {groups * 8} + c);
+        #pragma unroll
+        for (int u = 0; u < {span}; ++u) {{
+            const int x = q0 * {columns.stride} - {columns.before} + u;
+            if (x < 0 || x >= {columns.size}) continue;
+            const long long from = (long long)(n * {rows.size} + y) * {columns.size} + x;
+            const auto e = fetch<half_t, 8>({image} + from * {image}_pitch + c);
+            #pragma unroll
+            for (int k = 0; k < {positions}; ++k) {{
+                const int d = u - k * {columns.stride};
+                if (d < 0 || d % {columns.dilation} || d / {columns.dilation} >= {taps[1]}) continue;
+                for (int j = 0; j < 8; ++j) a[k][j] += to_float(e.e[j]) * to_float(w[d / {columns.dilation}].e[j]);
+            }}
+        }}
+    }}
+    #pragma unroll
+    for (int k = 0; k < {positions}; ++k) if (q0 + k < {columns.positions}) {{
+        const long long at = (long long)(n * {rows.positions} + p) * {columns.positions} + q0 + k;
+        Vec<half_t, 8> o; {loads}
+        #pragma unroll
+        for (int j = 0; j < 8; ++j) {{
+            {reads} float y{problem.layer.outputs[0]} = a[k][j]; {" ".join(lines)} o.e[j] = to_half({value});
+        }}
+        put(out + at * out_pitch + c, o);
+    }}
+"""
+        parameters = ["half_t *out", *inputs, "const half_t *weights", "const float *bias", *pitches]
+        text = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{{body}}}\n'
+        info = {"grid": grid(count, threads), "block": (threads,), "pitches": tuple(range(1 + len(inputs)))}
+        return text, info
+
+
+def _refuses_operands(problem: Problem) -> str:
+    """What the tail reads must lie as the result does, or be one number."""
+    result = problem.types[problem.layer.outputs[0]]
+    if problem.outputs != (problem.layers[-1].outputs[0],):
+        return "an interior result is wanted outside of the region"
+    own = {i for i in problem.layer.inputs if i >= 0}
+    for number in range(len(problem.inputs)):
+        type, given = problem.types[number], problem.inputs[number]
+        scalar = given.role == "constant" and given.value is not None and type.size == 1
+        if number not in own and not scalar and (type != result or given.role == "constant"):
+            return f"its tail reads {type} beside {result}"
+    return "" if len(problem.layer.inputs) < 3 or problem.layer.inputs[2] < 0 or (
+        problem.layer.inputs[2] in problem.constants) else "a bias that is computed"  # fmt: skip
+
+
+def _tail(problem: Problem, names: dict[str, str]) -> tuple[list[str], str]:
+    """The layers after the convolution, on one element whose sum is in y<number of the convolution's result>."""
+    import msgspec
+
+    first = problem.layer.outputs[0]
+    if len(problem.layers) == 1:
+        return [], f"y{first}"
+    tail = msgspec.structs.replace(problem, layers=problem.layers[1:])
+    return chain(tail, {**names, f"x{first}": f"y{first}"}, skip=frozenset(problem.layer.inputs))

@@ -1,0 +1,56 @@
+"""Regions that a kernel takes along: pointwise layers that follow an anchor, each the only reader of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tenonrt.contracts import GraphView, Layer, Tensor, broadcasts_to
+
+from tenonrt_kernel_nvrtc.expressions import KINDS
+from tenonrt_kernel_nvrtc.storage import C_TYPES
+
+_MOST = 32
+
+
+def only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
+    """The one layer that reads a tensor, where there is one and nobody else wants it."""
+    readers = {id(layer): layer for layer in view.consumers(tensor)}
+    return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
+
+
+def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST) -> list[Layer]:
+    """The region with the pointwise layers that can follow it."""
+    grown = list(region)
+    while len(grown) < most:
+        follower = _follower(view, grown)
+        if follower is None:
+            break
+        grown.append(follower)
+    return grown
+
+
+def absorbs(view: GraphView, layer: Layer) -> bool:
+    """Whether a pointwise layer before this one takes it along."""
+    for tensor in layer.inputs:
+        producer = view.producer(tensor) if tensor is not None else None
+        if producer is not None and producer.kind in KINDS and _follower(view, [producer]) is layer:
+            return True
+    return False
+
+
+def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
+    result = region[-1].outputs[0]
+    layer = only_reader(view, result)
+    if layer is None or layer.kind not in KINDS or len(layer.outputs) != 1:
+        return None
+    if layer.outputs[0].type.shape != result.type.shape or layer.outputs[0].type.dtype not in C_TYPES:
+        return None
+    for tensor in layer.inputs:
+        if tensor is None or tensor is result:
+            continue
+        producer = view.producer(tensor)
+        if not broadcasts_to(tensor.type.shape, result.type.shape):
+            return None
+        if producer is not None and (producer in region or view.reaches(producer, region)):
+            return None
+    return layer

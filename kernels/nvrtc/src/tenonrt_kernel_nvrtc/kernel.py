@@ -1,0 +1,53 @@
+"""What all kernels of this pack share: they work on the GPU's arrays, and are compiled where they are tried."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
+
+from tenonrt_kernel_nvrtc.compiler import compile_cubin
+from tenonrt_kernel_nvrtc.loading import Launched, architecture
+from tenonrt_kernel_nvrtc.storage import PRELUDE, refusal
+
+
+class CudaKernel(Kernel):
+    """A kernel that is one generated function, called ``kernel``."""
+
+    on_device: ClassVar[bool] = True
+
+    def supports(self, problem: Problem) -> Support:
+        why = next((why for type in problem.types if (why := refusal(type))), "")
+        if not why and any(given.role == "host" for given in problem.inputs):
+            why = "an input is on the host"
+        why = why or self.refuses(problem)
+        return Support(not why, why)
+
+    @abstractmethod
+    def refuses(self, problem: Problem) -> str:
+        """Why this kernel does not take a problem of static tensors; empty when it does."""
+
+    @abstractmethod
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        """The source without the prelude, and plain values: ``grid`` and ``block``; ``pitches``, ``shared``."""
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        source, info = self.generate(problem, tactic)
+        return Code(problem, tactic, compile_cubin(PRELUDE + source, architecture()), info)
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Nothing: what is packed is passed to the function, and most kernels have the constants in their source."""
+        return ()
+
+    def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
+        info = code.info
+        return Launched(
+            code.blob, packed, info["grid"], info["block"], info.get("pitches", ()), shared=info.get("shared", 0)
+        )
+
+
+def grid(threads: int, block: int) -> tuple[int]:
+    """Blocks for so many threads."""
+    return (-(-threads // block),)

@@ -1,0 +1,70 @@
+"""Machine code on the GPU: loaded once for all who use it, and launched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+# Architectures whose own instructions (wgmma and others) NVRTC uses only for the name with an "a".
+_SPECIFIC = frozenset({"90", "100", "120"})
+_DEFAULT = "sm_90a"
+_modules: dict[bytes, Any] = {}
+_lock = Lock()
+
+
+@cache
+def architecture() -> str:
+    """That of the current GPU; Hopper's where there is none, for code can be compiled anywhere."""
+    try:
+        import cupy
+
+        capability = cupy.cuda.Device().compute_capability
+    except Exception:  # noqa: BLE001 - CuPy raises errors of many kinds where it finds no driver
+        return _DEFAULT
+    return f"sm_{capability}{'a' if capability in _SPECIFIC else ''}"
+
+
+def function(cubin: bytes, name: str) -> Any:
+    """A kernel of a module, which is loaded when first asked for."""
+    import cupy
+
+    key = hashlib.blake2b(cubin, digest_size=16).digest() + bytes([cupy.cuda.runtime.getDevice()])
+    with _lock:
+        if key not in _modules:
+            module = cupy.cuda.function.Module()
+            module.load(cubin)
+            _modules[key] = module
+        return _modules[key].get_function(name)
+
+
+class Launched:
+    """An `Executable` of one kernel: outputs, inputs and packed weights as pointers, then the given numbers.
+
+    pitches: operands (positions in outputs + inputs) whose pixels may lie further apart than they are wide; the
+    distance in elements is passed after the pointers.
+    """
+
+    def __init__(
+        self, cubin: bytes, packed: Sequence[Any], grid: Sequence[int], block: Sequence[int],
+        pitches: Sequence[int] = (), name: str = "kernel", shared: int = 0,
+    ) -> None:  # fmt: skip
+        self._function = function(cubin, name)
+        self._packed = tuple(packed)
+        self._grid, self._block, self._shared = tuple(grid), tuple(block), shared
+        self._pitches = tuple(pitches)
+        if shared > 48 << 10:
+            self._function.max_dynamic_shared_size_bytes = shared
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        if 0 in self._grid:
+            return
+        operands = (*outputs, *inputs)
+        numbers = tuple(np.int32(operands[i].strides[-3] // operands[i].itemsize) for i in self._pitches)
+        with stream if stream is not None else nullcontext():
+            self._function(self._grid, self._block, (*operands, *self._packed, *numbers), self._shared)

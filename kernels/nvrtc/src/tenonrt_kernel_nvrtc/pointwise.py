@@ -1,0 +1,116 @@
+"""Pointwise regions of any length in one pass: operands are read once, with broadcasting, and the result written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tenonrt.contracts import (
+    LINEAR,
+    Array,
+    Code,
+    GraphView,
+    Layer,
+    Problem,
+    Tactic,
+    Weights,
+    broadcasts_to,
+    is_float,
+)
+
+from tenonrt_kernel_nvrtc.expressions import KINDS, constant, expression, refusal
+from tenonrt_kernel_nvrtc.growing import absorbs, grow
+from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
+from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
+from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF, formats_for, known, value_type
+
+
+class PointwiseKernel(CudaKernel):
+    """floats, int32, int64 and bool, of any rank; rows, or channels innermost in half precision."""
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        yield (layer,)
+        if layer.kind in KINDS and not absorbs(view, layer):
+            region = grow(view, [layer])
+            if len(region) > 1:
+                yield region
+
+    def refuses(self, problem: Problem) -> str:
+        why = next(filter(None, (refusal(problem, layer) for layer in problem.layers)), "")
+        if why or problem.outputs != (problem.layers[-1].outputs[0],):
+            return why or "its result is not that of the last layer alone"
+        result = problem.types[problem.outputs[0]]
+        ins = [problem.types[i] for i in range(len(problem.inputs))]
+        return "" if all(broadcasts_to(t.shape, result.shape) for t in ins) else "an operand is larger than the result"
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        result = problem.types[problem.outputs[0]]
+        found = [_tactic(problem, LINEAR)]
+        if any(is_float(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
+            found.append(_tactic(problem, HALF))
+            if result.rank == 4 and is_float(result.dtype) and all(_fits(problem, i) for i in problem.activations):
+                found.append(_tactic(problem, CHANNELS_8))
+        return found
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        sizes = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
+        return 2e-6 + sum(size for size in sizes if isinstance(size, int)) / 4e12
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        return [array for number, array in zip(code.problem.constants, weights.constants, strict=True)
+                if number in packed_constants(code.problem)]  # fmt: skip
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
+        operands: list[Access] = []
+        for k, number in enumerate(problem.activations):
+            type = problem.types[number].stored_as(tactic.input_format(k))
+            operands.append(access(f"x{number}", type, result, pitched=k in tactic.reads_strided))
+        operands += [access(f"x{n}", problem.types[n], result) for n in packed_constants(problem)]
+        pitched = bool(tactic.writes_strided)
+        writer = Writer(Map(result, operands, lambda names: chain(problem, names), pitched))
+        pitches = ([0] if pitched else []) + [1 + k for k in tactic.reads_strided]
+        info = {"grid": grid(writer.threads, BLOCK), "block": (BLOCK,), "pitches": pitches}
+        return function(writer, operands), info
+
+
+def packed_constants(problem: Problem) -> list[int]:
+    """Constants that are read from memory."""
+    return [i for i in problem.constants if problem.inputs[i].value is None or problem.types[i].size != 1]
+
+
+def chain(problem: Problem, names: dict[str, str], skip: frozenset[int] = frozenset()) -> tuple[list[str], str]:
+    """The layers in order, on one element; ``names``: C names of the operands x0, x1, ...; ``skip``: read elsewhere."""
+    values = {int(name[1:]): text for name, text in names.items()}
+    for number in problem.constants:
+        if number not in values and number not in skip:
+            given = problem.inputs[number].value
+            assert given is not None
+            values[number] = constant(problem.types[number].dtype, given[0])
+    lines = []
+    for layer in problem.layers:
+        output = layer.outputs[0]
+        lines.append(f"{value_type(problem.types[output].dtype)} y{output} = {expression(problem, layer, values)};")
+        values[output] = f"y{output}"
+    return lines, values[problem.outputs[0]]
+
+
+def _fits(problem: Problem, number: int) -> bool:
+    """Whether an operand can be read along with a result whose channels are innermost: an image, or one element."""
+    type = problem.types[number]
+    return (type.rank == 4 and is_float(type.dtype)) or type.size == 1
+
+
+def _tactic(problem: Problem, wanted: Any) -> Tactic:
+    result = problem.types[problem.outputs[0]]
+    inputs = tuple(formats_for(problem.types[i], wanted) for i in problem.activations)
+    output = formats_for(result, wanted)
+    assert all(known(f) for f in (*inputs, output))
+    same = tuple(
+        (0, k) for k, i in enumerate(problem.activations) if problem.types[i] == result and inputs[k] == output
+    )
+    images = wanted == CHANNELS_8
+    reads = tuple(k for k, i in enumerate(problem.activations) if images and problem.types[i].shape == result.shape)
+    precision = "float16" if wanted != LINEAR else "float32"
+    return Tactic(str(wanted), inputs, (output,), precision, inplace=same, reads_strided=reads,
+                  writes_strided=(0,) if images else ())  # fmt: skip

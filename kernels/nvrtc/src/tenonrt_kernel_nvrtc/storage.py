@@ -1,0 +1,111 @@
+"""How elements are stored and what they are while computing, and where they lie in formats that kernels here know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenonrt.contracts import LINEAR, Format, TensorType, is_float, numpy_dtype
+
+# Half precision needs no header: the conversions are instructions.
+PRELUDE = r"""
+typedef unsigned short half_t;
+__device__ __forceinline__ float to_float(half_t h) {
+    float f; asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h)); return f;
+}
+__device__ __forceinline__ half_t to_half(float f) {
+    half_t h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h;
+}
+__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+__device__ __forceinline__ float larger(float a, float b) { return (a > b || a != a) ? a : b; }
+__device__ __forceinline__ float smaller(float a, float b) { return (a < b || a != a) ? a : b; }
+template <typename T, int V> struct alignas(sizeof(T) * V > 16 ? 16 : sizeof(T) * V) Vec { T e[V]; };
+template <typename T, int V> __device__ __forceinline__ Vec<T, V> fetch(const T *p) { return *(const Vec<T, V> *)p; }
+template <typename T, int V> __device__ __forceinline__ void put(T *p, const Vec<T, V> &v) { *(Vec<T, V> *)p = v; }
+"""
+
+C_TYPES = {
+    "float32": "float", "float16": "half_t", "int32": "int", "int64": "long long", "bool": "unsigned char",
+    "int8": "signed char", "uint8": "unsigned char",
+}  # fmt: skip
+
+HALF = Format(dtype="float16")
+# Channels innermost, padded to what a tensor core reads at once: NHWC where they are a multiple of 8 (4) anyway.
+CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
+CHANNELS_4 = Format((0, 2, 3, 1), ((1, 4),), "float16")
+
+
+def value_type(dtype: str) -> str:
+    """The C type that elements are computed in."""
+    return "float" if is_float(dtype) else "bool" if dtype == "bool" else "long long"
+
+
+def read(dtype: str, element: str) -> str:
+    """A stored element as a value."""
+    if dtype == "float16":
+        return f"to_float({element})"
+    return f"({element} != 0)" if dtype == "bool" else f"({value_type(dtype)}){element}"
+
+
+def write(dtype: str, value: str) -> str:
+    """A value as a stored element."""
+    return f"to_half({value})" if dtype == "float16" else f"({C_TYPES[dtype]})({value})"
+
+
+def stored(type: TensorType) -> str:
+    """The element type in memory."""
+    return type.format.dtype or type.dtype
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of a stored element."""
+    return int(numpy_dtype(dtype).itemsize)
+
+
+def refusal(type: TensorType) -> str:
+    """Why a tensor is none that kernels here read and write; empty when it is one."""
+    if not type.static:
+        return f"{type} has a size that changes at run time"
+    if type.dtype not in C_TYPES:
+        return f"elements of {type.dtype}"
+    size = type.size
+    if not isinstance(size, int) or size >= 1 << 31:
+        return f"{type} has 2^31 elements or more"
+    return ""
+
+
+def known(format: Format) -> bool:
+    """Whether offsets are sums over the axes: at most the innermost axis is blocked."""
+    if format.quant is not None or format.dtype not in (None, "float16", "float32"):
+        return False
+    return not format.blocks or (len(format.blocks) == 1 and format.order[-1:] == (format.blocks[0][0],))
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A stored tensor as axes from the outermost to the innermost: (logical axis, size in memory)."""
+
+    order: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]  # elements, by logical axis
+
+    @classmethod
+    def of(cls, type: TensorType) -> Axes:
+        shape = type.concrete({})
+        order = type.format.order or tuple(range(type.rank))
+        padded = list(shape)
+        for axis, size in type.format.blocks:
+            padded[axis] = -(-shape[axis] // size) * size
+        strides, step = [0] * type.rank, 1
+        for axis in reversed(order):
+            strides[axis] = step
+            step *= padded[axis]
+        return cls(order, tuple(padded[axis] for axis in order), tuple(strides))
+
+
+def formats_for(type: TensorType, wanted: Format) -> Format:
+    """The wanted format where it fits a tensor, row by row in its element type otherwise; integers stay as they are."""
+    if not is_float(type.dtype):
+        return LINEAR if not wanted.order or type.rank != len(wanted.order) else Format(wanted.order)
+    if wanted.fits(type.rank) and (not wanted.order or type.rank == len(wanted.order)):
+        return wanted
+    return Format(dtype=wanted.dtype)

@@ -1,0 +1,135 @@
+"""Generated kernels on the processor: the C++ that NVRTC would compile, compiled by the system's compiler.
+
+Threads run one after the other, so that kernels whose threads exchange values cannot be run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenonrt
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.builder.trial import Sample, try_tactic
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
+from tenonrt.plugins.registry import Registry, using
+from tenonrt_kernel_nvrtc.kernel import CudaKernel
+
+REGISTRY = Registry()
+COMPILER = shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+_PRELUDE = r"""
+extern "C" { float expf(float); float expm1f(float); float powf(float, float); float tanhf(float); float erff(float);
+    float sqrtf(float); float logf(float); float log1pf(float); float fabsf(float); float fmaxf(float, float);
+    float sinf(float); float cosf(float); float rintf(float); float floorf(float); float ceilf(float); }
+#define __device__
+#define __global__
+#define __forceinline__ inline
+struct Index { int x, y, z; };
+static Index threadIdx, blockIdx, blockDim;
+typedef unsigned short half_t;
+static inline float to_float(half_t h) { _Float16 v; __builtin_memcpy(&v, &h, 2); return (float)v; }
+static inline half_t to_half(float f) { _Float16 v = (_Float16)f; half_t h; __builtin_memcpy(&h, &v, 2); return h; }
+static inline float __int_as_float(int i) { float f; __builtin_memcpy(&f, &i, 4); return f; }
+static inline float infinity() { return __builtin_inff(); }
+static inline float larger(float a, float b) { return (a > b || a != a) ? a : b; }
+static inline float smaller(float a, float b) { return (a < b || a != a) ? a : b; }
+template <typename T, int V> struct alignas(sizeof(T) * V > 16 ? 16 : sizeof(T) * V) Vec { T e[V]; };
+template <typename T, int V> Vec<T, V> fetch(const T *p) { return *(const Vec<T, V> *)p; }
+template <typename T, int V> void put(T *p, const Vec<T, V> &v) { *(Vec<T, V> *)p = v; }
+"""
+
+
+def problem_of(define: Callable[[tenonrt.Network], Any]) -> Problem:
+    """The problem of a network whose layers are one region; ``define`` returns its output."""
+    network = tenonrt.Network("problem", REGISTRY)
+    network.mark_output(define(network), "y")
+    return pose(make_region(network.graph, network.graph.layers), "cuda", 1).problem
+
+
+def judge(kernel: CudaKernel, problem: Problem, keys: Sequence[str] | None = None) -> list[str]:
+    """Try tactics as a build does (canaries, slices, in place, against float64); the keys of those that were tried."""
+    with using(REGISTRY):
+        support = kernel.supports(problem)
+        assert support.ok, support.why
+        samples = [Sample.draw(problem, REGISTRY.layer_type, 2, seed) for seed in range(2)]
+        tactics = [t for t in kernel.tactics(problem) if keys is None or t.key in keys]
+        assert tactics
+        for tactic in tactics:
+            device = REGISTRY.device("cpu")
+            verdict, _ = try_tactic(Emulated(kernel), problem, tactic, samples, REGISTRY.layer_type, device)
+            assert verdict.ok, f"{tactic.key}: {verdict.why}"
+    return [tactic.key for tactic in tactics]
+
+
+class Emulated(Kernel):
+    """The kernel, compiled for the processor."""
+
+    def __init__(self, kernel: CudaKernel) -> None:
+        self.kernel = kernel
+
+    def supports(self, problem: Problem) -> Support:
+        return self.kernel.supports(problem)
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        source, info = self.kernel.generate(problem, tactic)
+        return Code(problem, tactic, source.encode(), {**info, "pitches": list(info.get("pitches", ()))})
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        return self.kernel.pack(code, weights)
+
+    def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
+        return _Launched(code, packed)
+
+
+class _Launched:
+    def __init__(self, code: Code, packed: Sequence[Array]) -> None:
+        info, source = code.info, code.blob.decode()
+        self._packed, self._pitches = packed, info["pitches"]
+        self._grid, self._block = (*info["grid"], 1, 1)[:3], info["block"][0]
+        count = len(code.problem.outputs) + len(code.problem.activations) + len(packed)
+        self._library = _compiled(_PRELUDE + source + _driver(source, count, len(self._pitches)))
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        operands = [*outputs, *inputs]
+        numbers = [operands[i].strides[-3] // operands[i].itemsize for i in self._pitches]
+        arrays = [*operands, *self._packed]
+        pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+        given = (ctypes.c_int * max(1, len(numbers)))(*numbers)
+        self._library.run(pointers, given, (ctypes.c_int * 3)(*self._grid), self._block)
+
+
+def _compiled(text: str) -> ctypes.CDLL:
+    assert COMPILER is not None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "kernel.cpp").write_text(text)
+        options = ["-O0", "-fpermissive", "-w", "-shared", "-fPIC", "-std=c++17"]
+        command = [COMPILER, *options, "-o", str(folder / "kernel.so"), str(folder / "kernel.cpp")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+        return ctypes.CDLL(str(folder / "kernel.so"))
+
+
+def _driver(source: str, count: int, numbers: int) -> str:
+    """A function that calls the kernel for every thread; operands are pointers, then come numbers."""
+    head = source[source.index("void kernel(") + len("void kernel(") :]
+    types = [p.rsplit(" ", 1)[0] + ("*" if "*" in p else "") for p in head[: head.index(")")].split(", ")]
+    given = [f"({t})pointers[{i}]" for i, t in enumerate(types[:count])]
+    given += [f"(int)numbers[{i}]" for i in range(numbers)]
+    return f"""
+extern "C" void run(void **pointers, const int *numbers, const int *grid, int block) {{
+    blockDim = {{block, 1, 1}};
+    for (int z = 0; z < grid[2]; ++z) for (int y = 0; y < grid[1]; ++y) for (int x = 0; x < grid[0]; ++x)
+        for (int t = 0; t < block; ++t) {{
+            blockIdx = {{x, y, z}}; threadIdx = {{t, 0, 0}};
+            kernel({", ".join(given)});
+        }}
+}}
+"""

@@ -1,0 +1,104 @@
+"""Finding attention in graphs and reading its layout; compiling it where NVRTC is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nvrtc_emulation import REGISTRY
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.contracts import Problem, UnsupportedError
+from tenonrt_kernel_nvrtc.attention import AttentionKernel
+from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
+from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+
+
+def attention(batch: int, length: int, heads: int, depth: int, masked: bool = True) -> Problem:
+    """As PyTorch's exporter writes it: keys are merged with the heads, transposed, and taken apart again."""
+    net = tenonrt.Network("attention", REGISTRY)
+    width = heads * depth
+    q, k, v = (net.add_input(name, (batch, length, width)) for name in "qkv")
+
+    def shaped(x: Any, *shape: int) -> Any:
+        return net.add("Reshape", [x, np.array(shape)], {})[0]
+
+    def turned(x: Any, *order: int) -> Any:
+        return net.add("Transpose", [x], {"permutation": order})[0]
+
+    def scaled(x: Any) -> Any:
+        return net.add("Elementwise", [x, np.float32(depth**-0.25)], {"operation": "prod"})[0]
+
+    q, k, v = (turned(shaped(x, batch, length, heads, depth), 0, 2, 1, 3) for x in (q, k, v))
+    k = shaped(turned(shaped(k, batch * heads, length, depth), 0, 2, 1), batch, heads, depth, length)
+    scores = net.add("MatrixMultiply", [scaled(q), scaled(k)], {})[0]
+    if masked:
+        mask = net.add_input("mask", (batch, 1, length, length))
+        scores = net.add("Elementwise", [scores, mask], {"operation": "sum"})[0]
+    y = net.add("MatrixMultiply", [net.add("Softmax", [scores], {"axis": -1})[0], v], {})[0]
+    net.mark_output(shaped(turned(y, 0, 2, 1, 3), batch, length, width), "y")
+    first = next(layer for layer in net.graph.layers if layer.kind == "MatrixMultiply")
+    *_, widest = AttentionKernel().regions(net.graph, first)
+    assert len(widest) == len(net.graph.layers)
+    return pose(make_region(net.graph, widest), "cuda", 1).problem
+
+
+def strided(values: Any, operand: Operand | tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    strides = operand.strides if isinstance(operand, Operand) else operand
+    return np.lib.stride_tricks.as_strided(values, shape, [s * values.itemsize for s in strides])
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 4), st.sampled_from([16, 32]), st.booleans())
+def test_the_layout_is_what_the_layers_compute(batch: int, length: int, heads: int, depth: int, masked: bool) -> None:
+    """softmax(factor q k^T + mask) v through the strides that were read, against the layers' references."""
+    from tenonrt.builder.sampling import draw_inputs, reference_outputs
+
+    problem = attention(batch, length, heads, depth, masked)
+    found = read_attention(problem)
+    assert isinstance(found, Attention), found
+    inputs = [np.asarray(a, np.float64) for a in draw_inputs(problem, REGISTRY.layer_type, 0)]
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
+    four = (batch, heads, length, depth)
+    q, k, v = (strided(inputs[o.number], o, four) for o in (found.query, found.key, found.value))
+    scores = found.factor * (q @ k.swapaxes(-1, -2))
+    if found.mask is not None:
+        scores = scores + strided(inputs[found.mask.number], found.mask, scores.shape)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    result = np.zeros_like(expected)
+    strided(result, found.result, four)[...] = powers / powers.sum(-1, keepdims=True) @ v
+    assert masked == (found.mask is not None)
+    np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_only_heads_that_tensor_cores_take_are_supported() -> None:
+    assert AttentionKernel().supports(attention(2, 8, 2, 16)).ok
+    refused = AttentionKernel().supports(attention(2, 8, 2, 24))
+    assert not refused.ok
+    assert "24 columns" in refused.why
+
+
+def test_every_tactic_compiles_for_hopper() -> None:
+    try:
+        library()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    kernel, problem = AttentionKernel(), attention(1, 128, 2, 64)
+    for tactic in kernel.tactics(problem)[:4]:
+        from tenonrt_kernel_nvrtc.storage import PRELUDE
+
+        source, info = kernel.generate(problem, tactic)
+        assert compile_cubin(PRELUDE + source, "sm_90a").startswith(b"\x7fELF")
+        assert info["grid"][1:] == (2, 1)
+
+
+def test_errors_of_the_compiler_are_shown() -> None:
+    try:
+        library()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    with pytest.raises(ValueError, match="undefined_name"):
+        compile_cubin('extern "C" __global__ void kernel(float *x) { x[0] = undefined_name; }', "sm_90a")

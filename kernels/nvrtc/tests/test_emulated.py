@@ -1,0 +1,137 @@
+"""Kernels whose threads work on their own, compiled for the processor and judged as a build judges them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
+from tenonrt.contracts import LINEAR, NHWC, Format, Problem, ProblemInput, ProblemLayer, TensorType
+from tenonrt.graph.attributes import make_attrs
+from tenonrt_kernel_nvrtc.depthwise import DepthwiseKernel
+from tenonrt_kernel_nvrtc.gather import GatherKernel
+from tenonrt_kernel_nvrtc.lrn import KINDS, ResponseKernel
+from tenonrt_kernel_nvrtc.movement import MovementKernel
+from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
+from tenonrt_kernel_nvrtc.pooling import PoolingKernel
+from tenonrt_kernel_nvrtc.storage import CHANNELS_4, CHANNELS_8, HALF
+
+pytestmark = needs_compiler
+FORMATS = (LINEAR, HALF, NHWC, CHANNELS_4, CHANNELS_8)
+
+
+def weights(*shape: int) -> Any:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def reformat(shape: tuple[int, ...], source: Format, target: Format) -> Problem:
+    layer_type = REGISTRY.layer_type("Reformat")
+    plain = {"source": msgspec.to_builtins(source), "target": msgspec.to_builtins(target)}
+    attrs, type = make_attrs(layer_type, "Reformat", "x", plain), TensorType(shape)
+    layer = ProblemLayer("Reformat", attrs, (0,), (1,))
+    return Problem((layer,), (ProblemInput("activation"),), (type, type), (1,), "cuda")
+
+
+@settings(max_examples=6)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 6), st.integers(1, 9)),
+    st.lists(st.sampled_from(FORMATS), min_size=2, max_size=2, unique=True),
+)
+def test_reformats_of_any_shape(shape: tuple[int, ...], formats: list[Format]) -> None:
+    """In slices of larger tensors too: their pixels lie further apart, whichever axis the result has innermost."""
+    judge(MovementKernel(), reformat(shape, *formats))
+
+
+def test_a_reformat_reads_slices_where_the_result_has_another_innermost_axis() -> None:
+    assert judge(MovementKernel(), reformat((1, 64, 8, 8), CHANNELS_8, HALF)) == ["copy"]
+
+
+@settings(max_examples=3)
+@given(st.integers(1, 2), st.integers(1, 19), st.integers(1, 7), st.integers(1, 8))
+def test_pointwise_chains_of_any_shape(n: int, c: int, h: int, w: int) -> None:
+    def define(net: tenonrt.Network) -> Any:
+        x, y = net.add_input("x", (n, c, h, w)), net.add_input("y", (n, c, h, w))
+        z = net.add_elementwise(x, y, operation="sum")
+        z = net.add_elementwise(z, weights(c, 1, 1), operation="prod")
+        return net.add_activation(z, function="swish")
+
+    assert len(judge(PointwiseKernel(), problem_of(define))) == 3
+
+
+def test_operands_are_broadcast() -> None:
+    def define(net: tenonrt.Network) -> Any:
+        x, gate = net.add_input("x", (2, 12, 5, 3)), net.add_input("gate", (2, 12, 1, 1))
+        return net.add_elementwise(x, gate, operation="prod")
+
+    judge(PointwiseKernel(), problem_of(define))
+
+
+@pytest.mark.parametrize("function", ["max", "average"])
+def test_pooling_in_both_formats(function: str) -> None:
+    def define(net: tenonrt.Network) -> Any:
+        x = net.add_input("x", (2, 11, 9, 7))
+        sizes = {"window": (3, 3), "stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
+        return net.add_pooling(x, function=function, ceil=True, **sizes)
+
+    assert judge(PoolingKernel(), problem_of(define)) == ["nhwc", "nchw"]
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+def test_depthwise_convolution_with_its_tail(stride: int, dilation: int) -> None:
+    def define(net: tenonrt.Network) -> Any:
+        x = net.add_input("x", (2, 13, 9, 10))
+        sizes = {"stride": (stride,) * 2, "dilation": (dilation,) * 2, "pre_padding": (1, 1), "post_padding": (1, 1)}
+        y = net.add_convolution(x, weights(13, 1, 3, 3), weights(13), groups=13, **sizes)
+        return net.add_activation(y, function="clip", alpha=0.0, beta=6.0)
+
+    judge(DepthwiseKernel(), problem_of(define), ["1x64", "4x64"])
+
+
+def test_concatenation_and_transposition() -> None:
+    def concatenated(net: tenonrt.Network) -> Any:
+        parts = [net.add_input(f"x{c}", (2, c, 3, 5)) for c in (8, 12, 3)]
+        return net.add_concatenation(*parts, axis=1)
+
+    def transposed(net: tenonrt.Network) -> Any:
+        return net.add("Transpose", [net.add_input("x", (2, 3, 8, 16))], {"permutation": (0, 2, 1, 3)})[0]
+
+    judge(MovementKernel(), problem_of(concatenated))
+    judge(MovementKernel(), problem_of(transposed))
+
+
+def test_gathering_by_constants_and_by_inputs() -> None:
+    def rows(net: tenonrt.Network) -> Any:
+        return net.add("Gather", [weights(30, 24), net.add_input("i", (2, 7), "int64")], {"axis": 0})[0]
+
+    def pairs(net: tenonrt.Network) -> Any:
+        indices = np.stack(np.meshgrid(range(2), range(5), indexing="ij"), -1).astype(np.int64)
+        return net.add("GatherND", [net.add_input("x", (2, 5, 8)), indices], {})[0]
+
+    judge(GatherKernel(), problem_of(rows))
+    judge(GatherKernel(), problem_of(pairs))
+
+
+def test_local_response_normalization_is_one_kernel() -> None:
+    """As exporters write it, the channels no multiple of 8; the kernel finds the chain from its pooling."""
+    net = tenonrt.Network("lrn", REGISTRY)
+    x = net.add_input("x", (2, 13, 4, 5))
+    y = net.add("Elementwise", [x, x], {"operation": "prod"})[0]
+    y = net.add("Reshape", [y, np.array([2, 1, 13, 4, 5])], {})[0]
+    y = net.add("Padding", [y, np.array([0, 0, 2, 0, 0, 0, 0, 2, 0, 0])], {"mode": "constant"})[0]
+    y = net.add("Pooling", [y], {"function": "average", "window": (5, 1, 1), "stride": (1, 1, 1)})[0]
+    y = net.add("Squeeze", [y], {"axes": (1,)})[0]
+    for operation, number in (("prod", 1e-2), ("sum", 2.0), ("pow", 0.75)):
+        y = net.add("Elementwise", [y, np.float32(number)], {"operation": operation})[0]
+    net.mark_output(net.add("Elementwise", [x, y], {"operation": "div"})[0], "y")
+    from tenonrt.builder.regions import make_region, pose
+
+    pooling = next(layer for layer in net.graph.layers if layer.kind == "Pooling")
+    (region,) = ResponseKernel().regions(net.graph, pooling)
+    problem = pose(make_region(net.graph, region), "cuda", 1).problem
+    assert problem.kinds == KINDS
+    judge(ResponseKernel(), problem)
