@@ -65,7 +65,7 @@ class PackedKernel(Kernel):
 def _mapped(array: Array) -> Array:
     """A 64-byte aligned, read-only copy: what a plan's memory map looks like."""
     guard = Guarded(array.nbytes)
-    copy = guard.array(array.shape, array.dtype)
+    copy: Array = guard.array(array.shape, array.dtype)
     copy[...] = array
     copy.flags.writeable = False
     return copy
