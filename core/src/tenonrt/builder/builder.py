@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tenonrt.builder.acceptance import disagreement, tolerance
+from tenonrt.builder.alone import on_fewest_threads
 from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.known import know_constants
@@ -13,7 +14,7 @@ from tenonrt.builder.offers import Offer
 from tenonrt.builder.optimizations import check_names
 from tenonrt.builder.precision import is_reduced
 from tenonrt.builder.progress import Clock, Teller
-from tenonrt.builder.selecting import Terms, Tools, select_program
+from tenonrt.builder.selecting import IN_PLACE, Terms, Tools, select_program
 from tenonrt.builder.timing import constant_bytes
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.tuner import Tuner
@@ -128,8 +129,16 @@ class _Build:
         tuner = Tuner(self.config, self.registry, self.device, cache, trials, constant_bytes(self.graph))
         tools = Tools(self.config, self.registry, self.hooks, tuner, self.clock, self.teller)
         plan = self._accurate_plan(tools, passes)
+        if self._times_programs():
+            with self.clock.phase("finals"):
+                plan = on_fewest_threads(plan, self.graph, tuner)
         self.hooks.built(self.graph.name, plan.report, cache.misses)
         return plan
+
+    def _times_programs(self) -> bool:
+        """Whether whole programs may be run to choose between them."""
+        timed = self.config.optimization_level >= IN_PLACE and self.config.replay is None and not self.device.races
+        return timed and "whole_programs" not in self.config.disable
 
     def _optimize(self) -> PassLog:
         check_names(self.config.disable, (entry.name for entry in self.registry.usable(PASSES)))

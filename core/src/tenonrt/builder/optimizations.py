@@ -17,7 +17,7 @@ OPTIMIZATIONS = {
     "in_place": "a result may take over the bytes of an input",
     "memory_reuse": "tensors that are never needed at once share bytes",
     "views": "slices, splits and reshapes need not move data",
-    "whole_programs": "whole programs decide whether steps in Python pay",
+    "whole_programs": "whole programs decide whether steps in Python, and more than one thread, pay",
 }
 
 

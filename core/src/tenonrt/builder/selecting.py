@@ -37,7 +37,7 @@ from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code
 
 # From this level on close candidates are timed in place.
-_IN_PLACE = 3
+IN_PLACE = 3
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Selection:
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
             cover = self._solved(selector, columns)
-        if config.optimization_level < _IN_PLACE or self.terms.exact:
+        if config.optimization_level < IN_PLACE or self.terms.exact:
             return columns, cover
 
         def lower(changed: Cover) -> tuple[Program, Constants]:
