@@ -133,6 +133,8 @@ class Judgement:
     why: str = ""
 
 
+# Deviations that are of no account: results below the smallest normal number may be zero (docs/decisions/0035).
+_SUBNORMAL = {name: float(np.finfo(name).tiny) for name in ("float32", "float64")}
 # What an algorithm of reduced accuracy may add to the error, in units of max |y|: docs/decisions/0015.
 _INEXACT = {"float32": 1e-4}
 
@@ -176,16 +178,18 @@ def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0
         # What is past the largest number of the output's type must be infinite there.
         stored = expected.astype(output.dtype).astype(expected.dtype)
         reachable = np.where(np.isinf(stored), stored, expected)
-        return _judge_floats(output.astype(expected.dtype), reachable, tolerance, slack)
+        least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
+        return _judge_floats(output.astype(expected.dtype), reachable, tolerance, slack, least)
 
 
-def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float) -> Judgement:
+def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float, least: float) -> Judgement:
     finite = np.isfinite(expected)
     special = ~finite & ~((output == expected) | (np.isnan(output) & np.isnan(expected)))
     if special.any():
         return Judgement(False, np.inf, f"{int(special.sum())} NaN or infinite values differ")
     size = float(np.abs(expected[finite]).max(initial=0.0))
     deviation = np.abs(output - expected)[finite]
+    deviation[deviation <= least] = 0.0
     allowed = tolerance.relative * np.abs(expected[finite]) + tolerance.absolute * size + slack
     error = float(deviation.max(initial=0.0)) / max(size, 1e-300)
     bad = int((~(deviation <= allowed)).sum())

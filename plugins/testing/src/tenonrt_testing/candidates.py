@@ -11,7 +11,7 @@ import numpy as np
 from tenonrt.builder.trial import Sample, compile_for, problem_to_compile
 from tenonrt.builder.trials import TrialProcess
 from tenonrt.builder.worker import TrialReply
-from tenonrt.contracts import Code, Device, Kernel, Support, Tactic
+from tenonrt.contracts import Code, Device, Kernel, Support, Tactic, TenonError
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import Registry
 
@@ -64,6 +64,15 @@ class Subject:
     trials: TrialProcess
     _samples: dict[str, Sample] = field(default_factory=dict)
     _codes: dict[Candidate, Code] = field(default_factory=dict)
+
+    @cached_property
+    def absent(self) -> str:
+        """Why its device cannot run anything here; empty when it can."""
+        try:
+            self.device.fingerprint()
+        except TenonError as error:
+            return str(error)
+        return ""
 
     @cached_property
     def found(self) -> Found:

@@ -74,6 +74,8 @@ def subject(entry: Entry, registry: Registry, trials: TrialProcess) -> Subject:
 @pytest.fixture
 def sound(subject: Subject) -> Subject:
     """A subject some of whose tactics may be run in this process."""
+    if subject.absent:
+        pytest.skip(f"its device is not here: {subject.absent}")
     if not subject.sound:
         why = subject.candidates[0].reply.why if subject.candidates else "it supports no problem that the kit poses"
         pytest.skip(f"nothing to run here: {why}")
@@ -203,6 +205,8 @@ def test_tactics_are_stable(subject: Subject, another_hash_seed: OtherProcess) -
 
 def _faults(subject: Subject, fault: Fault) -> list[str]:
     """The candidates with a fault. Kernels that run the reference have nothing to be compared with."""
+    if subject.absent:
+        pytest.skip(f"its device is not here: {subject.absent}")
     if fault == "result" and subject.kernel.runs_reference:
         return []
     return [f"{c.name}: {c.reply.why}" for c in subject.candidates if c.fault == fault]
