@@ -63,9 +63,10 @@ def choose(
 
 
 def built(network: str, report: BuildReport, misses: int) -> None:
-    """Called once a build, with the finished report, after everything was checked and before the engine is returned.
+    """Called with the finished report, after everything was checked and before the engine is returned.
 
-    ``misses`` counts the candidates that the timing cache did not know. Only observes, as `candidates`.
+    Once a build, and with profiles once for each program: those for one shape are called "NAME at N=1". ``misses``
+    counts the candidates that the timing cache did not know. Only observes, as `candidates`.
     """
 
 
