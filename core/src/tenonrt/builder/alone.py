@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
 
 import msgspec
 
-from tenonrt.builder.cache import CacheEntry
-from tenonrt.builder.finalists import drawn_inputs, is_repeatable
+from tenonrt.builder.contests import least_seconds
+from tenonrt.builder.finalists import is_repeatable
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.graph import Graph
@@ -18,7 +17,7 @@ from tenonrt.runtime.runner import ProgramRunner, Resources
 
 # Above this the hand-overs, half a microsecond for each step, are lost in the work.
 _SMALL_SECONDS = 500e-6
-_ROUNDS = 200
+_LEAST_ROUNDS, _ROUNDS = 3, 200
 _WORTH_WAITING_FOR = 0.95  # one thread leaves a core to others, and is less disturbed by them
 
 
@@ -39,26 +38,15 @@ def on_fewest_threads(plan: Plan, graph: Graph, tuner: Tuner) -> Plan:
 
 
 def _times(plans: list[Plan], graph: Graph, tuner: Tuner) -> list[float] | None:
-    """The least seconds of each, from the cache or run in turns; None where the network is not small."""
-    keys = [tuner.cache.key(f"on {plan.header.threads} threads {_digest(plan)}", "", "", "") for plan in plans]
-    cached = [tuner.cache.get(key) for key in keys]
-    known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
-    if len(known) == len(plans):
-        return known if known[0] <= _SMALL_SECONDS else None
-    tuner.locked("times of a whole program on one thread and on several")
-    runners = [ProgramRunner(plan.program, Resources(plan, tuner.registry, tuner.device, 0)) for plan in plans]
-    inputs, times = drawn_inputs(graph), [float("inf")] * len(plans)
-    for number in range(_ROUNDS):
-        for index, runner in enumerate(runners):
-            runner.run(inputs)  # this one finds the threads of the other awake
-            start = time.perf_counter()
-            runner.run(inputs)
-            times[index] = min(times[index], time.perf_counter() - start)
-        if number == 2 and times[0] > _SMALL_SECONDS:
-            break
-    for key, seconds in zip(keys, times, strict=True):
-        tuner.cache.put(key, CacheEntry(seconds=seconds))
-    return times if times[0] <= _SMALL_SECONDS else None
+    """The least seconds of each; None where the network is not small."""
+    seconds = least_seconds(
+        [f"on {plan.header.threads} threads {_digest(plan)}" for plan in plans],
+        lambda: [ProgramRunner(plan.program, Resources(plan, tuner.registry, tuner.device, 0)) for plan in plans],
+        graph,
+        tuner,
+        lambda rounds, least: rounds == _ROUNDS or (rounds == _LEAST_ROUNDS and least[0] > _SMALL_SECONDS),
+    )
+    return seconds if seconds[0] <= _SMALL_SECONDS else None
 
 
 def _digest(plan: Plan) -> str:

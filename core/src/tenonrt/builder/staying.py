@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tenonrt.builder.cache import CacheEntry
+from tenonrt.builder.contests import least_seconds
 from tenonrt.builder.cover import Column, Cover
-from tenonrt.builder.finalists import Lower, drawn_inputs, is_repeatable, leaves, network_digest, trial_runner
+from tenonrt.builder.finalists import Lower, is_repeatable, leaves, network_digest, trial_runner
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import BuildError, ExecutionError
@@ -45,26 +45,15 @@ def faster_cover(selector: Selector, columns: Sequence[Column], cover: Cover, tu
 
 
 def _times(covers: Sequence[Cover], selector: Selector, tuner: Tuner, lower: Lower) -> list[float]:
-    """The least seconds of each program, from the cache or run in turns: other work of the machine only adds."""
-    keys = [tuner.cache.key(f"whole network {network_digest(selector, cover)}", "", "", "") for cover in covers]
-    cached = [tuner.cache.get(key) for key in keys]
-    known = [entry.seconds for entry in cached if entry is not None and entry.seconds is not None]
-    if len(known) == len(covers):
-        return known
-    tuner.locked("times of whole programs")
-    runners = [trial_runner(*lower(cover), tuner) for cover in covers]
-    inputs = drawn_inputs(selector.graph)
-    times: list[list[float]] = [[] for _ in covers]
-    stop = time.monotonic() + _SECONDS
-    for number in range(_MOST_ROUNDS):
-        for runner, found in zip(runners, times, strict=True):
-            runner.run(inputs)  # this one finds the threads of the other awake
-            start = time.perf_counter()
-            runner.run(inputs)
-            found.append(time.perf_counter() - start)
-        if number >= _LEAST_ROUNDS and time.monotonic() > stop:
-            break
-    least = [min(found) for found in times]
-    for key, seconds in zip(keys, least, strict=True):
-        tuner.cache.put(key, CacheEntry(seconds=seconds))
-    return least
+    """The least seconds of each program."""
+    stop = 0.0
+
+    def enough(rounds: int, least: Sequence[float]) -> bool:
+        nonlocal stop
+        stop = time.monotonic() + _SECONDS if rounds == 0 else stop  # making the programs does not count
+        return rounds == _MOST_ROUNDS or (rounds > _LEAST_ROUNDS and time.monotonic() > stop)
+
+    names = [f"whole network {network_digest(selector, cover)}" for cover in covers]
+    return least_seconds(
+        names, lambda: [trial_runner(*lower(cover), tuner) for cover in covers], selector.graph, tuner, enough
+    )
