@@ -22,6 +22,7 @@ from tenonrt_parser_uff.tensorflow.selection import Selection, Wanted
 from tenonrt_parser_uff.tensorflow.sniff import is_graph_def
 from tenonrt_parser_uff.tensorflow.values import tensor as read_tensor
 from tf_bytes import GraphDef, chunk, number, shape, tensor
+from uff_damage import EXTREMES, damaged
 
 rng = np.random.default_rng(5)
 KERNEL = rng.standard_normal((3, 3, 2, 4)).astype(np.float32)
@@ -301,21 +302,10 @@ def test_unsupported_operations_are_listed_together(registry: Registry) -> None:
     assert list(caught.value.operators) == ["tensorflow:Mystery", "tensorflow:TensorArrayV3"]
 
 
-EXTREMES = (0, 1, -1, 7, 64, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
-
-
 def mutated(content: bytes, random: Random) -> bytes:
     """Cut, overwritten or random bytes; or, every second time, another file of the same encoding."""
     if random.random() < 0.5:
-        what = random.randrange(3)
-        if what == 0:
-            return content[: random.randrange(len(content))]
-        if what == 1:
-            return random.randbytes(random.randint(1, 300))
-        changed = bytearray(content)
-        for _ in range(random.randint(1, 5)):
-            changed[random.randrange(len(changed))] = random.randrange(256)
-        return bytes(changed)
+        return damaged(content, random)
     file = graph_def().FromString(content)
     operations = [*(node.op for node in file.node), "StridedSlice", "Pad", "Conv2DBackpropInput", "Merge", "Switch",
                   "Split", "TopKV2", "Fill", "SpaceToBatchND", "OneHot", "Range", "Tile", ""]  # fmt: skip

@@ -8,20 +8,25 @@ from typing import Any
 EXTREMES = (0, 1, -1, 7, 64, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
 
 
+def damaged(content: bytes, random: Random) -> bytes:
+    """Cut, random or overwritten bytes."""
+    what = random.randrange(3)
+    if what == 0:
+        return content[: random.randrange(len(content))]
+    if what == 1:
+        return random.randbytes(random.randint(1, 300))
+    changed = bytearray(content)
+    for _ in range(random.randint(1, 5)):
+        changed[random.randrange(len(changed))] = random.randrange(256)
+    return bytes(changed)
+
+
 def mutated(content: bytes, random: Random) -> bytes:
     """Cut, overwritten or random bytes; or, every second time, another file of the same encoding."""
     from tenonrt_parser_uff.schema import meta_graph
 
     if random.random() < 0.5:
-        what = random.randrange(3)
-        if what == 0:
-            return content[: random.randrange(len(content))]
-        if what == 1:
-            return random.randbytes(random.randint(1, 300))
-        changed = bytearray(content)
-        for _ in range(random.randint(1, 5)):
-            changed[random.randrange(len(changed))] = random.randrange(256)
-        return bytes(changed)
+        return damaged(content, random)
     file = meta_graph().FromString(content)
     nodes = file.graphs[0].nodes
     for _ in range(random.randint(1, 3)):
