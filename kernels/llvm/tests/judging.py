@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import tenonrt
 from tenonrt.builder.regions import make_region, pose
@@ -23,6 +24,29 @@ def problem_of(define: Callable[[tenonrt.Network], Any]) -> Problem:
     network = tenonrt.Network("problem")
     network.mark_output(define(network), "y")
     return pose(make_region(network.graph, network.graph.layers), "cpu", 2).problem
+
+
+def weights(*shape: int) -> Any:
+    """The same values every time."""
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
+    """y followed by the pointwise layers of this name; "none": by nothing."""
+    if tail == "relu":
+        return network.add_activation(y, function="relu")
+    if tail == "silu":
+        return network.add_elementwise(y, network.add_activation(y, function="sigmoid"), operation="prod")
+    if tail == "residual":
+        other = network.add_input("other", y.type.shape)
+        return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="tanh")
+    if tail == "prelu":
+        slopes = weights(y.type.shape[1], *[1] * (y.type.rank - 2))
+        return network.add("ParametricRelu", [y, slopes])[0]
+    if tail == "scale":
+        channels = weights(y.type.shape[1], *[1] * (y.type.rank - 2)) if y.type.rank > 2 else weights(y.type.shape[1])
+        return network.add_elementwise(network.add_elementwise(y, channels, operation="prod"), 0.5, operation="sum")
+    return y
 
 
 def judge(kernel: LlvmKernel, problem: Problem, target: Target, sizes: tuple[int, ...] = (1,)) -> list[str]:

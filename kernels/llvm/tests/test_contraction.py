@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvm_judging import TARGETS, compiles, judge, problem_of
+from llvm_judging import TARGETS, compiles, judge, problem_of, weights, with_tail
 from tenonrt.contracts import Problem
 from tenonrt_kernel_llvm.contraction.depthwise import DepthwiseConvolution
 from tenonrt_kernel_llvm.contraction.direct import DirectConvolution
@@ -22,27 +21,6 @@ from tenonrt_kernel_llvm.target import AVX2, AVX512, BASELINE, NEON, Target
 
 FEW = settings(max_examples=12, deadline=None)
 TAILS = ("none", "relu", "silu", "residual", "scale", "prelu")
-
-
-def weights(*shape: int) -> Any:
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-
-
-def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
-    if tail == "relu":
-        return network.add_activation(y, function="relu")
-    if tail == "silu":
-        return network.add_elementwise(y, network.add_activation(y, function="sigmoid"), operation="prod")
-    if tail == "residual":
-        other = network.add_input("other", y.type.shape)
-        return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="tanh")
-    if tail == "prelu":
-        slopes = weights(y.type.shape[1], *[1] * (y.type.rank - 2))
-        return network.add("ParametricRelu", [y, slopes])[0]
-    if tail == "scale":
-        channels = weights(y.type.shape[1], *[1] * (y.type.rank - 2)) if y.type.rank > 2 else weights(y.type.shape[1])
-        return network.add_elementwise(network.add_elementwise(y, channels, operation="prod"), 0.5, operation="sum")
-    return y
 
 
 def convolution(

@@ -31,9 +31,10 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float, float]] = {
 }
 
 
-def _computed(name: str, x: Array, target: Target) -> Array:
+def _computed(name: str, x: Array, target: Target, **attributes: float) -> Array:
     kernel, device = PointwiseKernel(), REGISTRY.device("cpu")
-    layer, attrs = ("Unary", {"operation": "erf"}) if name == "erf" else ("Activation", {"function": name})
+    layer = "Unary" if name == "erf" else "Activation"
+    attrs = {"operation": "erf"} if name == "erf" else {"function": name, **attributes}
     problem = problem_of(lambda network: network.add(layer, [network.add_input("x", x.shape)], attrs)[0])
     with using(REGISTRY):
         code = kernel.generate(problem, kernel.tactics(problem)[0], target)
@@ -72,3 +73,12 @@ def test_extremes(target: Target) -> None:
         for given, value in zip(found, values, strict=True):
             if value is not None:  # the product of a huge number and a tiny one
                 np.testing.assert_allclose(given, np.float32(value), rtol=1e-6, atol=1e-35, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("alpha", [1.702, -2.0, 1e-3, 0.0, 1e-38])
+def test_steeper_and_flatter_swish(alpha: float, target: Target) -> None:
+    x = np.linspace(-30, 30, 4001).astype(np.float32)
+    wide = x.astype(np.float64)
+    found, expected = _computed("swish", x, target, alpha=alpha), wide * _sigmoid(alpha * wide)
+    np.testing.assert_allclose(found, expected, rtol=5e-6, atol=1e-30)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tenonrt.builder.contests import least_seconds
+from tenonrt.builder.contests import least_seconds, one_run
 from tenonrt.builder.finalists import is_repeatable
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import ExecutionError
@@ -45,6 +45,7 @@ def _times(plans: list[Plan], graph: Graph, tuner: Tuner) -> list[float] | None:
         graph,
         tuner,
         lambda rounds, least: rounds == _ROUNDS or (rounds == _LEAST_ROUNDS and least[0] > _SMALL_SECONDS),
+        one_run,
     )
     return seconds if seconds[0] <= _SMALL_SECONDS else None
 

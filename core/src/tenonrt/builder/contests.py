@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,16 +11,26 @@ from tenonrt.builder.finalists import drawn_inputs
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.graph import Graph
 from tenonrt.runtime.runner import ProgramRunner
+from tenonrt.types import Array
 
+# Idle threads of a library spin on and take a core from whatever runs next: OpenBLAS's for 2**28 ticks, 130 ms.
+_SETTLING_SECONDS, _TURN_SECONDS = 0.2, 0.06
+
+Turn = Callable[[ProgramRunner, Sequence[Array]], float]
 Enough = Callable[[int, Sequence[float]], bool]  # rounds that are finished, and the least seconds so far
 
 
 def least_seconds(
-    names: Sequence[str], runners: Callable[[], Sequence[ProgramRunner]], graph: Graph, tuner: Tuner, enough: Enough
+    names: Sequence[str],
+    runners: Callable[[], Sequence[ProgramRunner]],
+    graph: Graph,
+    tuner: Tuner,
+    enough: Enough,
+    turn: Turn,
 ) -> list[float]:
     """The least seconds of each program, from the cache or run in turns: other work of the machine only adds.
 
-    names: what the cache keeps them by. runners: makes them, when they have to run.
+    names: what the cache keeps them by. runners: makes them, when they have to run. turn: one program's seconds.
     """
     keys = [tuner.cache.key(name, "", "", "") for name in names]
     cached = [tuner.cache.get(key) for key in keys]
@@ -30,11 +41,31 @@ def least_seconds(
     rivals, inputs, least, rounds = runners(), drawn_inputs(graph), [float("inf")] * len(keys), 0
     while not enough(rounds, least):
         for index, runner in enumerate(rivals):
-            runner.run(inputs)  # this one finds the threads of the other awake
-            start = time.perf_counter()
-            runner.run(inputs)
-            least[index] = min(least[index], time.perf_counter() - start)
+            least[index] = min(least[index], turn(runner, inputs))
         rounds += 1
     for key, seconds in zip(keys, least, strict=True):
         tuner.cache.put(key, CacheEntry(seconds=seconds))
     return least
+
+
+def one_run(runner: ProgramRunner, inputs: Sequence[Array]) -> float:
+    """The seconds of a run, after one that wakes the threads."""
+    runner.run(inputs)
+    start = time.perf_counter()
+    runner.run(inputs)
+    return time.perf_counter() - start
+
+
+def settled_runs(runner: ProgramRunner, inputs: Sequence[Array]) -> float:
+    """The median seconds of runs one after another, once the idle threads of what ran before are asleep.
+
+    They run for so long that the idle threads of their own libraries are part of what they cost.
+    """
+    time.sleep(_SETTLING_SECONDS)
+    runner.run(inputs)
+    seconds, stop = list[float](), time.perf_counter() + _TURN_SECONDS
+    while not seconds or time.perf_counter() < stop:
+        start = time.perf_counter()
+        runner.run(inputs)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)

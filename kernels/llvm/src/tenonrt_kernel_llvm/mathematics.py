@@ -23,6 +23,7 @@ _EXP = [
 ]  # (e**r - 1 - r) / r**2
 # e**r within 1.1e-7 of itself for |r| <= ln(2) / 2: the least greatest relative error of degree 5 with 1 + r given
 _EXP_SHORT = [8.312520571053028e-3, 4.189015552401543e-2, 0.16667114198207855, 0.499992311000824, 1.0, 1.0]
+_AS_SET = 4  # rounding as the processor is set to
 
 
 def polynomial(fn: Function, x: Value, coefficients: list[float]) -> Value:
@@ -84,10 +85,15 @@ def _two_to_the(fn: Function, shifted: Value) -> Value:
     return fn.convert("bitcast", power, "float")
 
 
+def _is_avx512(fn: Function, x: Value) -> bool:
+    """Whether x fills a register of AVX-512, whose own instructions can be used."""
+    return fn.target == AVX512 and lanes_of(x.type) == AVX512.lanes
+
+
 def reciprocal(fn: Function, x: Value) -> Value:
     """1 / x within 1 ulp where both are normal numbers: with AVX-512 in a third of a division's time (Newton)."""
     one = fn.constant(x.type, 1.0)
-    if fn.target != AVX512 or lanes_of(x.type) != AVX512.lanes:
+    if not _is_avx512(fn, x):
         return one / x
     near = fn.instruction("x86.avx512.rcp14.ps.512", x.type, [x, fn.zero(x.type), fn.constant("i16", -1)])
     return fn.fma(near, fn.fma(-x, near, one), near)
@@ -108,18 +114,31 @@ def exp(fn: Function, x: Value) -> Value:
     return fn.select(fn.compare("olt", x, low), fn.zero(x.type), result)
 
 
-def exp_bounded(fn: Function, x: Value) -> Value:
-    """Within 2 ulp between -10 and 10 and 4 beyond, where extremes do not matter: arguments are clamped to -87 to 87.
+def exp_bounded(fn: Function, x: Value, factor: float = 1.0) -> Value:
+    """exp(factor * x), within 2 ulp between -10 and 10 and 4 beyond, where extremes do not matter: within exp(+-87).
 
-    Half the work of `exp`: ln 2 is nearly a float32, so that one product reduces the argument.
+    Half the work of `exp`: ln 2 is nearly a float32, so that one product reduces the argument. A factor that is no
+    power of two costs as much accuracy as multiplying by it would.
     """
-    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -87.0)), fn.constant(x.type, 87.0))
+    limit = 87.0 / abs(factor)
+    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -limit)), fn.constant(x.type, limit))
     magic = fn.constant(x.type, _MAGIC)
-    shifted = fn.fma(inside, fn.constant(x.type, _LOG2E), magic)
+    if not fn.target.fma:
+        inside, factor = inside * factor, 1.0
+    shifted = fn.fma(inside, fn.constant(x.type, factor * _LOG2E), magic)
     n = shifted - magic
-    reduced = fn.fma(n, fn.constant(x.type, -math.log(2)), inside)
+    reduced = fn.fma(n, fn.constant(x.type, -math.log(2) / factor), inside)  # by factor, as the coefficients know
     r = reduced if fn.target.fma else inside - n * _LN2_HIGH - n * _LN2_LOW
-    return polynomial(fn, r, _EXP_SHORT) * _two_to_the(fn, shifted)
+    coefficients = [c * factor ** (5 - k) for k, c in enumerate(_EXP_SHORT)]
+    return _scaled(fn, polynomial(fn, r, coefficients), shifted, n)
+
+
+def _scaled(fn: Function, x: Value, shifted: Value, n: Value) -> Value:
+    """x * 2**n, n from -126 to 127. shifted: its sum with `_MAGIC`."""
+    if not _is_avx512(fn, x):
+        return x * _two_to_the(fn, shifted)
+    operands = [x, n, fn.zero(x.type), fn.constant("i16", -1), fn.constant(I32, _AS_SET)]
+    return fn.instruction("x86.avx512.mask.scalef.ps.512", x.type, operands)
 
 
 def exp_up_to_zero(fn: Function, x: Value) -> Value:
@@ -139,7 +158,7 @@ def exp_up_to_zero(fn: Function, x: Value) -> Value:
 
 def sigmoid(fn: Function, x: Value) -> Value:
     """1 / (1 + exp(-x)), within 6 ulp, or 2e-38 where it is smaller."""
-    return reciprocal(fn, exp_bounded(fn, -x) + 1.0)
+    return reciprocal(fn, exp_bounded(fn, x, -1.0) + 1.0)
 
 
 def tanh(fn: Function, x: Value) -> Value:
@@ -149,7 +168,7 @@ def tanh(fn: Function, x: Value) -> Value:
     p = polynomial(fn, s, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = copy_sign(fn, fn.fma(p * s, x, x), x)
     one = fn.constant(x.type, 1.0)
-    large = fn.fma(fn.constant(x.type, -2.0), reciprocal(fn, exp_bounded(fn, size + size) + one), one)
+    large = fn.fma(fn.constant(x.type, -2.0), reciprocal(fn, exp_bounded(fn, size, 2.0) + one), one)
     return fn.select(fn.compare("olt", size, 0.625), small, copy_sign(fn, large, x))
 
 

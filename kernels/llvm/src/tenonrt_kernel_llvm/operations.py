@@ -96,8 +96,14 @@ def _gelu_tanh(fn: Function, x: Value, alpha: Any = None, beta: Any = None) -> V
     return fn.fma(half, m.tanh(fn, inner), half)
 
 
+_LEAST_FACTOR = 1e-30  # of a swish, below which it is half the identity
+
+
 def _swish(fn: Function, x: Value, alpha: Any, beta: Any) -> Value:
-    return x * m.reciprocal(fn, m.exp_bounded(fn, x * -(1.0 if alpha is None else alpha)) + 1.0)
+    factor = -1.0 if alpha is None else -alpha
+    if abs(factor) < _LEAST_FACTOR:
+        return x * 0.5
+    return x * m.reciprocal(fn, m.exp_bounded(fn, x, factor) + 1.0)
 
 
 # name: (function, default alpha, default beta)

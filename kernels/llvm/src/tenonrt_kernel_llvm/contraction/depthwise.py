@@ -5,7 +5,7 @@ A tile is a number of pixels of one row; each input element is loaded once for a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
@@ -104,11 +104,9 @@ class DepthwiseWriter:
 
     def __init__(self, routine: Routine, geometry: Geometry, width: int, target: Target, skipped: int = 0) -> None:
         self.routine, self.fn, self.geometry = routine, routine.function, geometry
-        problem = routine.problem
-        self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
         self.weights = self.fn.offset(routine.packed[0], skipped)
         self.lanes = min(target.lanes, BLOCK)
-        self.epilogue = Epilogue(routine, bias_of(problem), geometry.outputs, 1, lanes=self.lanes)
+        self.epilogue = Epilogue(routine, bias_of(routine.problem), geometry.outputs, 1, lanes=self.lanes)
         self.runs = _runs(geometry, width)
         self.row = geometry.x.size * BLOCK_BYTES
 
@@ -118,50 +116,57 @@ class DepthwiseWriter:
 
     def phase(self) -> None:
         """Add what computes all outputs to the routine."""
-        geometry = self.geometry
+        geometry, problem = self.geometry, self.routine.problem
         rows, blocks = geometry.y.output, geometry.output_blocks
+        input = self.routine.inputs[problem.activations.index(problem.layer.inputs[0])]
 
         def unit(number: Value) -> None:
+            """One row of one block of channels."""
             rest, y = number // rows, number % rows
-            self._unit(rest // blocks, rest % blocks, y)
+            image, block = rest // blocks, rest % blocks
+            source = self.fn.offset(input.pointer, image * input.strides[0])
+            begin = y * geometry.y.stride + -geometry.y.padding
+            source = self.fn.offset(source, block * (geometry.y.size * self.row) + begin * self.row)
+            step = geometry.y.dilation * self.row
+            self.output_row(image, block, y, lambda number: self.fn.offset(source, number * step))
 
         self.routine.phase(geometry.batch * (blocks * rows), unit)
 
-    def _unit(self, image: Value, block: Value, y: Value) -> None:
-        """One row of one block of channels."""
+    def output_row(self, image: Value, block: Value, y: Value, line: Callable[[Value], Value]) -> None:
+        """Row y of one block of channels. line: where the input row under a row of the window, counted from 0, is."""
         fn, axis = self.fn, self.geometry.y
-        begin = y * axis.stride + -axis.padding
-        source = fn.offset(self.source.pointer, image * self.source.strides[0])
-        source = fn.offset(source, block * (axis.size * self.row) + begin * self.row)
-        window = self.geometry.y.window * self.geometry.x.window
+        window = axis.window * self.geometry.x.window
         weights = fn.offset(self.weights, block * (window * BLOCK_BYTES))
-        rows = inside_rows(fn, begin, axis) if axis.padded else (0, axis.window)
+        rows = inside_rows(fn, y * axis.stride + -axis.padding, axis) if axis.padded else (0, axis.window)
         for run in self.runs:
 
             def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
                 x = number * run.width + run.start
                 for part in range(0, BLOCK_BYTES, 4 * self.lanes):
-                    self._tile(image, block, source, weights, (y, x), run, rows, part)
+                    self._tile(image, block, line, weights, (y, x), run, rows, part)
                 return ()
 
             fn.loop(0, run.count, tile)
 
     def _tile(
-        self, image: Value, block: Value, source: Value, weights: Value, at: tuple[Value, Value], run: Run,
-        rows: tuple[Index, Index], part: int,
+        self, image: Value, block: Value, line: Callable[[Value], Value], weights: Value, at: tuple[Value, Value],
+        run: Run, rows: tuple[Index, Index], part: int,
     ) -> None:  # fmt: skip
         fn, geometry, axis = self.fn, self.geometry, self.geometry.x
-        corner = fn.offset(source, (at[1] * axis.stride + -axis.padding) * BLOCK_BYTES)
+        corner = (at[1] * axis.stride + -axis.padding) * BLOCK_BYTES
 
         def row(number: Value, sums: list[Value]) -> Sequence[Value]:
-            line = fn.offset(corner, number * (geometry.y.dilation * self.row))
-            return self._row(line, fn.offset(weights, number * (axis.window * BLOCK_BYTES)), run, sums, part)
+            start, row_weights = (
+                fn.offset(line(number), corner),
+                fn.offset(weights, number * (axis.window * BLOCK_BYTES)),
+            )
+            return self._row(start, row_weights, run, sums, part)
 
         sums = fn.loop(rows[0], rows[1], row, [fn.zero(self.epilogue.vector)] * run.width)
-        line, pixel = axis.span * BLOCK_BYTES, axis.step * BLOCK_BYTES
-        begin = geometry.y.first * line + axis.first * BLOCK_BYTES + part
-        start = at[0] * (geometry.y.step * line) + at[1] * pixel + begin
-        self.epilogue.store(sums, 1, Place(image, block, block * (geometry.y.span * line) + start, part), (pixel, 0))
+        width, pixel = axis.span * BLOCK_BYTES, axis.step * BLOCK_BYTES
+        begin = geometry.y.first * width + axis.first * BLOCK_BYTES + part
+        start = at[0] * (geometry.y.step * width) + at[1] * pixel + begin
+        self.epilogue.store(sums, 1, Place(image, block, block * (geometry.y.span * width) + start, part), (pixel, 0))
 
     def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:
         """One row of the window: every input element times the weights of all pixels that see it."""

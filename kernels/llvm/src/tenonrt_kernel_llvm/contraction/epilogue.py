@@ -61,15 +61,21 @@ class Epilogue:
         self._scalars = scalar_values(routine.problem)
 
     def store(
-        self, sums: Sequence[Value], blocks: int, place: Place, steps: tuple[int, int], lanes: int | None = None
+        self,
+        sums: Sequence[Value],
+        blocks: int,
+        place: Place,
+        steps: tuple[int, int],
+        lanes: int | None = None,
+        elsewhere: Value | None = None,
     ) -> None:
         """Finish and store a tile. steps: bytes from pixel to pixel and from block to block in the output.
 
-        lanes: how many channels of the last block there are.
+        lanes: how many channels of the last block there are. elsewhere: where its first pixel goes instead.
         """
         lanes = self.lanes if lanes is None else lanes
-        fn, out = self.routine.function, self.routine.outputs[self.output]
-        base = fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
+        fn = self.routine.function
+        base = elsewhere or self._target(place)
         channel = [self.channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
         full = self.full_bases(place)
         for index, total in enumerate(sums):
@@ -80,6 +86,11 @@ class Epilogue:
             values[self.tail.result] = total if bias is None else total + bias
             result = self.finish(values, full, count, at)
             fn.store_lanes(self._masked(result, place, b), base, count, at)
+
+    def _target(self, place: Place) -> Value:
+        """Where a place is in the output."""
+        fn, out = self.routine.function, self.routine.outputs[self.output]
+        return fn.offset(fn.offset(out.pointer, place.image * out.strides[0]), place.offset)
 
     def finish(self, values: dict[int, Value], full: dict[int, Value], count: int, at: Index) -> Value:
         """The tail's result for one vector. full: where operands as large as the result begin; at: bytes from there."""
