@@ -1,7 +1,7 @@
 """Whether a network is faster without ever leaving the device's program: both programs run, and the faster one stays.
 
 What a step in a library does to the steps after it cannot be seen from the step: OpenBLAS lets its idle threads spin
-for 30 to 130 ms, in which native steps have a core less than they have threads. A ResNet-50 of 37 ms took 100 with seven
+for 30 to 130 ms, in which native steps have a core less than threads. A ResNet-50 of 37 ms took 100 with seven
 convolutions in NumPy, each of which had been the faster one when it was timed.
 """
 
