@@ -13,6 +13,7 @@ from llvm_judging import REGISTRY, TARGETS, compiles, judge, problem_of
 from tenonrt.builder.trial import Sample, bind_sample
 from tenonrt.contracts import Problem
 from tenonrt.plugins.registry import using
+from tenonrt_kernel_llvm.softmax_topk import SoftmaxTopKKernel
 from tenonrt_kernel_llvm.target import NEON
 from tenonrt_kernel_llvm.topk import TopKKernel
 
@@ -64,5 +65,59 @@ def test_the_batch_is_known_at_run_time() -> None:
     judge(TopKKernel(), problem, TARGETS[0], (1, 3))
 
 
+def shares(shape: tuple[Any, ...], count: int, used: str = "both", log: bool = False, **attrs: Any) -> Problem:
+    def define(network: tenonrt.Network) -> Any:
+        softmax = network.add_softmax(network.add_input("x", shape), axis=-1, log=log)
+        values, places = network.add("TopK", [softmax, np.array([count])], attrs)
+        if used == "both":
+            network.mark_output(values, "values")
+        return values if used == "values" else places
+
+    return problem_of(define)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@settings(max_examples=8, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 70), min_size=1, max_size=3), part=st.floats(0, 1), largest=st.booleans(),
+    log=st.booleans(), used=st.sampled_from(("both", "values", "places")),
+)  # fmt: skip
+def test_the_best_of_a_softmax(
+    target: Any, shape: list[int], part: float, largest: bool, log: bool, used: str
+) -> None:
+    count = max(1, round(part * shape[-1]))
+    judge(SoftmaxTopKKernel(), shares(tuple(shape), count, used, log, largest=largest), target)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("row", [(1, np.nan, 3, 2), (0, np.inf, 1, 2), (1, -np.inf, 1, 0.5)], ids=str)
+def test_a_softmax_that_is_no_number(row: tuple[float, ...], largest: bool) -> None:
+    """The first of elements that are alike, as if the layers ran one by one: a softmax with a NaN is one of NaNs."""
+    x, problem = np.array([row], np.float32), shares((1, 4), 3, largest=largest)
+    kernel, device = SoftmaxTopKKernel(), REGISTRY.device("cpu")
+    with using(REGISTRY), np.errstate(all="ignore"):
+        sample = Sample.draw(problem, REGISTRY.layer_type, 1, 0)
+        sample.inputs[0][...] = x
+        bound = bind_sample(kernel, kernel.compile(problem, kernel.tactics(problem)[0]), sample, device)
+        device.bind([bound.launch], 1).run(None)
+        softmax = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+        layer = REGISTRY.layer_type("TopK")
+        values, places = layer.reference(problem.layers[1].attrs, [softmax, np.array([3])], None)
+    found = {a.dtype.kind: a for a in bound.launch.outputs}
+    np.testing.assert_array_equal(found["i"], places)
+    np.testing.assert_allclose(found["f"], values, rtol=1e-6)
+
+
+def test_other_softmaxes_and_searches_are_refused() -> None:
+    def define(network: tenonrt.Network) -> Any:
+        softmax = network.add_softmax(network.add_input("x", (3, 4)), axis=0)
+        return network.add("TopK", [softmax, np.array([2])], {"axis": 1})[0]
+
+    support = SoftmaxTopKKernel().supports(problem_of(define))
+    assert not support.ok
+    assert "another axis" in support.why
+
+
 def test_another_target_compiles() -> None:
+    compiles(SoftmaxTopKKernel(), shares((2, 30), 5), NEON)
     compiles(TopKKernel(), posed((2, 30), 5, largest=False), NEON)

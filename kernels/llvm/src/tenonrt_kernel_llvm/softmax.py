@@ -21,7 +21,7 @@ from tenonrt.contracts import (
 
 from tenonrt_kernel_llvm import mathematics as m
 from tenonrt_kernel_llvm.accumulation import accumulation, combine_lanes
-from tenonrt_kernel_llvm.emitter import Index, Value, vector
+from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
 from tenonrt_kernel_llvm.indexing import empty, items_phase, known, plus, times
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
@@ -116,7 +116,7 @@ class _Softmax:
     def _rows(self, sources: list[Value], targets: list[Value]) -> None:
         """Rows side by side: each step is emitted for all of them before the next."""
         fn, rows = self.fn, range(len(sources))
-        largest = self._largest(sources)
+        largest = row_maxima(fn, self.size, sources)
 
         def added(at: Index, count: int, state: State) -> State:
             found = []
@@ -139,21 +139,6 @@ class _Softmax:
             return []
 
         sweep(fn, self.size, scaled, [[]] * row_ways(self.size, 4 // len(rows)))
-
-    def _largest(self, sources: list[Value]) -> list[Value]:
-        """The maximum of each row, in every lane."""
-        fn, acc = self.fn, accumulation(self.fn, "largest")
-
-        def larger(at: Index, count: int, state: State) -> State:
-            loaded = [fn.load_lanes(vector(BLOCK), source, count, at) for source in sources]
-            lanes = [keep_lanes(fn, x, count, acc.initial(BLOCK)) for x in loaded]
-            return [acc.step(best, x, 0) for best, x in zip(state, lanes, strict=True)]
-
-        first = [[acc.initial(BLOCK)] * len(sources)] * row_ways(self.size, 4 // len(sources))
-        best, *others = sweep(fn, self.size, larger, first)
-        for other in others:
-            best = [acc.merge(a, b) for a, b in zip(best, other, strict=True)]
-        return [fn.splat(combine_lanes(fn, acc, value), BLOCK) for value in best]
 
     def _scale(self, total: Value) -> Value:
         """What exponentials are multiplied by, or what is subtracted from differences."""
@@ -194,3 +179,19 @@ class _Softmax:
             return state
 
         along_columns(fn, self.size, stride, scaled, scales)
+
+
+def row_maxima(fn: Function, size: int, sources: Sequence[Value]) -> list[Value]:
+    """The maximum of each of some rows of ``size`` floats, in every lane; it may lose a NaN."""
+    acc = accumulation(fn, "largest")
+
+    def larger(at: Index, count: int, state: State) -> State:
+        loaded = [fn.load_lanes(vector(BLOCK), source, count, at) for source in sources]
+        lanes = [keep_lanes(fn, x, count, acc.initial(BLOCK)) for x in loaded]
+        return [acc.step(best, x, 0) for best, x in zip(state, lanes, strict=True)]
+
+    first = [[acc.initial(BLOCK)] * len(sources)] * row_ways(size, 4 // len(sources))
+    best, *others = sweep(fn, size, larger, first)
+    for other in others:
+        best = [acc.merge(a, b) for a, b in zip(best, other, strict=True)]
+    return [fn.splat(combine_lanes(fn, acc, value), BLOCK) for value in best]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tenonrt.contracts import Array, Code, Problem, Support, Tactic, Weights, normalize_axis
+from tenonrt.contracts import Array, Code, Problem, ProblemLayer, Support, Tactic, Weights, normalize_axis
 
 from tenonrt_kernel_llvm import mathematics as m
 from tenonrt_kernel_llvm.emitter import FLOAT, I64, Index, Value
@@ -24,16 +24,9 @@ class TopKKernel(LlvmKernel):
     """float32 along any axis; NaN counts as the largest, of equal elements the first wins."""
 
     def supports(self, problem: Problem) -> Support:
-        if problem.kinds != ("TopK",) or len(problem.activations) != 1 or problem.types[0].dtype != "float32":
-            return Support(False, "the best of computed elements in float32, as many as is known")
-        if empty(*problem.types):
-            return Support(False, "an empty tensor")
-        source = problem.types[problem.layer.inputs[0]]
-        axis = normalize_axis(problem.layer.attrs.axis, source.rank)
-        sizes = (source.shape[axis], problem.types[problem.outputs[0]].shape[axis])
-        if not all(isinstance(size, int) for size in sizes) or 2 * KEY * known(sizes[0]) > MAX_SCRATCH:
-            return Support(False, f"an axis of {sizes[0]} elements")
-        return Support(True, runtime_symbols=runtime_symbols(problem) if axis or not problem.symbols else ())
+        if problem.kinds != ("TopK",):
+            return Support(False, f"the best elements of a tensor, not {'+'.join(problem.kinds)}")
+        return supports_search(problem, problem.layer)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         return (Tactic("sort"),)
@@ -44,26 +37,40 @@ class TopKKernel(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         routine = Routine(problem, tactic, target)
-        search = _TopK(routine)
+        search = Search(routine, problem.layer)
         search.emit()
         return routine.code(scratch=2 * KEY * search.size)
 
 
-class _TopK:
-    """The code of one search. A row's elements are ``inner`` elements apart."""
+def supports_search(problem: Problem, layer: ProblemLayer) -> Support:
+    """Whether `Search` finds the results of a TopK layer, of a problem that reads one tensor."""
+    if len(problem.activations) != 1 or problem.types[0].dtype != "float32":
+        return Support(False, "the best of computed elements in float32, as many as is known")
+    if empty(*problem.types):
+        return Support(False, "an empty tensor")
+    source = problem.types[layer.inputs[0]]
+    axis = normalize_axis(layer.attrs.axis, source.rank)
+    sizes = (source.shape[axis], problem.types[problem.outputs[0]].shape[axis])
+    if not all(isinstance(size, int) for size in sizes) or 2 * KEY * known(sizes[0]) > MAX_SCRATCH:
+        return Support(False, f"an axis of {sizes[0]} elements")
+    return Support(True, runtime_symbols=runtime_symbols(problem) if axis or not problem.symbols else ())
 
-    def __init__(self, routine: Routine) -> None:
+
+class Search:
+    """The code of a TopK layer. A row's elements are ``inner`` elements apart."""
+
+    def __init__(self, routine: Routine, layer: ProblemLayer) -> None:
         self.routine, self.fn = routine, routine.function
         problem = routine.problem
-        source, self.largest = problem.types[problem.layer.inputs[0]], bool(problem.layer.attrs.largest)
-        axis = normalize_axis(problem.layer.attrs.axis, source.rank)
+        source, self.largest = problem.types[layer.inputs[0]], bool(layer.attrs.largest)
+        axis = normalize_axis(layer.attrs.axis, source.rank)
         self.outer = leading_sizes(source.shape[:axis])
         self.size = known(source.shape[axis])
         self.inner = math.prod(known(d) for d in source.shape[axis + 1 :])
         self.source = routine.inputs[0].pointer
         # Either output may be unused, and then is none of the problem's.
         pointers = {n: o.pointer for n, o in zip(problem.outputs, routine.outputs, strict=True)}
-        self.values, self.places = (pointers.get(number) for number in problem.layer.outputs)
+        self.values, self.places = (pointers.get(number) for number in layer.outputs)
         self.count = known(problem.types[problem.outputs[0]].shape[axis])
 
     def emit(self) -> None:
@@ -74,10 +81,11 @@ class _TopK:
         fn, scratch, (*outer, column) = self.fn, self.routine.scratch, at
         row = linear_index(outer, self.outer)
         source = fn.offset(self.source, times(plus(times(row, self.size * self.inner), column), 4))
+        self.look(source)
 
         def key(place: Value, _: list[Value]) -> Sequence[Value]:
             x = fn.load(FLOAT, source, place * (4 * self.inner))
-            fn.store(self._key(x, place), scratch, place * KEY, 8)
+            fn.store(self.key(x, place), scratch, place * KEY, 8)
             return ()
 
         fn.loop(0, self.size, key)
@@ -88,14 +96,21 @@ class _TopK:
             place = place_of(fn, fn.load(I64, ordered, number * KEY, 8))
             at = number * self.inner + first
             if self.values is not None:
-                fn.store(fn.load(FLOAT, source, place * (4 * self.inner)), self.values, at * 4)
+                fn.store(self.value(fn.load(FLOAT, source, place * (4 * self.inner))), self.values, at * 4)
             if self.places is not None:
                 fn.store(place, self.places, at * 8, 8)
             return ()
 
         fn.loop(0, self.count, best)
 
-    def _key(self, x: Value, place: Value) -> Value:
+    def look(self, source: Value) -> None:
+        """What has to be known of a row before its elements are compared."""
+
+    def value(self, x: Value) -> Value:
+        """The result for one of the best elements."""
+        return x
+
+    def key(self, x: Value, place: Value) -> Value:
         """NaN comes before all others, or after all where the smallest are wanted."""
         fn = self.fn
         key = key_of(fn, x if self.largest else -x, place)
