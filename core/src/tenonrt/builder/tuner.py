@@ -32,6 +32,11 @@ LEAVING_SECONDS = 20e-6
 # Offers of one problem that a process tries in a row, where others could be trying some of them.
 _SHARE = 6
 
+# What is raced again: a disturbed race may have taken one of the best for so much slower than the best.
+_LEADERS = 2.0
+# A time that falls by more than this was measured beside other work.
+_CLEARLY = 0.05
+
 Key = tuple[str, str]  # the problem's key and the offer's id
 Tell = Callable[[int, int, str], None]
 
@@ -63,6 +68,7 @@ class Tuner:
     _known: dict[Key, CacheEntry] = field(default_factory=dict)
     _codes: dict[Key, Code] = field(default_factory=dict)
     _kept: set[Key] = field(default_factory=set)  # whose code is in the cache
+    _fresh: set[Key] = field(default_factory=set)  # timed by this build, by a race that may be run again
     _has_native: bool = False  # steps can run without coming back to Python between them
     _surroundings: Surroundings | None = None
     _deadline: float | None = None
@@ -187,6 +193,37 @@ class Tuner:
         if not wanted or self._expired(wanted[0]):
             return
         self.locked(f"times of {wanted[0].posed.region.name}")
+        for offer, seconds in self._contest(wanted):
+            self._know_time(offer, seconds)
+            if not self.device.races:
+                self._fresh.add(key_of(offer))
+        self.counts["problems timed"] += 1
+
+    def time_again(self, offers: Sequence[Offer]) -> bool | None:
+        """Race the leaders for one problem once more, and keep each one's lesser time; None: nothing was to be done.
+
+        Whether the least time of the problem was clearly too long before: the machine was busy then.
+        """
+        fresh = [offer for offer in offers if key_of(offer) in self._fresh]
+        known = [(offer, self._seconds(offer)) for offer in fresh]
+        least = min((seconds for _, seconds in known), default=math.inf)
+        leaders = [offer for offer, seconds in known if seconds <= least * _LEADERS]
+        if not leaders or self._past_deadline():
+            return None
+        again = self._contest(leaders)
+        for offer, seconds in again:
+            self._know_time(offer, min(seconds, self._seconds(offer)))
+        return min((seconds for _, seconds in again), default=math.inf) < least * (1 - _CLEARLY)
+
+    def _seconds(self, offer: Offer) -> float:
+        known = self.known(offer)
+        return math.inf if known is None or known.seconds is None else known.seconds
+
+    def _know_time(self, offer: Offer, seconds: float) -> None:
+        self._learn(offer, msgspec.structs.replace(self.known(offer) or CacheEntry(), seconds=seconds))
+
+    def _contest(self, wanted: Sequence[Offer]) -> list[tuple[Offer, float]]:
+        """One race of offers for one problem: those that could be run, and their seconds."""
         problem = wanted[0].posed.problem
         sample = Sample.typical(problem, self.registry.layer_type)
         try:
@@ -196,11 +233,8 @@ class Tuner:
             self.notes.append(f"{wanted[0].posed.region.name} was not timed, estimates decide: {error}")
             for offer in wanted:
                 self._learn(offer, msgspec.structs.replace(self.known(offer) or CacheEntry(), timeless=True))
-            return
-        self.counts["problems timed"] += 1
-        for offer, seconds in zip(bound, raced, strict=True):
-            entry = self.known(offer) or CacheEntry()
-            self._learn(offer, msgspec.structs.replace(entry, seconds=seconds))
+            return []
+        return list(zip(bound, raced, strict=True))
 
     def _raced(self, wanted: Sequence[Offer], problem: Problem, sample: Sample) -> tuple[list[Offer], list[float]]:
         """The offers that can be run, and the seconds of each."""
@@ -276,8 +310,11 @@ class Tuner:
         known = self._known[key]
         return known.seconds is None and not known.timeless
 
+    def _past_deadline(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
     def _expired(self, offer: Offer) -> bool:
-        if self._deadline is None or time.monotonic() < self._deadline:
+        if not self._past_deadline():
             return False
         self.notes.append(f"tuning_seconds is over: {offer.posed.region.name} was not timed, estimates decide")
         return True
