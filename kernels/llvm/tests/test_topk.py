@@ -82,9 +82,7 @@ def shares(shape: tuple[Any, ...], count: int, used: str = "both", log: bool = F
     shape=st.lists(st.integers(1, 70), min_size=1, max_size=3), part=st.floats(0, 1), largest=st.booleans(),
     log=st.booleans(), used=st.sampled_from(("both", "values", "places")),
 )  # fmt: skip
-def test_the_best_of_a_softmax(
-    target: Any, shape: list[int], part: float, largest: bool, log: bool, used: str
-) -> None:
+def test_the_best_of_a_softmax(target: Any, shape: list[int], part: float, largest: bool, log: bool, used: str) -> None:
     count = max(1, round(part * shape[-1]))
     judge(SoftmaxTopKKernel(), shares(tuple(shape), count, used, log, largest=largest), target)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from tenonrt.builder.cover import Column
 from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.reformats import pose_reformat
+from tenonrt.builder.rounds import race_again
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
 from tenonrt.types import LINEAR, Format, TensorType
@@ -28,12 +30,13 @@ def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offer
             posed = pose_reformat(offers.registry, offers.config, tensor, source, target)
             problems[key] = list(offers.alone(posed))
     tuner.check_all(offer for rivals in problems.values() for offer in rivals)
-    prices: dict[_Stored, int] = {}
-    for key, rivals in problems.items():
-        sound = [offer for offer in rivals if not tuner.check(offer)]
-        tuner.time(sound)
-        if sound:
-            prices[key] = min(tuner.nanoseconds(offer) for offer in sound)
+    sound = {key: [o for o in rivals if not tuner.check(o)] for key, rivals in problems.items()}
+    start = time.monotonic()
+    for rivals in sound.values():
+        tuner.time(rivals)
+    again = {str(number): rivals for number, rivals in enumerate(sound.values()) if rivals}
+    race_again(again, tuner, time.monotonic() - start, lambda done, total, name: None)
+    prices = {key: min(map(tuner.nanoseconds, rivals)) for key, rivals in sound.items() if rivals}
     for number, source, target in wanted:
         if (found := prices.get((selector.tensor(number).type, source, target))) is not None:
             selector.prices[number, target] = found

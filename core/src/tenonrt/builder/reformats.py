@@ -42,8 +42,9 @@ def choose_reformat(
 
 
 def _seconds(offer: Offer, tuner: Tuner) -> float:
+    """Its price, which includes what leaving the device's program costs; infinite where it was not timed."""
     known = tuner.known(offer)
-    return known.seconds if known is not None and known.seconds is not None else float("inf")
+    return tuner.nanoseconds(offer) * 1e-9 if known is not None and known.seconds is not None else float("inf")
 
 
 def _strides(offer: Offer, source: object, target: object) -> str:

@@ -127,6 +127,7 @@ class _Selection:
                 allowed.append(offer)
         if not self.terms.exact:
             self._note_workspace(offers)
+            self._note_precision(allowed)
         constraints = self.tools.config.layer_precisions
         return obeyed(graph, constraints, allowed, offers.refuse) if constraints and not self.terms.exact else allowed
 
@@ -136,6 +137,15 @@ class _Selection:
         if excluded:
             limit = self.tools.config.workspace
             self.tools.tuner.notes.append(f"the limit of {limit} bytes of workspace excludes {len(excluded)} tactics")
+
+    def _note_precision(self, allowed: Sequence[Offer]) -> None:
+        """Say so where a permission changes nothing, since no kernel can use it."""
+        asked = self.tools.config.precision
+        if asked in ("float16", "bfloat16") and all(offer.tactic.precision != asked for offer in allowed):
+            self.tools.tuner.notes.append(
+                f"{asked} is permitted, but no installed kernel computes this network's layers in it on this "
+                f"{self.tools.config.device}: everything is as precise as without the permission"
+            )
 
     def _cover(
         self, selector: Selector, found: Found, offers: Offers, inner: Mapping[Layer, tuple[Program, ...]]

@@ -34,8 +34,6 @@ _SHARE = 6
 
 # What is raced again: a disturbed race may have taken one of the best for so much slower than the best.
 _LEADERS = 2.0
-# A time that falls by more than this was measured beside other work.
-_CLEARLY = 0.05
 
 Key = tuple[str, str]  # the problem's key and the offer's id
 Tell = Callable[[int, int, str], None]
@@ -193,27 +191,32 @@ class Tuner:
         if not wanted or self._expired(wanted[0]):
             return
         self.locked(f"times of {wanted[0].posed.region.name}")
-        for offer, seconds in self._contest(wanted):
+        found = self._contest(wanted)
+        for offer, seconds in found:
             self._know_time(offer, seconds)
             if not self.device.races:
                 self._fresh.add(key_of(offer))
-        self.counts["problems timed"] += 1
+        self.counts["problems timed"] += bool(found)
 
-    def time_again(self, offers: Sequence[Offer]) -> bool | None:
-        """Race the leaders for one problem once more, and keep each one's lesser time; None: nothing was to be done.
+    def time_again(self, offers: Sequence[Offer]) -> tuple[float, float] | None:
+        """Race the leaders for one problem once more, and keep each one's lesser time.
 
-        Whether the least time of the problem was clearly too long before: the machine was busy then.
+        The least seconds of the problem in all races before and in this one; None where nothing was to be raced.
         """
-        fresh = [offer for offer in offers if key_of(offer) in self._fresh]
-        known = [(offer, self._seconds(offer)) for offer in fresh]
+        known = [(offer, self._seconds(offer)) for offer in offers if key_of(offer) in self._fresh]
         least = min((seconds for _, seconds in known), default=math.inf)
         leaders = [offer for offer, seconds in known if seconds <= least * _LEADERS]
         if not leaders or self._past_deadline():
             return None
-        again = self._contest(leaders)
-        for offer, seconds in again:
+        found = self._contest(leaders)
+        for offer, seconds in found:
             self._know_time(offer, min(seconds, self._seconds(offer)))
-        return min((seconds for _, seconds in again), default=math.inf) < least * (1 - _CLEARLY)
+        self.counts["races run again"] += 1
+        return (least, min(seconds for _, seconds in found)) if found else None
+
+    def settle(self) -> None:
+        """The times so far are final."""
+        self._fresh.clear()
 
     def _seconds(self, offer: Offer) -> float:
         known = self.known(offer)

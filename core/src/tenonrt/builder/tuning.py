@@ -7,6 +7,7 @@ from functools import partial
 
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.progress import Clock, Teller
+from tenonrt.builder.rounds import race_again
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.graph import Layer
@@ -22,8 +23,6 @@ _NEGLIGIBLE = 0.002
 # A tail of pointwise layers changes little of which tile is best: so many tactics of a kernel and pair of formats are
 # tried with it, the best of those without it.
 _HEIRS = 2
-# Rounds in which all leaders are raced again, and the share of problems that a round may find too slow to be the last.
-_MOST_ROUNDS, _FEW = 4, 0.1
 # From this level on nothing is left out.
 _THOROUGH = 4
 
@@ -53,8 +52,10 @@ def tune(
         with clock.phase("tune"):
             _time(passed, contested - negligible, tuner, teller)
         sound += passed
+    first_seconds = clock.seconds.get("tune", 0.0)
+    timed = {key: rivals for key, rivals in by_problem(sound).items() if key in contested - negligible}
     with clock.phase("tune"):
-        _time_again(sound, contested - negligible, tuner, teller)
+        race_again(timed, tuner, first_seconds, partial(teller.tell, "tune again"))
     return sound
 
 
@@ -64,24 +65,6 @@ def _time(offers: Iterable[Offer], keys: set[str], tuner: Tuner, teller: Teller)
         teller.tell("tune", done, len(problems), rivals[0].posed.region.name)
         # The reference is timed when it is alone.
         tuner.time([offer for offer in rivals if not offer.kernel.runs_reference] or rivals)
-
-
-def _time_again(offers: Iterable[Offer], keys: set[str], tuner: Tuner, teller: Teller) -> None:
-    """Race the leaders again, in rounds through all problems, until a round finds little that was too slow before.
-
-    A cover compares regions that were timed at different moments, and a machine that has other work is slower for
-    seconds at a time. That only ever adds to a time: of several races, minutes or seconds apart, the least is taken.
-    """
-    problems = {key: rivals for key, rivals in by_problem(offers).items() if key in keys}
-    for number in range(_MOST_ROUNDS):
-        found = []
-        for done, rivals in enumerate(problems.values()):
-            teller.tell("tune again", done, len(problems), rivals[0].posed.region.name)
-            found.append(tuner.time_again(rivals))
-        raced = [slower for slower in found if slower is not None]
-        if sum(raced) <= _FEW * len(raced):
-            return
-        tuner.counts["rounds beside other work"] = number + 1
 
 
 def by_problem(offers: Iterable[Offer]) -> dict[str, list[Offer]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tenonrt_kernel_llvm.target import Target
 
-I1, I8, I32, I64, FLOAT, DOUBLE, PTR = "i1", "i8", "i32", "i64", "float", "double", "ptr"
+I1, I8, I32, I64, HALF, FLOAT, DOUBLE, PTR = "i1", "i8", "i32", "i64", "half", "float", "double", "ptr"
 
 _SUFFIX = {FLOAT: "f32", DOUBLE: "f64", "i1": "i1", "i8": "i8", "i32": "i32", "i64": "i64", "i16": "i16"}
 

@@ -24,6 +24,7 @@ class Target:
     registers: int
     fma: bool
     features: tuple[str, ...] = ()
+    converts_half: bool = True  # float16 to float32, in one instruction
     extensions: str = ""  # what the code uses beyond that processor, in LLVM's words: "+avx512bf16,+amx-tile"
 
     @property
@@ -37,7 +38,7 @@ AVX512 = Target(
     ("avx2", "avx512bw", "avx512dq", "avx512f", "avx512vl", "fma"),
 )  # fmt: skip
 AVX2 = Target("avx2", "x86_64", "x86_64-unknown-linux-gnu", "x86-64-v3", 8, 16, True, ("avx2", "f16c", "fma"))
-BASELINE = Target("x86_64", "x86_64", "x86_64-unknown-linux-gnu", "x86-64", 4, 16, False)
+BASELINE = Target("x86_64", "x86_64", "x86_64-unknown-linux-gnu", "x86-64", 4, 16, False, converts_half=False)
 NEON = Target("neon", "aarch64", "aarch64-unknown-linux-gnu", "generic", 4, 32, True, ("asimd",))
 
 # What multiplies pairs of bfloat16. They are no targets of their own: all other code of a plan needs less than they do.

@@ -37,7 +37,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES, VECTOR, Steps, accumulate, fetch_ahead
 from tenonrt_kernel_llvm.contraction.results import Piece, Result, results_of, store_pieces, total_blocks
 from tenonrt_kernel_llvm.contraction.tiles import Run, Tile, runs_of, tiles_for
-from tenonrt_kernel_llvm.emitter import Index, Value
+from tenonrt_kernel_llvm.emitter import FLOAT, HALF, Index, Value
 from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
@@ -50,6 +50,7 @@ ROW_BYTES = 1 << 17  # of activations that stay in the second-level cache while 
 
 
 PIECE_BYTES = 24 << 10  # of weights that stay in the first-level cache
+WEIGHT_BYTES = {FLOAT: 4, HALF: 2}
 PIECE_ROWS = 240  # whose partial sums wait in scratch
 
 
@@ -87,6 +88,7 @@ class FullyConnectedKernel(LlvmKernel):
     """
 
     aggregates = True
+    stored = FLOAT  # how a weight is stored
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         return regions_with_tail(view, layer)
@@ -118,7 +120,7 @@ class FullyConnectedKernel(LlvmKernel):
         found = matrices_of(problem)
         routine = Routine(problem, tactic, target, packed=1 + sum(found.rows))
         order, tile = _parse(tactic.key)
-        return _Rows(routine, found, order, tile).code()
+        return _Rows(routine, found, order, tile, self.stored).code()
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,9 @@ def _parse(key: str) -> tuple[str, Tile]:
 class _Rows:
     """Writes the code of one recipe."""
 
-    def __init__(self, routine: Routine, matrices: Matrices, order: str, tile: Tile) -> None:
+    def __init__(self, routine: Routine, matrices: Matrices, order: str, tile: Tile, stored: str) -> None:
         given = matrices.product
+        self.stored, self.step = stored, tile.blocks * BLOCK * WEIGHT_BYTES[stored]
         self.routine, self.fn, self.given, self.order, self.tile = routine, routine.function, given, order, tile
         problem = routine.problem
         self.source = routine.inputs[problem.activations.index(problem.layer.inputs[0])]
@@ -266,7 +269,7 @@ class _Rows:
     def _unit(self, group: Value, strip: Value, rows: Index) -> None:
         fn = self.fn
         first = strip * self.strip
-        weights = fn.offset(self.routine.packed[0], group * (self.given.depth * self.tile.blocks * BLOCK_BYTES))
+        weights = fn.offset(self.routine.packed[0], group * (self.given.depth * self.step))
         if isinstance(rows, int) and rows % self.strip == 0:
             self._tiles(group, first, weights, runs_of(self.strip, self.tile.width))
             return
@@ -315,7 +318,7 @@ class _Rows:
 
     def _fetch_ahead(self, weights: Value, row: Value, width: int, start: Index, piece: int) -> None:
         """Ask for a tile's share of the next piece of the weights, which come from far away."""
-        fn, step = self.fn, self.tile.blocks * BLOCK_BYTES
+        fn, step = self.fn, self.step
         share = -(-piece * step // (self.strip * BLOCK_BYTES))  # lines of a row
         ahead = fn.offset(fn.offset(weights, row * (share * BLOCK_BYTES)), (start + piece) * step)
         fetch_ahead(fn, ahead, share * width)
@@ -340,18 +343,19 @@ class _Rows:
         fn, blocks, given = self.fn, self.tile.blocks, self.given
         inputs = fn.offset(fn.offset(self.source.pointer, row * (4 * given.depth)), start * 4)
         pixels = [(p, p * 4 * given.depth) for p in range(width)]
-        step = blocks * BLOCK_BYTES
+        step = self.step
         weights = fn.offset(weights, start * step)
+        block_step = step // blocks
 
         def turn(number: Value, carried: list[Value]) -> Sequence[Value]:
             at, where = fn.offset(inputs, number * (4 * UNROLLED)), fn.offset(weights, number * (UNROLLED * step))
-            return accumulate(fn, carried, blocks, at, where, pixels, Steps(UNROLLED, 4, step))
+            return accumulate(fn, carried, blocks, at, where, pixels, Steps(UNROLLED, 4, step, block_step, self.stored))
 
         whole, rest = divmod(length, UNROLLED)
         sums = fn.loop(0, whole, turn, sums)
         if rest:
             at, where = fn.offset(inputs, whole * 4 * UNROLLED), fn.offset(weights, whole * UNROLLED * step)
-            sums = accumulate(fn, sums, blocks, at, where, pixels, Steps(rest, 4, step))
+            sums = accumulate(fn, sums, blocks, at, where, pixels, Steps(rest, 4, step, block_step, self.stored))
         return list(sums)
 
     def _store(self, group: Value, row: Value, sums: Sequence[Value]) -> None:

@@ -20,6 +20,7 @@ class Steps:
     input: int  # from one channel to the next
     weights: int  # from one channel's weights to the next's
     block: int = BLOCK_BYTES  # from one block of output channels to the next
+    stored: str = FLOAT  # how a weight is stored
 
 
 def accumulate(
@@ -40,7 +41,7 @@ def accumulate(
     types = [total.type for total in sums[:blocks]]
     for channel in range(steps.count):
         at = channel * steps.weights
-        loaded = [fn.load(type, weights, at + block * steps.block) for block, type in enumerate(types)]
+        loaded = [_weights(fn, type, steps.stored, weights, at + k * steps.block) for k, type in enumerate(types)]
         for number, offset in pixels:
             element = fn.load(FLOAT, inputs, offset + channel * steps.input)
             spread = {type: fn.splat(element, lanes_of(type)) for type in dict.fromkeys(types)}
@@ -48,6 +49,13 @@ def accumulate(
                 place = number * blocks + block
                 result[place] = fn.fma(spread[type], loaded[block], result[place])
     return result
+
+
+def _weights(fn: Function, type: str, stored: str, weights: Value, at: int) -> Value:
+    """One vector of weights as floats."""
+    if stored == FLOAT:
+        return fn.load(type, weights, at)
+    return fn.convert("fpext", fn.load(vector(lanes_of(type), stored), weights, at, 2), FLOAT)
 
 
 def fetch_ahead(fn: Function, weights: Value, lines: int) -> None:

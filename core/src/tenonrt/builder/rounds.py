@@ -1,0 +1,46 @@
+"""Races that are run again at other moments, until two of them agree.
+
+A cover compares regions that were timed one after another, and a machine that has other work is slower for seconds at a
+time. That only ever adds to a time: of several races, seconds apart, the least is taken. To divide by the time of a
+known problem beside each measurement was tried: caches and sleeping threads disturb the two differently.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from tenonrt.builder.offers import Offer
+from tenonrt.builder.tuner import Tuner
+
+# Two races agree when the best times are within a part of each other, or so many seconds, in which clocks differ.
+_AGREES, _AGREES_SECONDS = 0.05, 1e-6
+_MOST_ROUNDS = 4
+# All rounds together take at most so many times as long as the first races did.
+_PATIENCE = 2.0
+
+Problems = Mapping[str, Sequence[Offer]]  # the rivals for each, by its key
+
+
+def race_again(problems: Problems, tuner: Tuner, first_seconds: float, tell: Callable[[int, int, str], None]) -> None:
+    """Race what this build has timed once more, problem by problem, and again where the races do not agree.
+
+    first_seconds: what the first races took.
+    """
+    stop = time.monotonic() + _PATIENCE * first_seconds
+    left = sorted(problems.values(), key=lambda rivals: -min(map(tuner.nanoseconds, rivals)))
+    for _ in range(_MOST_ROUNDS):
+        unsettled = []
+        for done, rivals in enumerate(left):
+            if time.monotonic() > stop:
+                break
+            tell(done, len(left), rivals[0].posed.region.name)
+            times = tuner.time_again(rivals)
+            if times is not None and not _agree(*times):
+                unsettled.append(rivals)
+        left = unsettled
+    tuner.settle()
+
+
+def _agree(before: float, after: float) -> bool:
+    return abs(after - before) <= max(_AGREES * before, _AGREES_SECONDS)
