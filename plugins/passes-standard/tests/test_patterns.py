@@ -67,6 +67,51 @@ def test_other_padding_stays(why: str) -> None:
     example.check("Padding", "Convolution")
 
 
+def surrounded(example: Any, x: Any, value: float, pads: Any = (0, 1, 1, 0)) -> Any:
+    amounts = ints(0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3])
+    return example.add("Padding", x, amounts, np.float32(value).reshape(()))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    function=st.sampled_from(("max", "max of positive", "average", "lp")), pads=st.tuples(*[st.integers(0, 2)] * 4),
+    own=st.sampled_from((None, (0, 0), (1, 1))), size=st.tuples(st.integers(5, 9), st.integers(5, 9)),
+)  # fmt: skip
+def test_what_surrounds_an_image_goes_into_the_pooling(function: str, pads: Any, own: Any, size: Any) -> None:
+    example = Example("fuse.pooling_padding")
+    x, value = example.input(2, 3, *size), -np.inf if function == "max" else 0.0
+    positive = function == "max of positive"
+    y = surrounded(example, example.add("Activation", x, function="relu") if positive else x, value, pads)
+    padding = {"padding_mode": "valid"} if own is None else {"pre_padding": own, "post_padding": (0, 0)}
+    counts = function == "average" and own == (1, 1)
+    example.output(
+        example.add("Pooling", y, function=function.split(maxsplit=1)[0], window=(4, 4), stride=(2, 1), **padding,
+                    count_includes_padding=counts)
+    )  # fmt: skip
+    example.check(*["Activation"] * positive, "Pooling")
+
+
+@pytest.mark.parametrize(
+    "why", ["negative values", "wide", "dilation", "ceil", "indices", "counted", "blend", "value", "same padding"]
+)
+def test_other_padding_before_a_pooling_stays(why: str) -> None:
+    example = Example("fuse.pooling_padding")
+    attrs: dict[str, Any] = {
+        "negative values": {"function": "max"},
+        "dilation": {"function": "max", "dilation": (2, 1)},
+        "ceil": {"function": "average", "ceil": True},
+        "indices": {"function": "max", "with_indices": True},
+        "counted": {"function": "average", "pre_padding": (1, 1), "post_padding": (1, 1)},
+        "blend": {"function": "max_average_blend", "blend": 0.5},
+        "same padding": {"function": "lp", "padding_mode": "same_upper"},
+    }.get(why, {"function": "lp"})
+    value = {"dilation": -np.inf, "indices": -np.inf, "value": 1.0}.get(why, 0.0)
+    y = surrounded(example, example.input(2, 3, 6, 7), value, (3, 0, 0, 0) if why == "wide" else (1, 1, 1, 1))
+    found = example.add("Pooling", y, window=(3, 3), **attrs)
+    example.output(found[0] if why == "indices" else found)
+    example.check("Padding", "Pooling")
+
+
 # --- reductions -----------------------------------------------------------------------------------------------------
 
 
