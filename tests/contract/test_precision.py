@@ -90,3 +90,10 @@ def test_words_that_are_no_precision_or_mode_are_refused() -> None:
         LayerPrecision("conv", "float99")
     with pytest.raises(ValueError, match="obeyed or preferred"):
         LayerPrecision("conv", "float32", "demand")  # type: ignore[arg-type]
+
+
+def test_a_permission_that_changes_nothing_is_said(registry: Registry) -> None:
+    for precision, said in {"float32": False, "float16": True}.items():
+        config = BuilderConfig(precision=precision, optimization_level=0)  # type: ignore[arg-type]
+        notes = Builder(config).build(network(registry)).report.notes
+        assert any("float16 is permitted" in note for note in notes) == said

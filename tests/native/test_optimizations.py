@@ -164,3 +164,21 @@ def test_a_workspace_limit_says_which_tactics_it_excludes(cache: Path) -> None:
     assert refused
     assert all("workspace takes more than the 0 that the configuration allows" in why for why in refused)
     assert any("workspace excludes" in note for note in engine.report.notes)
+
+
+def test_the_best_of_a_softmax_are_a_region(cache: Path) -> None:
+    network = Network("scores", Registry())
+    shares = network.add_softmax(network.add_input("x", (4, 1000)), axis=-1, name="softmax")
+    values_found, places = network.add("TopK", [shares, np.array([5])], {}, name="best")
+    network.mark_output(values_found, "scores")
+    network.mark_output(places, "places")
+    engine = build(network, cache)
+    regions = {region.name: region for region in engine.report.regions}
+    (candidate,) = [c for c in regions["softmax + best"].candidates if c.kernel.endswith("best_shares")]
+    assert candidate.seconds is not None
+    x = values(4, 1000).astype(np.float64)
+    expected = np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
+    found = run(engine)
+    order = np.argsort(-expected, 1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(found["places"], order)
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(expected, order, 1), rtol=1e-5)
