@@ -17,7 +17,7 @@ from tenonrt.builder.tuner import Tuner
 _AGREES, _AGREES_SECONDS = 0.05, 1e-6
 _MOST_ROUNDS = 4
 # All rounds together take at most so many times as long as the first races did.
-_PATIENCE = 2.0
+_PATIENCE = 1.5
 
 Problems = Mapping[str, Sequence[Offer]]  # the rivals for each, by its key
 
