@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from tenonrt.builder.cache import CacheEntry
 from tenonrt.builder.finalists import drawn_inputs
+from tenonrt.builder.timing import let_threads_sleep
 from tenonrt.builder.tuner import Tuner
 from tenonrt.graph.graph import Graph
 from tenonrt.runtime.runner import ProgramRunner
 from tenonrt.types import Array
 
-# Idle threads of a library spin on and take a core from whatever runs next: OpenBLAS's for 2**28 ticks, 130 ms.
-_SETTLING_SECONDS, _TURN_SECONDS = 0.2, 0.06
+_TURN_SECONDS = 0.06
 
 Turn = Callable[[ProgramRunner, Sequence[Array]], float]
 Enough = Callable[[int, Sequence[float]], bool]  # rounds that are finished, and the least seconds so far
@@ -61,7 +61,7 @@ def settled_runs(runner: ProgramRunner, inputs: Sequence[Array]) -> float:
 
     They run for so long that the idle threads of their own libraries are part of what they cost.
     """
-    time.sleep(_SETTLING_SECONDS)
+    let_threads_sleep()
     runner.run(inputs)
     seconds, stop = list[float](), time.perf_counter() + _TURN_SECONDS
     while not seconds or time.perf_counter() < stop:

@@ -10,7 +10,7 @@ from tenonrt.builder.offers import Offer, Offers
 from tenonrt.builder.timing import constant_bytes
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.tuner import Tuner
-from tenonrt.builder.tuning import by_problem
+from tenonrt.builder.tuning import by_problem, time_problems
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.graph.network import Network
@@ -61,9 +61,8 @@ def rank_layer(
                     ]  # fmt: skip
 
                 tuner.check_all(wanted, lambda done, total, region: tell(ranking()))
-                for rivals in by_problem(offer for offer in wanted if not tuner.check(offer)).values():
-                    tuner.time([offer for offer in rivals if not offer.kernel.runs_reference] or rivals)
-                    tell(ranking())
+                sound = by_problem(offer for offer in wanted if not tuner.check(offer))
+                time_problems(sound.values(), tuner, lambda done, total, region: tell(ranking()))
                 return ranking()
         finally:
             cache.close()

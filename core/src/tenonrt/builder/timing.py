@@ -33,6 +33,13 @@ _IMPRESSIONS, _SLOW_SECONDS = 4, 0.02
 # Rounds end when repeated times of the leaders agree to this, or with the budget.
 _NOISE = 0.02
 _LEAST_SECONDS, _MOST_SECONDS = 0.02, 0.5
+# Idle threads of a library spin on and take a core from whatever runs next: OpenBLAS's for 2**28 ticks, 130 ms.
+_SPINNING_SECONDS = 0.2
+
+
+def let_threads_sleep() -> None:
+    """Wait until idle threads of libraries that ran before no longer spin."""
+    time.sleep(_SPINNING_SECONDS)
 
 
 def constant_bytes(graph: Graph) -> int:

@@ -185,11 +185,11 @@ class Tuner:
 
     # times -----------------------------------------------------------------------------------------------------------
 
-    def time(self, offers: Sequence[Offer]) -> None:
-        """Time the offers for one problem against each other, those whose time is not known."""
+    def time(self, offers: Sequence[Offer]) -> bool:
+        """Time the offers for one problem against each other, those whose time is not known; whether it did."""
         wanted = [offer for offer in offers if self._lacks_time(offer)]
         if not wanted or self._expired(wanted[0]):
-            return
+            return False
         self.locked(f"times of {wanted[0].posed.region.name}")
         found = self._contest(wanted)
         for offer, seconds in found:
@@ -197,13 +197,20 @@ class Tuner:
             if not self.device.races:
                 self._fresh.add(key_of(offer))
         self.counts["problems timed"] += bool(found)
+        return True
+
+    def leaves(self, offer: Offer) -> bool:
+        """Whether its step runs outside the device's program, where others stay inside."""
+        known = self.known(offer)
+        return self._has_native and not (known is not None and known.native)
 
     def time_again(self, offers: Sequence[Offer]) -> tuple[float, float] | None:
-        """Race the leaders for one problem once more, and keep each one's lesser time.
+        """Race the leaders for one problem once more, steps in Python left out, and keep each one's lesser time.
 
         The least seconds of the problem in all races before and in this one; None where nothing was to be raced.
         """
-        known = [(offer, self._seconds(offer)) for offer in offers if key_of(offer) in self._fresh]
+        fresh = [offer for offer in offers if key_of(offer) in self._fresh and not self.leaves(offer)]
+        known = [(offer, self._seconds(offer)) for offer in fresh]
         least = min((seconds for _, seconds in known), default=math.inf)
         leaders = [offer for offer, seconds in known if seconds <= least * _LEADERS]
         if not leaders or self._past_deadline():
@@ -295,7 +302,7 @@ class Tuner:
         seconds = known.seconds if known is not None else None
         if seconds is None:
             seconds = offer.estimate if offer.estimate is not None else 1e-6
-        if self._has_native and not (known is not None and known.native):
+        if self.leaves(offer):
             seconds += LEAVING_SECONDS
         return max(1, round(seconds * 1e9))
 
