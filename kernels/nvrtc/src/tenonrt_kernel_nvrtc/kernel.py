@@ -12,11 +12,15 @@ from tenonrt_kernel_nvrtc.compiler import compile_cubin
 from tenonrt_kernel_nvrtc.loading import Launched, architecture
 from tenonrt_kernel_nvrtc.storage import PRELUDE, refusal
 
+_PROGRAMMATIC = 90  # the first architecture whose kernels may begin before those that they follow have ended
+
 
 class CudaKernel(Kernel):
     """A kernel that is one generated function, called ``kernel``."""
 
     on_device: ClassVar[bool] = True
+    # Whether the source itself lets the next kernel begin and waits for the one before; otherwise it is made to.
+    begins_itself: ClassVar[bool] = False
 
     def supports(self, problem: Problem) -> Support:
         why = next((why for type in problem.types if (why := refusal(type))), "")
@@ -35,7 +39,11 @@ class CudaKernel(Kernel):
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
         source, info = self.generate(problem, tactic)
-        return Code(problem, tactic, compile_cubin(PRELUDE + source, architecture()), info)
+        target = architecture()
+        early = int(target.removeprefix("sm_").rstrip("a")) >= _PROGRAMMATIC
+        if early and not self.begins_itself:
+            source = beginning(source)
+        return Code(problem, tactic, compile_cubin(PRELUDE + source, target), {**info, "early": early})
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Nothing: what is packed is passed to the function, and most kernels have the constants in their source."""
@@ -44,8 +52,19 @@ class CudaKernel(Kernel):
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         info = code.info
         return Launched(
-            code.blob, packed, info["grid"], info["block"], info.get("pitches", ()), shared=info.get("shared", 0)
-        )
+            code.blob, packed, info["grid"], info["block"], info.get("pitches", ()),
+            shared=info.get("shared", 0), early=info["early"],
+        )  # fmt: skip
+
+
+def beginning(source: str) -> str:
+    """The kernel, which first lets the one after it begin, then waits for those before it, in all of its threads."""
+    parameters = source.index(" kernel(")
+    body = source.index("{", source.index(")", parameters)) + 1
+    return (
+        f"{source[:body]}\n    asm volatile(\"griddepcontrol.launch_dependents;\");"
+        f"\n    asm volatile(\"griddepcontrol.wait;\" ::: \"memory\");{source[body:]}"
+    )
 
 
 def grid(threads: int, block: int) -> tuple[int]:

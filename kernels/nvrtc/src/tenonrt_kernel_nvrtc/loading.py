@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cache
 from threading import Lock
 from typing import Any
 
-import numpy as np
+from tenonrt_kernel_nvrtc.launching import allow_shared, follows_one_kernel, launch
 
 # Architectures whose own instructions (wgmma and others) NVRTC uses only for the name with an "a".
 _SPECIFIC = frozenset({"90", "100", "120"})
@@ -47,24 +47,28 @@ class Launched:
     """An `Executable` of one kernel: outputs, inputs and packed weights as pointers, then the given numbers.
 
     pitches: operands (positions in outputs + inputs) whose pixels may lie further apart than they are wide; the
-    distance in elements is passed after the pointers.
+    distance in elements is passed after the pointers. early: the kernel itself waits for the one before it.
     """
 
     def __init__(
         self, cubin: bytes, packed: Sequence[Any], grid: Sequence[int], block: Sequence[int],
-        pitches: Sequence[int] = (), name: str = "kernel", shared: int = 0,
+        pitches: Sequence[int] = (), name: str = "kernel", shared: int = 0, early: bool = False,
     ) -> None:  # fmt: skip
         self._function = function(cubin, name)
         self._packed = tuple(packed)
-        self._grid, self._block, self._shared = tuple(grid), tuple(block), shared
+        self._grid, self._block, self._shared, self._early = tuple(grid), tuple(block), shared, early
         self._pitches = tuple(pitches)
         if shared > 48 << 10:
-            self._function.max_dynamic_shared_size_bytes = shared
+            allow_shared(self._function.ptr, shared)
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
+        import cupy
+
         if 0 in self._grid:
             return
         operands = (*outputs, *inputs)
-        numbers = tuple(np.int32(operands[i].strides[-3] // operands[i].itemsize) for i in self._pitches)
-        with stream if stream is not None else nullcontext():
-            self._function(self._grid, self._block, (*operands, *self._packed, *numbers), self._shared)
+        values: list[Any] = [ctypes.c_void_p(array.data.ptr) for array in (*operands, *self._packed)]
+        values += [ctypes.c_int32(operands[i].strides[-3] // operands[i].itemsize) for i in self._pitches]
+        where = stream.ptr if stream is not None else cupy.cuda.get_current_stream().ptr
+        early = self._early and follows_one_kernel(where)
+        launch(self._function.ptr, self._grid, self._block, self._shared, where, values, early)

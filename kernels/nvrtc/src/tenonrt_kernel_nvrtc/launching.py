@@ -1,0 +1,83 @@
+"""Launches through the driver: what CuPy's do not have is that a kernel may begin before the one it follows has ended.
+
+NVIDIA, "CUDA driver API": cuLaunchKernelEx; "CUDA C++ programming guide", programmatic dependent launch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from tenonrt.contracts import ExecutionError
+
+_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_ACTIVE, _KERNEL = 1, 0  # CU_STREAM_CAPTURE_STATUS_ACTIVE, CU_GRAPH_NODE_TYPE_KERNEL
+
+
+class _Attribute(ctypes.Structure):
+    """CUlaunchAttribute: an identifier and 64 bytes of value."""
+
+    _fields_ = [("id", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_uint * 16)]
+
+
+class _Config(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(_Attribute)),
+        ("count", ctypes.c_uint),
+    ]
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _check(status: int, what: str) -> None:
+    if status:
+        raise ExecutionError(f"the driver's {what} returned status {status}")
+
+
+def allow_shared(function: int, nbytes: int) -> None:
+    """Let a kernel have so much dynamic shared memory."""
+    status = _driver().cuFuncSetAttribute(ctypes.c_void_p(function), _DYNAMIC_SHARED, ctypes.c_int(nbytes))
+    _check(status, f"cuFuncSetAttribute of {nbytes} bytes")
+
+
+def launch(
+    function: int, grid: Sequence[int], block: Sequence[int], shared: int, stream: int, values: Sequence[Any],
+    early: bool,
+) -> None:  # fmt: skip
+    """Enqueue a kernel; ``values`` are ctypes values. early: it may begin before the one it follows has ended."""
+    pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+    attribute = _Attribute(_SERIALIZATION, 0, (ctypes.c_uint * 16)(1))
+    attributes = ctypes.pointer(attribute)
+    config = _Config(_three(grid), _three(block), shared, stream, attributes, int(early))
+    status = _driver().cuLaunchKernelEx(ctypes.byref(config), ctypes.c_void_p(function), pointers, None)
+    _check(status, f"cuLaunchKernelEx with grid {tuple(grid)}, block {tuple(block)} and {shared} bytes shared")
+
+
+def _three(sizes: Sequence[int]) -> Any:
+    return (ctypes.c_uint * 3)(*(*sizes, 1, 1)[:3])
+
+
+def follows_one_kernel(stream: int) -> bool:
+    """Whether what is captured next follows one kernel: only between two kernels can an edge be programmatic."""
+    status, identifier = ctypes.c_int(), ctypes.c_uint64()
+    graph, before, edges, count = ctypes.c_void_p(), ctypes.POINTER(ctypes.c_void_p)(), ctypes.c_void_p(), ctypes.c_size_t()
+    failed = _driver().cuStreamGetCaptureInfo_v3(
+        ctypes.c_void_p(stream), ctypes.byref(status), ctypes.byref(identifier), ctypes.byref(graph),
+        ctypes.byref(before), ctypes.byref(edges), ctypes.byref(count),
+    )  # fmt: skip
+    if failed or status.value != _ACTIVE or count.value != 1:
+        return False
+    kind = ctypes.c_int(-1)
+    return not _driver().cuGraphNodeGetType(ctypes.c_void_p(before[0]), ctypes.byref(kind)) and kind.value == _KERNEL

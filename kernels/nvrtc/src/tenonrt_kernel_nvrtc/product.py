@@ -1,0 +1,92 @@
+"""Products by constant weights on Hopper's tensor cores: convolutions, fully connected layers, siblings of them.
+
+What cuDNN and cuBLASLt leave to gain at small batches: k is split among the blocks of a cluster, weights are on their
+way while the kernel before still runs, and siblings are one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, Weights
+
+from tenonrt_kernel_nvrtc.growing import grow
+from tenonrt_kernel_nvrtc.kernel import CudaKernel
+from tenonrt_kernel_nvrtc.loading import architecture
+from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, refuses
+from tenonrt_kernel_nvrtc.product_source import source
+from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of, tiles
+from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
+
+_TAIL = 5  # layers of a region, the product included
+
+
+class ProductKernel(CudaKernel):
+    """In half precision with sums in single; the tail reads tensors of the result's shape, or numbers."""
+
+    aggregates: ClassVar[bool] = True
+    begins_itself: ClassVar[bool] = True
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        """Alone, up to a sum (whose other operand's product may take it instead), and whole."""
+        whole = grow(view, [layer], _TAIL)
+        cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
+        yield from dict.fromkeys(((layer,), *cuts, tuple(whole)))
+
+    def refuses(self, problem: Problem) -> str:
+        if architecture() != "sm_90a":
+            return f"{architecture()} has no wgmma"
+        return refuses(problem)
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        images = problem.layer.kind == "Convolution"
+        count, made = len(problem.activations), len(problem.outputs)
+        format = CHANNELS_8 if images else HALF
+        return [
+            Tactic(
+                tile.key, (format,) * count, (format,) * made, "float16",
+                reads_strided=tuple(range(count)) if images else (),
+                writes_strided=tuple(range(made)) if images else (),
+            )
+            for tile in tiles(geometry(problem), sum(part.columns for part in _parts(problem)))
+        ]  # fmt: skip
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        g, n = geometry(problem), sum(part.columns for part in _parts(problem))
+        return Tile.parsed(tactic.key).seconds(g.m, n, blocks_of(g))
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Weights [columns, taps, channels], channels padded to blocks of k, and bias [columns] in single precision."""
+        problem = code.problem
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        packed, added = list[Array](), list[Array]()
+        for part in _parts(problem):
+            matrix = given[part.anchor.inputs[1]]
+            taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
+            rows = (0, part.columns - matrix.shape[0])
+            packed.append(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % DEPTH))).astype(np.float16))
+            bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
+            values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)
+            added.append(np.pad(values, rows).astype(np.float32))
+        return [np.concatenate(packed), np.concatenate(added)]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "half"
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        tile, g, parts = Tile.parsed(tactic.key), geometry(problem), _parts(problem)
+        columns = sum(part.columns for part in parts)
+        operands = len(problem.outputs) + len(problem.activations)
+        images = problem.layer.kind == "Convolution"
+        return source(problem, parts, g, tile), {
+            "grid": (tile.grid(g.m, columns),), "block": (tile.threads,), "shared": tile.shared,
+            "pitches": tuple(range(operands)) if images else (),
+        }  # fmt: skip
+
+
+def _parts(problem: Problem) -> tuple[Branch, ...]:
+    found = branches(problem)
+    assert not isinstance(found, str), found
+    return found

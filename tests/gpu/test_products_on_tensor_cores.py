@@ -1,0 +1,111 @@
+"""Products of the kernels here and of NVIDIA's libraries, tried as a build tries them: against float64, on slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.builder.trial import Sample, try_tactic
+from tenonrt.contracts import Problem
+from tenonrt.plugins.registry import Registry, using
+
+REGISTRY = Registry()
+KINDS = ("nvrtc_product", "cublaslt", "cublaslt_pointwise", "cudnn_graph")
+
+
+def weights(*shape: int) -> Any:
+    return (np.random.default_rng(0).standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def problem_of(define: Callable[[tenonrt.Network], Sequence[Any]]) -> Problem:
+    network = tenonrt.Network("problem", REGISTRY)
+    for number, output in enumerate(define(network)):
+        network.mark_output(output, f"y{number}")
+    return pose(make_region(network.graph, network.graph.layers), "cuda", 1).problem
+
+
+def judge(problem: Problem, most: int | None = None) -> dict[str, int]:
+    """Tactics that were right, by kernel; one that is wrong fails."""
+    device, found = REGISTRY.device("cuda"), dict[str, int]()
+    with using(REGISTRY):
+        samples = [Sample.draw(problem, REGISTRY.layer_type, 2, seed) for seed in range(2)]
+        for entry in REGISTRY.usable("tenonrt.kernels"):
+            kind, _, name = entry.name.removeprefix("cuda/").partition(".")
+            if not entry.name.startswith("cuda/") or kind != problem.layer.kind or name not in KINDS:
+                continue
+            kernel = REGISTRY.instance(entry)
+            if not kernel.supports(problem).ok:
+                continue
+            for tactic in list(kernel.tactics(problem))[:most]:
+                verdict, _ = try_tactic(kernel, problem, tactic, samples, REGISTRY.layer_type, device)
+                assert verdict.ok, f"{name} {tactic.key}: {verdict.why}"
+                found[name] = found.get(name, 0) + 1
+    return found
+
+
+def convolution(n: int, c: int, h: int, w: int, k: int, r: int, stride: int, padding: int, tail: str) -> Problem:
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        x, both = net.add_input("x", (n, c, h, w)), (padding, padding)
+        y = net.add_convolution(
+            x, weights(k, c, r, r), weights(k, 1)[:, 0], stride=(stride, stride), pre_padding=both, post_padding=both
+        )
+        if "sum" in tail:
+            y = net.add_elementwise(y, net.add_input("z", tuple(y.type.shape)), operation="sum")
+        if "relu" in tail:
+            y = net.add_activation(y, function="relu")
+        if "clip" in tail:
+            y = net.add_activation(y, function="clip", alpha=0.0, beta=6.0)
+        return [y]
+
+    return problem_of(define)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 64, 14, 14, 64, 1, 1, 0, "relu"),
+        (2, 64, 9, 11, 256, 1, 1, 0, "sum relu"),
+        (1, 128, 14, 14, 128, 3, 1, 1, "relu"),
+        (3, 24, 17, 13, 40, 3, 2, 1, "clip"),
+        (1, 512, 7, 7, 512, 3, 1, 1, "relu"),
+        (2, 256, 28, 28, 512, 1, 2, 0, ""),
+        (1, 20, 12, 10, 33, 5, 1, 2, "relu"),
+        (1, 1024, 14, 14, 2048, 1, 2, 0, ""),
+        (4, 16, 30, 30, 96, 1, 1, 0, "clip"),
+    ],
+    ids=str,
+)
+def test_convolutions(sizes: Any) -> None:
+    assert judge(convolution(*sizes))["nvrtc_product"] >= 4
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(128, 768, 768), (128, 3072, 768), (1, 2048, 1000), (300, 72, 136)])
+@pytest.mark.parametrize("tail", ["", "gelu", "sum"])
+def test_fully_connected_layers(m: int, k: int, n: int, tail: str) -> None:
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        y = net.add_fully_connected(net.add_input("x", (m, k)), weights(n, k), weights(n, 1)[:, 0])
+        if tail == "gelu":
+            y = net.add_activation(y, function="gelu")
+        if tail == "sum":
+            y = net.add_elementwise(y, net.add_input("z", (m, n)), operation="sum")
+        return [y]
+
+    assert judge(problem_of(define))["nvrtc_product"] >= 4
+
+
+def test_siblings_are_one_kernel() -> None:
+    def projections(net: tenonrt.Network) -> Sequence[Any]:
+        x = net.add_input("x", (1, 128, 256))
+        return [net.add_fully_connected(x, weights(n, 256), weights(n, 1)[:, 0]) for n in (256, 256, 264)]
+
+    def inception(net: tenonrt.Network) -> Sequence[Any]:
+        x = net.add_input("x", (2, 192, 28, 28))
+        made = [net.add_convolution(x, weights(k, 192, 1, 1), weights(k, 1)[:, 0]) for k in (64, 96, 20)]
+        return [net.add_activation(y, function="relu") for y in made]
+
+    for define in (projections, inception):
+        assert judge(problem_of(define)) == {"nvrtc_product": 12}
