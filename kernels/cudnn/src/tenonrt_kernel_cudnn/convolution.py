@@ -29,8 +29,9 @@ from tenonrt_kernel_cudnn.library import missing
 CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
 CHANNELS_4 = Format((0, 2, 3, 1), ((1, 4),), "float16")  # of the first layer: 282 against 205 µs at batch 128
 WORKSPACE = 64 << 20
-# Configurations of each variant that are tried, in the order of cuDNN's heuristics.
-MOST = 8
+# Configurations of each variant that are tried, in the order of cuDNN's heuristics: more where most can be gained.
+MOST, MOST_OF_LONG = 8, 16
+_LONG_SECONDS = 1.5e-5
 
 
 class ConvolutionKernel(Kernel):
@@ -52,17 +53,14 @@ class ConvolutionKernel(Kernel):
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         found: list[Tactic] = []
+        most = MOST if _floor(problem) < _LONG_SECONDS else MOST_OF_LONG
         for key, description in variants(problem).items():
             _, names = planned(description, WORKSPACE)
-            found += [_tactic(problem, key, name) for name in list(names)[:MOST]]
+            found += [_tactic(problem, key, name) for name in list(names)[:most]]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        moved = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
-        filters = problem.types[problem.layer.inputs[1]].concrete({})
-        result = problem.types[problem.layer.outputs[0]].concrete({})
-        flops = 2 * filters[1] * filters[2] * filters[3] * float(np.prod(result))
-        return 3e-6 + max(flops / 5e14, sum(n for n in moved if isinstance(n, int)) / 2 / 4e12)
+        return 3e-6 + _floor(problem)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
         variant, _, name = tactic.key.partition("/")
@@ -100,6 +98,14 @@ class ConvolutionKernel(Kernel):
         if (added := _added(problem)) is not None:
             pointers[ADDED] = ("input", problem.activations.index(added))
         return Planned(code.blob, pointers, packed)
+
+
+def _floor(problem: Problem) -> float:
+    """Seconds that arithmetic or memory take at least, roughly."""
+    moved = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
+    filters = problem.types[problem.layer.inputs[1]].concrete({})
+    flops = 2 * filters[1] * filters[2] * filters[3] * float(np.prod(problem.types[problem.layer.outputs[0]].concrete({})))
+    return max(flops / 5e14, sum(n for n in moved if isinstance(n, int)) / 2 / 4e12)
 
 
 def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
