@@ -18,7 +18,7 @@ from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.tuning import heirs, negligible_problems
-from tenonrt.builder.worker import TrialReply, TrialRequest
+from tenonrt.builder.worker import TrialReply, TrialRequest, Worker
 from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
 
 GEMM = "tenonrt-kernel-numpy:cpu/Convolution.numpy_gemm"
@@ -290,6 +290,36 @@ def test_a_build_that_the_cache_knows_starts_no_process(
     second = build(convolutions(registry), timing_cache=tmp_path / "timings")
     assert second.choice == first.choice
     assert second.report.notes[-1].endswith(" 0 misses")
+
+
+def test_a_process_whose_device_is_spoiled_tries_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a wild access a GPU answers nothing more to a process: candidates that come next are not to blame."""
+    asked, ended = list[bytes](), list[int]()
+    replies = [TrialReply(False, "it raised", spoiled=True), TrialReply(True)]
+
+    def ask(process: TrialProcess, message: bytes) -> bytes:
+        asked.append(message)
+        return msgspec.msgpack.encode(replies[len(asked) - 1])
+
+    monkeypatch.setattr(TrialProcess, "ask", ask)
+    monkeypatch.setattr(TrialProcess, "stop", lambda process: ended.append(len(asked)))
+    process = TrialProcess(1.0)
+    assert [process.run("k", problem(), Tactic("t")).ok for _ in replies] == [False, True]
+    assert ended == [1]
+
+
+def test_a_worker_asks_its_device_whether_it_is_spoiled() -> None:
+    class Spoiled:
+        def synchronize(self, stream: object) -> None:
+            raise RuntimeError("an illegal memory access was encountered")
+
+    class Devices:
+        def device(self, name: str) -> object:
+            return Spoiled() if name == "spoiled" else Registry().device(name)
+
+    worker = Worker(Devices())  # type: ignore[arg-type]
+    assert worker.is_spoiled("spoiled")
+    assert not worker.is_spoiled("cpu")
 
 
 def test_code_comes_back_from_the_cache(tmp_path: Path) -> None:

@@ -27,12 +27,15 @@ class TrialProcess(WorkerProcess):
         return self.answer(TrialRequest(kernel, problem, tactic))
 
     def answer(self, request: TrialRequest) -> TrialReply:
-        """As `run`."""
+        """As `run`. A process whose device was spoiled ends: what comes next is not to blame."""
         try:
-            reply = self.ask(msgspec.msgpack.encode(request))
+            answer = self.ask(msgspec.msgpack.encode(request))
         except WorkerDiedError as death:
             return TrialReply(False, str(death), settled=death.settled)
-        return msgspec.msgpack.decode(reply, type=TrialReply)
+        reply = msgspec.msgpack.decode(answer, type=TrialReply)
+        if reply.spoiled:
+            self.stop()
+        return reply
 
 
 # Processes side by side would fight over the cores if the references of each used all of them.

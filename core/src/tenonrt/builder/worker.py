@@ -39,6 +39,7 @@ class TrialReply(msgspec.Struct, frozen=True):
     blob: bytes = b""
     info: dict[str, Any] = {}
     native: NativeCode | None = None
+    spoiled: bool = False  # the device answers nothing more in this process: a GPU after a wild access
     settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
 
 
@@ -55,6 +56,14 @@ class Worker:
         problem = restore_attrs(request.problem, self.registry)
         verdict, code = self._try(kernel, problem, request.tactic)
         return TrialReply(verdict.ok, verdict.why, verdict.error, code.blob, code.info, code.native)
+
+    def is_spoiled(self, device: str) -> bool:
+        """Whether the device refuses all work from now on, whoever asks."""
+        try:
+            self.registry.device(device).synchronize(None)
+        except Exception:  # noqa: BLE001 - a device may raise anything
+            return True
+        return False
 
     def _try(self, kernel: Kernel, problem: Problem, tactic: Tactic) -> tuple[Any, Code]:
         device = self.registry.device(problem.device)
@@ -89,10 +98,12 @@ def main() -> None:
     decoder = msgspec.msgpack.Decoder(TrialRequest)
 
     def answer(message: bytes) -> bytes:
+        request = decoder.decode(message)
         try:
-            reply = worker.answer(decoder.decode(message))
+            reply = worker.answer(request)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the verdict carries it
-            reply = TrialReply(False, f"it raised {error!r} in {_origin(error)}")
+            why = f"it raised {error!r} in {_origin(error)}"
+            reply = TrialReply(False, why, spoiled=worker.is_spoiled(request.problem.device))
         return msgspec.msgpack.encode(reply)
 
     serve(answer)

@@ -29,9 +29,8 @@ from tenonrt_kernel_cudnn.library import missing
 CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
 CHANNELS_4 = Format((0, 2, 3, 1), ((1, 4),), "float16")  # of the first layer: 282 against 205 µs at batch 128
 WORKSPACE = 64 << 20
-# Configurations of each variant that are tried, in the order of cuDNN's heuristics: more where most can be gained.
-MOST, MOST_OF_LONG = 8, 16
-_LONG_SECONDS = 1.5e-5
+# Configurations of each variant that are tried, in the order of cuDNN's heuristics.
+MOST = 8
 
 
 class ConvolutionKernel(Kernel):
@@ -53,10 +52,9 @@ class ConvolutionKernel(Kernel):
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         found: list[Tactic] = []
-        most = MOST if _floor(problem) < _LONG_SECONDS else MOST_OF_LONG
         for key, description in variants(problem).items():
             _, names = planned(description, WORKSPACE)
-            found += [_tactic(problem, key, name) for name in list(names)[:most]]
+            found += [_tactic(problem, key, name) for name in list(names)[:MOST]]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:

@@ -14,7 +14,7 @@ from tenonrt_kernel_nvrtc.expressions import literal
 
 INSTRUCTIONS = r"""
 __device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
         "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -147,7 +147,7 @@ def _scores(a: Attention, shape: Shape) -> str:
     tiles, steps, pitch, width = shape.tile // 8 // shape.parts, a.depth // 16, a.depth + 8, shape.tile // shape.parts
     added = "s += to_float((half_t)(mask[n][i / 2] >> i % 2 * 16));" if a.mask is not None else ""
     return f"""float scores[{tiles}][4] = {{}};
-        _Pragma("unroll") for (int n = 0; n < {tiles}; ++n) _Pragma("unroll") for (int s = 0; s < {steps}; ++s) {{
+        _Pragma("unroll") for (int s = 0; s < {steps}; ++s) _Pragma("unroll") for (int n = 0; n < {tiles}; ++n) {{
             const half_t *p = keys + (share * {width} + n * 8 + g) * {pitch} + s * 16 + l * 2;
             multiply_add(scores[n], fragments[s], *(const unsigned *)p, *(const unsigned *)(p + 8));
         }}
@@ -181,14 +181,14 @@ def _softmax(shape: Shape) -> str:
 
 def _results(a: Attention, shape: Shape) -> str:
     steps, pitch, width = shape.tile // 16 // shape.parts, a.depth + 8, shape.tile // shape.parts
-    return f"""_Pragma("unroll") for (int d = 0; d < {a.depth // 8}; ++d) {{
+    return f"""_Pragma("unroll") for (int d = 0; d < {a.depth // 8}; ++d)
             for (int i = 0; i < 4; ++i) result[d][i] *= scale[i / 2];
-            _Pragma("unroll") for (int s = 0; s < {steps}; ++s) {{
-                const unsigned f[4] = {{p[2 * s][0], p[2 * s][1], p[2 * s + 1][0], p[2 * s + 1][1]}};
-                unsigned b0, b1;
-                columns(b0, b1, values + (share * {width} + s * 16 + lane % 16) * {pitch} + d * 8);
-                multiply_add(result[d], f, b0, b1);
-            }}
+        _Pragma("unroll") for (int s = 0; s < {steps}; ++s) {{
+            const unsigned f[4] = {{p[2 * s][0], p[2 * s][1], p[2 * s + 1][0], p[2 * s + 1][1]}};
+            unsigned b[{a.depth // 8}][2];
+            _Pragma("unroll") for (int d = 0; d < {a.depth // 8}; ++d)
+                columns(b[d][0], b[d][1], values + (share * {width} + s * 16 + lane % 16) * {pitch} + d * 8);
+            _Pragma("unroll") for (int d = 0; d < {a.depth // 8}; ++d) multiply_add(result[d], f, b[d][0], b[d][1]);
         }}"""
 
 

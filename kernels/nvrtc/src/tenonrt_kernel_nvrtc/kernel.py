@@ -12,6 +12,8 @@ from tenonrt_kernel_nvrtc.compiler import compile_cubin
 from tenonrt_kernel_nvrtc.loading import Launched, architecture
 from tenonrt_kernel_nvrtc.storage import PRELUDE, refusal
 
+# Let the next kernel begin, and wait until those before have ended: nothing on architectures without either.
+BEGIN = "begin();"
 _PROGRAMMATIC = 90  # the first architecture whose kernels may begin before those that they follow have ended
 
 
@@ -41,7 +43,7 @@ class CudaKernel(Kernel):
         source, info = self.generate(problem, tactic)
         target = architecture()
         early = int(target.removeprefix("sm_").rstrip("a")) >= _PROGRAMMATIC
-        if early and not self.begins_itself:
+        if not self.begins_itself:
             source = beginning(source)
         return Code(problem, tactic, compile_cubin(PRELUDE + source, target), {**info, "early": early})
 
@@ -61,10 +63,7 @@ def beginning(source: str) -> str:
     """The kernel, which first lets the one after it begin, then waits for those before it, in all of its threads."""
     parameters = source.index(" kernel(")
     body = source.index("{", source.index(")", parameters)) + 1
-    return (
-        f"{source[:body]}\n    asm volatile(\"griddepcontrol.launch_dependents;\");"
-        f"\n    asm volatile(\"griddepcontrol.wait;\" ::: \"memory\");{source[body:]}"
-    )
+    return f"{source[:body]}\n    {BEGIN}{source[body:]}"
 
 
 def grid(threads: int, block: int) -> tuple[int]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.growing import only_reader
-from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
+from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel, grid
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
 from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write
 
 
 class NormalizationKernel(CudaKernel):
-    """LayerNormalization alone, or of a sum of two tensors, rows of up to 32768 elements; parameters are constants."""
+    """LayerNormalization alone, or of a sum of two tensors, rows of up to 32768 elements; parameters are constants.
+
+    Scale and bias are read before the results of earlier kernels are waited for: they come from far away.
+    """
+
+    begins_itself: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         if layer.kind == "LayerNormalization":
@@ -64,7 +69,7 @@ class NormalizationKernel(CudaKernel):
         plan = next(plan for plan in plans(shape[-1], dtype) if plan.threads == threads)
         layer, rows = problem.layers[-1], prod(shape[:-1])
         names = [name for name, i in zip(("scale", "bias"), [*layer.inputs[1:], -1, -1], strict=False) if i >= 0]
-        lines = [*plan.start(rows), *_lines(plan, dtype, shape[-1], count, names, layer.attrs.epsilon)]
+        lines = [*plan.place(), *_parameters(plan, names), BEGIN, *plan.start(rows), *_lines(plan, dtype, shape[-1], count, names, layer.attrs.epsilon)]
         ctype = C_TYPES[dtype]
         parameters = [
             f"{ctype} *out",
@@ -76,6 +81,14 @@ class NormalizationKernel(CudaKernel):
         return REDUCTIONS + source, {"grid": grid(rows, plan.rows), "block": (plan.rows * plan.threads,)}
 
 
+def _parameters(plan: RowPlan, names: Sequence[str]) -> list[str]:
+    total = plan.pieces * plan.vector
+    return [
+        f"float {name}_v[{total}]; " + plan.each(plan.elements(f"{name}_v[i * {plan.vector} + j] = {name}[at + j];"))
+        for name in names
+    ]
+
+
 def _lines(plan: RowPlan, dtype: str, length: int, count: int, names: Sequence[str], epsilon: float) -> list[str]:
     vector, total, offset = plan.vector, plan.pieces * plan.vector, f"row * {length} + at"
     keep = f"v[i * {vector} + j]"
@@ -83,8 +96,8 @@ def _lines(plan: RowPlan, dtype: str, length: int, count: int, names: Sequence[s
     added = " + ".join(read(dtype, f"p{k}.e[j]") for k in range(count))
     scaled = (
         f"{keep} * r"
-        + (" * scale[at + j]" if "scale" in names else "")
-        + (" + bias[at + j]" if "bias" in names else "")
+        + (f" * scale_v[i * {vector} + j]" if "scale" in names else "")
+        + (f" + bias_v[i * {vector} + j]" if "bias" in names else "")
     )
     return [
         f"float v[{total}]; for (int i = 0; i < {total}; ++i) v[i] = 0.f;",

@@ -58,20 +58,19 @@ class ProductKernel(CudaKernel):
         return Tile.parsed(tactic.key).seconds(g.m, n, blocks_of(g))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights as blocks of k lie in shared memory, and bias [columns] in single precision."""
+        """Weights [columns, taps, channels], channels padded to blocks of k, and bias [columns] in single precision."""
         problem = code.problem
         given = dict(zip(problem.constants, weights.constants, strict=True))
-        rows, added = list[Array](), list[Array]()
+        packed, added = list[Array](), list[Array]()
         for part in _parts(problem):
             matrix = given[part.anchor.inputs[1]]
             taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
-            missing = (0, part.columns - matrix.shape[0])
-            padded = np.pad(taps, (missing, (0, 0), (0, -taps.shape[2] % DEPTH))).astype(np.float16)
-            rows.append(padded.reshape(part.columns, -1))
+            rows = (0, part.columns - matrix.shape[0])
+            packed.append(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % DEPTH))).astype(np.float16))
             bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
             values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)
-            added.append(np.pad(values, missing).astype(np.float32))
-        return [swizzled(np.concatenate(rows)), np.concatenate(added)]
+            added.append(np.pad(values, rows).astype(np.float32))
+        return [np.concatenate(packed), np.concatenate(added)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "half"
@@ -85,15 +84,6 @@ class ProductKernel(CudaKernel):
             "grid": (tile.grid(g.m, columns),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(operands)) if images else (),
         }  # fmt: skip
-
-
-def swizzled(rows: Array) -> Array:
-    """[columns, k] as [k / 64, columns, 64], the 16-byte pieces of each row exchanged as wgmma expects them."""
-    columns, depth = rows.shape
-    pieces = rows.reshape(columns // 8, 8, depth // DEPTH, 8, 8)
-    lane = np.arange(8)
-    exchanged = pieces[:, lane[:, None], :, lane[:, None] ^ lane[None, :], :]  # [row, piece, columns / 8, blocks, 8]
-    return np.ascontiguousarray(exchanged.transpose(3, 2, 0, 1, 4)).reshape(depth // DEPTH, columns, DEPTH)
 
 
 def _parts(problem: Problem) -> tuple[Branch, ...]:

@@ -1,9 +1,8 @@
 """The source of a product: tiles are copied into swizzled shared memory ahead, and multiplied by wgmma.
 
 NVIDIA, "PTX ISA", asynchronous warpgroup level matrix instructions: both operands have k innermost in rows of 128
-bytes, whose 16-byte pieces are swizzled by the row's number. Threads that multiply also gather pixels; weights, which
-are packed as they lie in shared memory, are copied in bulk by a warp of its own. Blocks of a cluster share k, and each
-adds up a part of the tile from the shared memory of all; or they share weights, of which each copies a part to all.
+bytes, whose 16-byte pieces are swizzled by the row's number. Blocks of a cluster share k; each adds up a part of the
+tile from the shared memory of all.
 """
 
 from __future__ import annotations
@@ -27,34 +26,6 @@ __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"
 __device__ __forceinline__ descriptor_t described(unsigned at) {
     return (descriptor_t)((at & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
 }
-__device__ __forceinline__ void prepare(unsigned barrier, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(arrivals) : "memory");
-}
-__device__ __forceinline__ void expect(unsigned barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void await(unsigned barrier, unsigned parity) {
-    unsigned passed;
-    do asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-        : "=r"(passed) : "r"(barrier), "r"(parity) : "memory"); while (!passed);
-}
-__device__ __forceinline__ void arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
-}
-__device__ __forceinline__ void arrive_at(unsigned barrier, int rank) {
-    asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;"
-        " mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" :: "r"(barrier), "r"(rank) : "memory");
-}
-__device__ __forceinline__ void copy_bulk(unsigned to, const void *from, int bytes, unsigned barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-        :: "r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
-}
-__device__ __forceinline__ void copy_to_all(
-    unsigned to, const void *from, int bytes, unsigned barrier, unsigned short mask
-) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
-        " [%0], [%1], %2, [%3], %4;" :: "r"(to), "l"(from), "r"(bytes), "r"(barrier), "h"(mask) : "memory");
-}
 __device__ __forceinline__ void cluster_sync() {
     asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
@@ -76,28 +47,21 @@ def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile) -
     inputs = [f"const half_t *x{i}" for i in problem.activations]
     pitches = [f"int out{k}_pitch" for k in range(len(parts))] + [f"int x{i}_pitch" for i in problem.activations]
     names = [*outputs, *inputs, "const half_t *weights", "const float *bias", *(pitches if images else ())]
-    cluster = tile.split * tile.mates
-    shape = f"__cluster_dims__({cluster}, 1, 1) " if cluster > 1 else ""
-    head = f'extern "C" __global__ void {shape}__launch_bounds__({tile.threads}) kernel({", ".join(names)})'
+    cluster = f"__cluster_dims__({tile.split}, 1, 1) " if tile.split > 1 else ""
+    head = f'extern "C" __global__ void {cluster}__launch_bounds__({tile.threads}) kernel({", ".join(names)})'
     columns = sum(part.columns for part in parts)
-    image = f"x{problem.layer.inputs[0]}"
-    body = "".join((
-        "" if images else _pitches(problem, parts), _start(tile, g, columns), _weights(tile, columns),
-        _pixels(g, tile, image), _main(tile), _finish(problem, parts, g, tile, columns),
-    ))  # fmt: skip
-    return f"{_INSTRUCTIONS}{_multiply(tile)}{head} {{{body}\n}}\n"
+    fixed = "" if images else "".join(
+        f"const int {name}_pitch = {size};"
+        for name, size in ([(f"out{k}", part.columns) for k, part in enumerate(parts)]
+                           + [(f"x{i}", problem.types[i].concrete({})[-1]) for i in problem.activations])
+    )  # fmt: skip
+    body = f"{fixed}{_start(tile, g, columns)}{_loads(g, columns, tile, f'x{problem.layer.inputs[0]}')}{_main(tile, g)}"
+    return f"{_INSTRUCTIONS}{_multiply(tile.columns)}{head} {{{body}{_finish(problem, parts, g, tile, columns)}\n}}\n"
 
 
-def _pitches(problem: Problem, parts: Sequence[Branch]) -> str:
-    """Rows of fully connected layers follow each other."""
-    sizes = {f"out{k}": part.columns for k, part in enumerate(parts)}
-    sizes |= {f"x{i}": problem.types[i].concrete({})[-1] for i in problem.activations}
-    return "".join(f"const int {name}_pitch = {size}; " for name, size in sizes.items())
-
-
-def _multiply(tile: Tile) -> str:
-    """wgmma of 64 rows and a tile's columns, 16 elements of k; a barrier of the threads that multiply."""
-    columns, count = tile.columns, tile.columns // 2
+def _multiply(columns: int) -> str:
+    """wgmma of 64 rows and so many columns, 16 elements of k."""
+    count = columns // 2
     places = ", ".join(f"%{i}" for i in range(count))
     sums = ", ".join(f'"+f"(d[{i}])' for i in range(count))
     return f"""
@@ -105,74 +69,34 @@ __device__ __forceinline__ void multiply(float (&d)[{count}], descriptor_t a, de
     asm volatile("wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 "
         "{{{places}}}, %{count}, %{count + 1}, 1, 1, 1, 0, 0;" : {sums} : "l"(a), "l"(b));
 }}
-__device__ __forceinline__ void meet() {{ asm volatile("bar.sync 1, {tile.working};" ::: "memory"); }}
 """
 
 
 def _start(tile: Tile, g: Geometry, columns: int) -> str:
-    """Which tile and blocks of k; barriers of stages that are filled, and that have been read."""
-    blocks, across = blocks_of(g), -(-columns // tile.columns)
-    cluster, warps = tile.split * tile.mates, tile.working // 32
+    blocks = blocks_of(g)
+    across = -(-columns // tile.columns)
     return f"""
     extern __shared__ unsigned char raw[];
     asm volatile("griddepcontrol.launch_dependents;");
     const unsigned base = (shared_at(raw) + 1023) & ~1023u;
-    const unsigned full = base + {tile.tiles_bytes}, empty = full + {8 * tile.stages};
-    const int t = threadIdx.x, rank = blockIdx.x % {cluster}, tile = blockIdx.x / {cluster};
-    const int n0 = tile % {across} * {tile.columns};
-    const int m0 = {f"(tile / {across} * {tile.mates} + rank)" if tile.mates > 1 else f"tile / {across}"} * {tile.rows};
-    const int share = {"rank" if tile.split > 1 else "0"};
-    const int first = {blocks} * share / {tile.split}, count = {blocks} * (share + 1) / {tile.split} - first;
-    if (t == 0) {{
-        for (int s = 0; s < {tile.stages}; ++s) {{ prepare(full + 8 * s, 1); prepare(empty + 8 * s, {warps * tile.mates}); }}
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }}
-    {"cluster_sync();" if tile.mates > 1 else "__syncthreads();"}"""
+    const int t = threadIdx.x, rank = blockIdx.x % {tile.split}, tile = blockIdx.x / {tile.split};
+    const int n0 = tile % {across} * {tile.columns}, m0 = tile / {across} * {tile.rows};
+    const int first = {blocks} * rank / {tile.split}, count = {blocks} * (rank + 1) / {tile.split} - first;
+    const int piece = t % 8 * 8, row0 = t / 8;
+    const unsigned lands = base + row0 * 128 + ((t % 8 ^ row0 % 8) << 4);"""
 
 
-def _weights(tile: Tile, columns: int) -> str:
-    """One thread copies weights, which nobody writes: it does not wait for the kernels before this one."""
-    part = tile.columns // tile.mates
-    if tile.mates > 1:
-        issue = (
-            f"const int own = min(max({columns} - n0 - rank * {part}, 0), {part}) * 128;"
-            f" if (own) copy_to_all(to + rank * {part * 128}, from + rank * {part * 64}, own, full + 8 * stage,"
-            f" {(1 << tile.mates) - 1});"
-        )
-    else:
-        issue = "copy_bulk(to, from, bytes, full + 8 * stage);"
-    syncs = "cluster_sync(); " * (2 if tile.split > 1 else 1 if tile.mates > 1 else 0)
-    return f"""
-    if (t >= {tile.working}) {{
-        if (t == {tile.working}) {{
-            const int bytes = min({tile.columns}, {columns} - n0) * 128;
-            for (int block = 0, stage = 0, parity = 1; block < count; ++block) {{
-                if (block >= {tile.stages}) await(empty + 8 * stage, parity);
-                const half_t *from = weights + ((long long)(first + block) * {columns} + n0) * 64;
-                const unsigned to = base + stage * {tile.stage_bytes} + {tile.rows * 128};
-                expect(full + 8 * stage, bytes);
-                {issue}
-                if (++stage == {tile.stages}) {{ stage = 0; parity ^= 1; }}
-            }}
-        }}
-        __syncwarp();
-        {syncs}
-        return;
-    }}"""
-
-
-def _pixels(g: Geometry, tile: Tile, image: str) -> str:
-    """Which pixels a thread gathers, and the copies of a block of k."""
-    step = tile.working // 8
-    each, inner = tile.rows // step, -(-g.channels // DEPTH)
-    inside = "" if g.channels == inner * DEPTH else f" && channel < {g.channels}"
+def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
+    """Which pixels a thread copies, and the copies of a block of k."""
+    step = tile.threads // 8
+    inner, deep = -(-g.channels // DEPTH), -(-g.channels // DEPTH) * DEPTH
+    inside = "" if g.channels == deep else f" && channel < {g.channels}"
     r, c = g.rows, g.columns
     if g.whole:
-        arrays, place = f"int pixel[{each}];", "pixel[i] = m;"
-        bounds, shift = f"pixel[i] < {g.m}", ""
+        place, bounds = "pixel[i] = m;", f"pixel[i] < {g.m}"
+        shift, arrays = "", f"int pixel[{tile.rows // step}];"
     else:
         plane = r.positions * c.positions
-        arrays = f"int pixel[{each}], y[{each}], x[{each}];"
         place = (
             f"const int n = m / {plane}, p = m % {plane} / {c.positions}, q = m % {c.positions};"
             f" y[i] = m < {g.m} ? p * {r.stride} - {r.before} : -(1 << 24); x[i] = q * {c.stride} - {c.before};"
@@ -180,55 +104,62 @@ def _pixels(g: Geometry, tile: Tile, image: str) -> str:
         )
         bounds = f"(unsigned)(y[i] + dy) < {r.size}u && (unsigned)(x[i] + dx) < {c.size}u"
         shift = f" + dy * {c.size} + dx"
+        arrays = f"int pixel[{tile.rows // step}], y[{tile.rows // step}], x[{tile.rows // step}];"
+    # q of a row number: m % columns is right because a plane is whole rows.
     return f"""
-    const int piece = t % 8 * 8, row0 = t / 8;
-    const unsigned lands = base + row0 * 128 + ((t % 8 ^ row0 % 8) << 4);
     {arrays}
-    _Pragma("unroll") for (int i = 0; i < {each}; ++i) {{ const int m = m0 + row0 + i * {step}; {place} }}
+    _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{ const int m = m0 + row0 + i * {step}; {place} }}
+    const half_t *const from_weights = weights + (long long)(n0 + row0) * {g.taps * deep} + piece;
     auto load_pixels = [&](int block, int stage) {{
         const int tap = block / {inner}, channel = (block - tap * {inner}) * {DEPTH} + piece;
         const int dy = tap / {c.window} * {r.dilation}, dx = tap % {c.window} * {c.dilation};
-        _Pragma("unroll") for (int i = 0; i < {each}; ++i) {{
+        _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{
             const bool there = {bounds}{inside};
             const half_t *from = {image} + (long long)(pixel[i]{shift}) * {image}_pitch + channel;
             copy16(lands + stage * {tile.stage_bytes} + i * {step * 128}, there ? from : {image}, there);
         }}
+    }};
+    auto load_weights = [&](int block, int stage) {{
+        _Pragma("unroll") for (int i = 0; i < {tile.columns // step}; ++i) {{
+            const bool there = n0 + row0 + i * {step} < {columns};
+            const half_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
+            copy16(lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128}, there ? from : weights, there);
+        }}
     }};"""
 
 
-def _main(tile: Tile) -> str:
-    """A stage's pixels are overwritten two blocks after they were read: by then every warpgroup is done with them."""
+def _main(tile: Tile, g: Geometry) -> str:
+    """Weights, which nobody writes, are on their way before the results of earlier kernels are waited for.
+
+    A stage is filled two blocks after it was read: by then every warpgroup has seen that its products have ended.
+    """
     ahead = tile.stages - 2
-    if tile.mates > 1:
-        read = f"if (t % 32 < {tile.mates}) arrive_at(empty + 8 * before, t % 32);"
-    else:
-        read = "if (t % 32 == 0) arrive(empty + 8 * before);"
     return f"""
+    _Pragma("unroll") for (int s = 0; s < {ahead}; ++s) if (s < count) load_weights(first + s, s);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     _Pragma("unroll") for (int s = 0; s < {ahead}; ++s) {{ if (s < count) load_pixels(first + s, s); commit(); }}
     float sums[{tile.columns // 2}];
     _Pragma("unroll") for (int i = 0; i < {tile.columns // 2}; ++i) sums[i] = 0.f;
-    int stage = 0, filled = {ahead}, before = 0; unsigned parity = 0;
+    int stage = 0, filled = {ahead};
     for (int block = 0; block < count; ++block) {{
         asm volatile("cp.async.wait_group {ahead - 1};" ::: "memory");
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        meet();
-        await(full + 8 * stage, parity);
+        __syncthreads();
         const unsigned at = base + stage * {tile.stage_bytes};
         const descriptor_t a = described(at + t / 128 * 8192), b = described(at + {tile.rows * 128});
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         _Pragma("unroll") for (int k = 0; k < 4; ++k) multiply(sums, a + 2 * k, b + 2 * k);
         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-        if (block + {ahead} < count) load_pixels(first + block + {ahead}, filled);
+        if (block + {ahead} < count) {{
+            load_weights(first + block + {ahead}, filled); load_pixels(first + block + {ahead}, filled);
+        }}
         commit();
         asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-        if (block) {{ {read} }}
-        before = stage; filled = filled == {tile.stages - 1} ? 0 : filled + 1;
-        if (++stage == {tile.stages}) {{ stage = 0; parity ^= 1; }}
+        stage = stage == {tile.stages - 1} ? 0 : stage + 1; filled = filled == {tile.stages - 1} ? 0 : filled + 1;
     }}
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
     asm volatile("cp.async.wait_all;" ::: "memory");
-    meet();"""
+    __syncthreads();"""
 
 
 def _finish(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, columns: int) -> str:
@@ -236,7 +167,7 @@ def _finish(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, 
     across, pitch = tile.columns // 8, tile.pitch
     peers = "".join(f"add_peer(v, at, {k}); " for k in range(tile.split))
     own = "for (int j = 0; j < 8; ++j) v[j] += part[row * %d + col + j];" % pitch
-    together = "cluster_sync();" if tile.split > 1 else "meet();"
+    together = "cluster_sync();" if tile.split > 1 else "__syncthreads();"
     written = " else ".join(
         (f"if (n < {part.first + part.columns}) " if k < len(parts) - 1 else "") + f"{{ {_stored(problem, part, k)} }}"
         for k, part in enumerate(parts)
@@ -251,7 +182,7 @@ def _finish(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, 
         }}
     }}
     {together}
-    for (int i = share * {tile.working} + t; i < {tile.rows * across}; i += {tile.split * tile.working}) {{
+    for (int i = rank * {tile.threads} + t; i < {tile.rows * across}; i += {tile.split * tile.threads}) {{
         const int row = i / {across}, col = i % {across} * 8, m = m0 + row, n = n0 + col;
         if (m >= {g.m} || n >= {columns}) continue;
         float v[8];
@@ -259,7 +190,7 @@ def _finish(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, 
         {f"const unsigned at = base + 4 * (row * {pitch} + col); {peers}" if tile.split > 1 else own}
         {written}
     }}
-    {"cluster_sync();" if tile.split * tile.mates > 1 else ""}"""
+    {"cluster_sync();" if tile.split > 1 else ""}"""
 
 
 def _stored(problem: Problem, part: Branch, k: int) -> str:

@@ -11,27 +11,21 @@ from math import ceil
 from tenonrt_kernel_nvrtc.product_problem import Geometry
 
 DEPTH = 64  # elements of k in a block: 128 bytes, a row of the swizzle
-_ROWS, _COLUMNS = (64, 128), (32, 48, 64, 96, 128, 144, 192, 256)
-# Blocks of a cluster that share k, and blocks that share the weights.
-_SHARES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4))
+_ROWS, _COLUMNS, _SPLITS = (64, 128), (32, 64, 96, 128, 144, 192, 256), (1, 2, 4, 8)
 _SHARED, _PROCESSORS = 227 << 10, 132
 _BUDGET = 112_000  # of two blocks on a multiprocessor, which keeps a little for itself
 _FEWEST_STAGES, _MOST_STAGES, _MOST_ALONE = 4, 8, 6
-_COPYING = 32  # threads that copy weights
-_MOST = 14
+# Tiles that are tried; of products that take long, whose times depend less on what fits beside, fewer.
+_MOST, _MOST_OF_LONG, _LONG_SECONDS = 12, 6, 3e-5
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A block of threads computes ``rows`` by ``columns``.
-
-    ``split`` blocks of a cluster share its k and add up in shared memory; or ``mates`` with other rows share weights.
-    """
+    """A block of threads computes ``rows`` by ``columns``; ``split`` blocks share its k and add up in shared memory."""
 
     rows: int
     columns: int
     split: int
-    mates: int
 
     @classmethod
     def parsed(cls, key: str) -> Tile:
@@ -39,16 +33,11 @@ class Tile:
 
     @property
     def key(self) -> str:
-        return f"{self.rows}x{self.columns}x{self.split}x{self.mates}"
-
-    @property
-    def working(self) -> int:
-        """Threads that multiply: a warpgroup for 64 rows."""
-        return 2 * self.rows
+        return f"{self.rows}x{self.columns}x{self.split}"
 
     @property
     def threads(self) -> int:
-        return self.working + _COPYING
+        return 2 * self.rows
 
     @property
     def stage_bytes(self) -> int:
@@ -62,20 +51,15 @@ class Tile:
     @property
     def stages(self) -> int:
         beside = min(_MOST_STAGES, _BUDGET // self.stage_bytes)
-        return beside if beside >= _FEWEST_STAGES else min(_MOST_ALONE, (_SHARED - 2048) // self.stage_bytes)
-
-    @property
-    def tiles_bytes(self) -> int:
-        """What stages and then sums take."""
-        return max(self.stages * self.stage_bytes, 4 * self.rows * self.pitch)
+        return beside if beside >= _FEWEST_STAGES else min(_MOST_ALONE, (_SHARED - 1024) // self.stage_bytes)
 
     @property
     def shared(self) -> int:
-        """Bytes, with two barriers a stage and what aligning to 1024 takes."""
-        return self.tiles_bytes + 16 * self.stages + 1024
+        """Bytes, with what aligning to 1024 takes."""
+        return max(self.stages * self.stage_bytes, 4 * self.rows * self.pitch) + 1024
 
     def grid(self, m: int, n: int) -> int:
-        return ceil(ceil(m / self.rows) / self.mates) * self.mates * ceil(n / self.columns) * self.split
+        return ceil(m / self.rows) * ceil(n / self.columns) * self.split
 
     def seconds(self, m: int, n: int, blocks: int) -> float:
         """Expected time; ``blocks`` of k."""
@@ -83,10 +67,11 @@ class Tile:
         count = self.grid(m, n)
         busy = min(resident, max(1.0, count / _PROCESSORS))
         waves = ceil(count / (_PROCESSORS * resident))
-        moved = 2 * DEPTH * (self.rows + self.columns / self.mates)
-        each = max(self.rows * self.columns * DEPTH * 2 * busy / 5.5e12, moved * busy / 45e9, 1.2e-7)
-        fixed = 2.2e-6 + (8e-7 if self.split * self.mates > 1 else 0.0)
-        fixed += self.rows * self.columns * busy / self.split * 2e-11
+        each = max(self.rows * self.columns * DEPTH * 2 * busy / 5.5e12, self.stage_bytes * busy / 45e9, 1.2e-7)
+        # What shares of k found is read from the shared memory of others at about 16 bytes a nanosecond.
+        area = self.rows * self.columns
+        adding = area * 2.5e-10 + self.split * 2e-7 if self.split > 1 else area * busy * 2e-11
+        fixed = 2.2e-6 + adding
         return 1.5e-6 + waves * (fixed + ceil(blocks / self.split) * each)
 
 
@@ -99,11 +84,11 @@ def tiles(g: Geometry, n: int) -> list[Tile]:
     """Those that are worth trying, the most promising first."""
     blocks = blocks_of(g)
     found = [
-        Tile(rows, columns, split, mates)
+        Tile(rows, columns, split)
         for rows in _ROWS
         for columns in _COLUMNS
-        for split, mates in _SHARES
+        for split in _SPLITS
         if (rows == 64 or g.m > 64) and columns < n + 32 and (split == 1 or blocks >= 2 * split)
-        if mates == 1 or (columns % (8 * mates) == 0 and g.m > rows * (mates - 1) and blocks > 2)
     ]
-    return sorted(found, key=lambda tile: tile.seconds(g.m, n, blocks))[:_MOST]
+    found.sort(key=lambda tile: tile.seconds(g.m, n, blocks))
+    return found[: _MOST if found[0].seconds(g.m, n, blocks) < _LONG_SECONDS else _MOST_OF_LONG]

@@ -58,13 +58,16 @@ class RowPlan:
     def fits(self) -> bool:
         return self.pieces * self.vector <= _KEPT
 
-    def start(self, count: int) -> list[str]:
-        """Which row a thread works on; the rest of the last block leaves, which is whole warps."""
+    def place(self) -> list[str]:
+        """Which row a thread works on, and where in it."""
         return [
             f"const int row = blockIdx.x * {self.rows} + threadIdx.x / {self.threads};",
             f"const int lane = threadIdx.x % {self.threads};",
-            f"if (row >= {count}) return;",
         ]
+
+    def start(self, count: int) -> list[str]:
+        """The rest of the last block leaves, which is whole warps."""
+        return [f"if (row >= {count}) return;"]
 
     def each(self, body: str) -> str:
         """``body`` for every piece; ``at`` is where it begins in the row, -1 past the end."""

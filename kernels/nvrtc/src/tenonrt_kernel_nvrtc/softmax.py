@@ -38,7 +38,7 @@ class SoftmaxKernel(CudaKernel):
         count, ctype = prod(shape[:-1]), C_TYPES[dtype]
         threads = int(tactic.key.rpartition(":")[2])
         plan = next(plan for plan in plans(shape[-1], dtype) if plan.threads == threads)
-        body = "\n    ".join((*plan.start(count), *_lines(plan, dtype, f"row * {shape[-1]} + at")))
+        body = "\n    ".join((*plan.place(), *plan.start(count), *_lines(plan, dtype, f"row * {shape[-1]} + at")))
         source = f'extern "C" __global__ void kernel({ctype} *out, const {ctype} *x) {{\n    {body}\n}}\n'
         return REDUCTIONS + source, {"grid": grid(count, plan.rows), "block": (plan.rows * plan.threads,)}
 

@@ -15,6 +15,12 @@ __device__ __forceinline__ float to_float(half_t h) {
 __device__ __forceinline__ half_t to_half(float f) {
     half_t h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h;
 }
+__device__ __forceinline__ void begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
 __device__ __forceinline__ float larger(float a, float b) { return (a > b || a != a) ? a : b; }
 __device__ __forceinline__ float smaller(float a, float b) { return (a < b || a != a) ? a : b; }
