@@ -57,14 +57,35 @@ def test_the_answer_is_that_of_the_whole_batch() -> None:
     [
         lambda net: net.add("Softmax", [net.add_input("x", (40, 30))], {"axis": 0})[0],
         lambda net: net.add("Reduce", [net.add_input("x", (40, 30))], {"operation": "sum", "axes": (0,)})[0],
-        lambda net: net.add("Reshape", [net.add_input("x", (40, 30)), np.array([40, 5, 6])], {})[0],
+        lambda net: net.add("Reshape", [net.add_input("x", (40, 30)), np.array([20, 60])], {})[0],
     ],
 )
-def test_what_mixes_or_names_its_items_is_judged_whole(define: Callable[[tenonrt.Network], Any]) -> None:
+def test_what_mixes_its_items_is_judged_whole(define: Callable[[tenonrt.Network], Any]) -> None:
     problem = problem_of(define)
     sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
     assert sample.items is None
     assert sample.expected[0].shape == problem.types[problem.outputs[0]].shape
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_constants_may_say_how_large_the_batch_is(heads: int) -> None:
+    """As reshapes around attention do, also where heads are merged with the batch; kernels get the whole problem's."""
+
+    def define(net: tenonrt.Network) -> Any:
+        x = net.add("Reshape", [net.add_input("x", (40, 30)), np.array([40 * heads, 30 // heads])], {})[0]
+        x = net.add("Softmax", [x], {"axis": -1})[0]
+        return net.add("Reshape", [x, np.array([40, 5, 6])], {})[0]
+
+    problem = problem_of(define)
+    sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
+    assert sample.items == (0, 39)
+    shapes = [sample.inputs[i].tolist() for i in problem.constants]
+    assert shapes == [[40 * heads, 30 // heads], [40, 5, 6]]
+    whole = [np.resize(a, (40, 30)) if i in problem.activations else a for i, a in enumerate(sample.inputs)]
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, whole)
+    np.testing.assert_allclose(sample.expected[0], expected[[0, 39]])
+    typical = Sample.typical(problem, REGISTRY.layer_type)
+    assert typical.inputs[problem.activations[0]].shape == (sampling.DRAWN_ITEMS, 30)
 
 
 class Doubling(Kernel):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tenonrt.contracts import LayerType, Tolerance
 from tenonrt.dims import evaluate
-from tenonrt.problem import Problem, ProblemLayer
+from tenonrt.problem import Problem, ProblemInput, ProblemLayer
 from tenonrt.types import Array, TensorInfo, TensorType, is_float, numpy_dtype
 
 LayerTypes = Callable[[str], LayerType]
@@ -36,7 +36,7 @@ def draw_inputs(
     arrays = dict(known or {})
     for number, given in enumerate(problem.inputs):
         if given.value is not None:
-            arrays[number] = _known(problem.types[number], given.value)
+            arrays[number] = known_value(problem.types[number], given.value)
     for layer in problem.layers:
         types = [problem.types[i] if i >= 0 else None for i in layer.inputs]
         drawn = layer_types(layer.kind).sample(layer.attrs, types, rng)
@@ -46,7 +46,8 @@ def draw_inputs(
     return [arrays[i] for i in range(len(problem.inputs))]
 
 
-def _known(type: TensorType, value: Sequence[Any]) -> Array:
+def known_value(type: TensorType, value: Sequence[Any]) -> Array:
+    """A constant as an array."""
     return np.array(value, numpy_dtype(type.dtype)).reshape(type.concrete({}))
 
 
@@ -61,8 +62,14 @@ class TrialRun:
 
 
 def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequence[Array]) -> list[Array]:
-    """The outputs of a static problem in float64, by the references of its layers in order."""
+    """The outputs of a static problem in float64, by the references of its layers in order.
+
+    Integers that the problem knows are taken from there: they may tell of another number of items than ``inputs`` do.
+    """
     wide = [a.astype(np.float64) if is_float(problem.types[i].dtype) else a for i, a in enumerate(inputs)]
+    for number, given in enumerate(problem.inputs):
+        if given.value is not None and not is_float(problem.types[number].dtype):
+            wide[number] = known_value(problem.types[number], given.value)
     tensors: dict[int, Array] = dict(enumerate(wide))
     for layer in problem.layers:
         results = layer_types(layer.kind).reference(
@@ -75,6 +82,14 @@ def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequenc
 # A problem whose tensors are larger than this in float64 is judged by a few items of its batch, which repeat.
 _LARGE_BYTES = 1 << 26
 DRAWN_ITEMS = 4
+
+
+def with_own_constants(problem: Problem, inputs: Sequence[Array]) -> list[Array]:
+    """The arrays with the constants that a problem knows, which may tell how large its batch is."""
+    return [
+        array if given.value is None else known_value(problem.types[i], given.value)
+        for i, (given, array) in enumerate(zip(problem.inputs, inputs, strict=True))
+    ]
 
 
 def few_items(problem: Problem, layer_types: LayerTypes) -> Problem | None:
@@ -96,7 +111,26 @@ def separated(problem: Problem, layer_types: LayerTypes) -> Problem | None:
     size = sizes.pop()
     if sizes or not isinstance(size, int) or size <= DRAWN_ITEMS:
         return None
-    types = [t.reshape((DRAWN_ITEMS, *t.shape[1:])) if i in moving else t for i, t in enumerate(problem.types)]
+    return _resized(problem, size, DRAWN_ITEMS, layer_types)
+
+
+def _resized(problem: Problem, size: int, items: int, layer_types: LayerTypes) -> Problem | None:
+    """The problem with another number of items, None where it does not come out so.
+
+    Constants may say how large the batch is, as those of reshapes do: then the first of their numbers changes with it.
+    """
+    scaled = tuple(_scaled(given, size, items) for given in problem.inputs)
+    for inputs in dict.fromkeys((problem.inputs, scaled)):
+        changed = _inferred(msgspec.structs.replace(problem, inputs=inputs), items, layer_types)
+        if changed is not None:
+            return changed
+    return None
+
+
+def _inferred(problem: Problem, items: int, layer_types: LayerTypes) -> Problem | None:
+    """With so many items in what is read, and types that follow from it; None where results do not have as many."""
+    moving = (*problem.activations, *problem.outputs)
+    types = [t.reshape((items, *t.shape[1:])) if i in moving else t for i, t in enumerate(problem.types)]
     infos = {i: TensorInfo(types[i], value=_small(problem, i)) for i in range(len(problem.inputs))}
     for layer in problem.layers:
         given = [infos[i] if i >= 0 else None for i in layer.inputs]
@@ -109,6 +143,14 @@ def separated(problem: Problem, layer_types: LayerTypes) -> Problem | None:
     return msgspec.structs.replace(problem, types=tuple(found)) if same else None
 
 
+def _scaled(given: ProblemInput, size: int, items: int) -> ProblemInput:
+    """A constant of integers whose first is a multiple of the batch, for another batch."""
+    value = given.value
+    if not value or len(value) < 2 or not all(type(v) is int for v in value) or value[0] <= 0 or value[0] % size:
+        return given
+    return ProblemInput(given.role, (value[0] // size * items, *value[1:]))
+
+
 def _small(problem: Problem, number: int) -> Array | None:
     value = problem.inputs[number].value
     return None if value is None else np.array(value, object).reshape(problem.types[number].concrete({}))
@@ -116,10 +158,11 @@ def _small(problem: Problem, number: int) -> Array | None:
 
 def items_apart(few: Problem, layer_types: LayerTypes, inputs: Sequence[Array], expected: Sequence[Array]) -> bool:
     """Whether items have the same references where others are left out."""
-    some, moving = [0, DRAWN_ITEMS - 1], (*few.activations, *few.outputs)
-    types = tuple(t.reshape((2, *t.shape[1:])) if i in moving else t for i, t in enumerate(few.types))
+    some, two = [0, DRAWN_ITEMS - 1], _resized(few, DRAWN_ITEMS, 2, layer_types)
+    if two is None:
+        return False
     fewer = [array[some] if i in few.activations else array for i, array in enumerate(inputs)]
-    alone = reference_outputs(msgspec.structs.replace(few, types=types), layer_types, fewer)
+    alone = reference_outputs(two, layer_types, fewer)
     pairs = zip(alone, expected, strict=True)
     return all(a.shape[1:] == e.shape[1:] and np.allclose(a, e[some], 1e-9, 1e-12, equal_nan=True) for a, e in pairs)
 

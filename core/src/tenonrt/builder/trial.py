@@ -22,6 +22,7 @@ from tenonrt.builder.sampling import (
     reference_outputs,
     rounding_steps,
     trial_values,
+    with_own_constants,
 )
 from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
 from tenonrt.dims import evaluate
@@ -98,7 +99,7 @@ class Sample:
             inputs = draw_inputs(few, layer_types, seed, known)
             answers = reference_outputs(few, layer_types, inputs)
             if items_apart(few, layer_types, inputs, answers):
-                sample = cls(static, inputs, [], values, few)
+                sample = cls(static, with_own_constants(static, inputs), [], values, few)
                 return replace(sample, expected=sample.of_items(answers))
         inputs = draw_inputs(static, layer_types, seed, known)
         return cls(static, inputs, reference_outputs(static, layer_types, inputs), values)
@@ -167,11 +168,13 @@ class Sample:
     def typical(cls, problem: Problem, layer_types: LayerTypes) -> Sample:
         """What a problem is timed at: every symbol as its profile says, else at its upper end, as TensorRT tunes.
 
-        The answer is not needed and not computed.
+        The answer is not needed and not computed. Of a large batch a few items are drawn, and repeat.
         """
         values = {s.name: s.tuned_at for s in problem.symbols}
         static = concretize(problem, values)
-        return cls(static, draw_inputs(static, layer_types, 0), [], values)
+        few = few_items(static, layer_types)
+        inputs = with_own_constants(static, draw_inputs(few or static, layer_types, 0))
+        return cls(static, inputs, [], values, few)
 
 
 def host_buffer(nbytes: int) -> Array:

@@ -9,9 +9,13 @@ from typing import Any, ClassVar
 from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.growing import only_reader
-from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel, grid
+from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
 from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write
+
+
+# So many blocks keep a large GPU busy; of more rows each has several, for which it reads scale and bias once.
+_MOST_BLOCKS = 132 * 8
 
 
 class NormalizationKernel(CudaKernel):
@@ -69,7 +73,12 @@ class NormalizationKernel(CudaKernel):
         plan = next(plan for plan in plans(shape[-1], dtype) if plan.threads == threads)
         layer, rows = problem.layers[-1], prod(shape[:-1])
         names = [name for name, i in zip(("scale", "bias"), [*layer.inputs[1:], -1, -1], strict=False) if i >= 0]
-        lines = [*plan.place(), *_parameters(plan, names), BEGIN, *plan.start(rows), *_lines(plan, dtype, shape[-1], count, names, layer.attrs.epsilon)]
+        body = "\n    ".join(_lines(plan, dtype, shape[-1], count, names, layer.attrs.epsilon))
+        blocks = min(-(-rows // plan.rows), _MOST_BLOCKS)
+        lines = [
+            *plan.place("first"), *_parameters(plan, names), BEGIN,
+            f"for (int row = first; row < {rows}; row += {blocks * plan.rows}) {{", body, "}",
+        ]  # fmt: skip
         ctype = C_TYPES[dtype]
         parameters = [
             f"{ctype} *out",
@@ -78,7 +87,7 @@ class NormalizationKernel(CudaKernel):
         ]
         body = "\n    ".join(lines)
         source = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{\n    {body}\n}}\n'
-        return REDUCTIONS + source, {"grid": grid(rows, plan.rows), "block": (plan.rows * plan.threads,)}
+        return REDUCTIONS + source, {"grid": (blocks,), "block": (plan.rows * plan.threads,)}
 
 
 def _parameters(plan: RowPlan, names: Sequence[str]) -> list[str]:

@@ -120,7 +120,8 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
         }}
     }};
     auto load_weights = [&](int block, int stage) {{
-        _Pragma("unroll") for (int i = 0; i < {tile.columns // step}; ++i) {{
+        _Pragma("unroll") for (int i = 0; i < {-(-tile.columns // step)}; ++i) {{
+            {"" if tile.columns % step == 0 else f"if (row0 + i * {step} >= {tile.columns}) break;"}
             const bool there = n0 + row0 + i * {step} < {columns};
             const half_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
             copy16(lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128}, there ? from : weights, there);

@@ -58,10 +58,10 @@ class RowPlan:
     def fits(self) -> bool:
         return self.pieces * self.vector <= _KEPT
 
-    def place(self) -> list[str]:
-        """Which row a thread works on, and where in it."""
+    def place(self, row: str = "row") -> list[str]:
+        """Which row a thread works on first, and where in it."""
         return [
-            f"const int row = blockIdx.x * {self.rows} + threadIdx.x / {self.threads};",
+            f"const int {row} = blockIdx.x * {self.rows} + threadIdx.x / {self.threads};",
             f"const int lane = threadIdx.x % {self.threads};",
         ]
 
