@@ -34,7 +34,6 @@ __device__ __forceinline__ void columns(unsigned &b0, unsigned &b1, const half_t
 """
 
 
-
 @dataclass(frozen=True)
 class Shape:
     """How a block is divided: warps along the queries, shares of the keys, keys of a tile."""

@@ -13,7 +13,6 @@ from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
 from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write
 
-
 # So many blocks keep a large GPU busy; of more rows each has several, for which it reads scale and bias once.
 _MOST_BLOCKS = 132 * 8
 

@@ -206,6 +206,6 @@ def _stored(problem: Problem, part: Branch, k: int) -> str:
     names = {f"x{first}": f"y{first}", **{f"x{i}": f"x{i}_v" for i in read}}
     lines, value = chain(tail, names, skip=large)
     return (
-        f"{loads}Vec<half_t, 8> o; _Pragma(\"unroll\") for (int j = 0; j < 8; ++j) {{ {reads}const float y{first} = v[j]; "
+        f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {reads}const float y{first} = v[j]; '
         f"{' '.join(lines)} o.e[j] = to_half({value}); }} put(out{k} + (long long)m * out{k}_pitch + {column}, o);"
     )
