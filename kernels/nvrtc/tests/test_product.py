@@ -1,4 +1,4 @@
-"""Products on tensor cores without a GPU: what is packed and gathered, which tiles are offered, and that they compile."""
+"""Products on tensor cores without a GPU: what is packed and gathered, tiles that are offered, and their source."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def siblings(n: int, c: int, h: int, w: int, outputs: Sequence[int], window: int
 
 def gathered(image: Any, g: Geometry) -> Any:
     """Rows of the product [m, taps, channels], as the kernel's threads address pixels with channels innermost."""
-    n, c, h, w = image.shape
+    c, h, w = image.shape[1:]
     pixels = np.pad(image.transpose(0, 2, 3, 1).reshape(-1, c), ((0, 0), (0, g.channels - c)))
     found = np.zeros((g.m, g.taps, g.channels))
     for m in range(g.m):

@@ -102,9 +102,8 @@ def _floor(problem: Problem) -> float:
     """Seconds that arithmetic or memory take at least, roughly."""
     moved = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
     filters = problem.types[problem.layer.inputs[1]].concrete({})
-    flops = (
-        2 * filters[1] * filters[2] * filters[3] * float(np.prod(problem.types[problem.layer.outputs[0]].concrete({})))
-    )
+    result = problem.types[problem.layer.outputs[0]].concrete({})
+    flops = 2 * filters[1] * filters[2] * filters[3] * float(np.prod(result))
     return max(flops / 5e14, sum(n for n in moved if isinstance(n, int)) / 2 / 4e12)
 
 

@@ -110,7 +110,8 @@ def _copies(a: Attention, shape: Shape) -> str:
     def copied(name: str, operand: Operand) -> str:
         return f"""for (int t = threadIdx.x; t < {shape.tile * pieces}; t += {shape.threads}) {{
             const int r = t / {pieces}, c = t % {pieces} * 8; const bool there = start + r < {a.keys};
-            copy16({name} + r * {pitch} + c, there ? {name[0]} + (long long)(start + r) * {operand.strides[2]} + c : {name[0]}, there);
+            const half_t *from = there ? {name[0]} + (long long)(start + r) * {operand.strides[2]} + c : {name[0]};
+            copy16({name} + r * {pitch} + c, from, there);
         }} commit();"""
 
     return f"{copied('keys', a.key)} {copied('values', a.value)}"

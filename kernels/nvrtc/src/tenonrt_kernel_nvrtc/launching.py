@@ -72,12 +72,8 @@ def _three(sizes: Sequence[int]) -> Any:
 def follows_one_kernel(stream: int) -> bool:
     """Whether what is captured next follows one kernel: only between two kernels can an edge be programmatic."""
     status, identifier = ctypes.c_int(), ctypes.c_uint64()
-    graph, before, edges, count = (
-        ctypes.c_void_p(),
-        ctypes.POINTER(ctypes.c_void_p)(),
-        ctypes.c_void_p(),
-        ctypes.c_size_t(),
-    )
+    graph, edges, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
+    before = ctypes.POINTER(ctypes.c_void_p)()
     failed = _driver().cuStreamGetCaptureInfo_v3(
         ctypes.c_void_p(stream), ctypes.byref(status), ctypes.byref(identifier), ctypes.byref(graph),
         ctypes.byref(before), ctypes.byref(edges), ctypes.byref(count),

@@ -124,7 +124,8 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
             {"" if tile.columns % step == 0 else f"if (row0 + i * {step} >= {tile.columns}) break;"}
             const bool there = n0 + row0 + i * {step} < {columns};
             const half_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
-            copy16(lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128}, there ? from : weights, there);
+            const unsigned to = lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128};
+            copy16(to, there ? from : weights, there);
         }}
     }};"""
 
@@ -167,7 +168,7 @@ def _finish(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, 
     """Sums go through shared memory, so that a thread has 8 columns of a row; then what follows, and the result."""
     across, pitch = tile.columns // 8, tile.pitch
     peers = "".join(f"add_peer(v, at, {k}); " for k in range(tile.split))
-    own = "for (int j = 0; j < 8; ++j) v[j] += part[row * %d + col + j];" % pitch
+    own = f"for (int j = 0; j < 8; ++j) v[j] += part[row * {pitch} + col + j];"
     together = "cluster_sync();" if tile.split > 1 else "__syncthreads();"
     written = " else ".join(
         (f"if (n < {part.first + part.columns}) " if k < len(parts) - 1 else "") + f"{{ {_stored(problem, part, k)} }}"
@@ -206,6 +207,6 @@ def _stored(problem: Problem, part: Branch, k: int) -> str:
     names = {f"x{first}": f"y{first}", **{f"x{i}": f"x{i}_v" for i in read}}
     lines, value = chain(tail, names, skip=large)
     return (
-        f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {reads}const float y{first} = v[j]; '
-        f"{' '.join(lines)} o.e[j] = to_half({value}); }} put(out{k} + (long long)m * out{k}_pitch + {column}, o);"
+        f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {reads}'
+        f"const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_half({value}); }} put(out{k} + (long long)m * out{k}_pitch + {column}, o);"
     )
