@@ -206,7 +206,6 @@ def _stored(problem: Problem, part: Branch, k: int) -> str:
     large = frozenset(i for i in problem.constants if problem.inputs[i].value is None)
     names = {f"x{first}": f"y{first}", **{f"x{i}": f"x{i}_v" for i in read}}
     lines, value = chain(tail, names, skip=large)
-    return (
-        f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {reads}'
-        f"const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_half({value}); }} put(out{k} + (long long)m * out{k}_pitch + {column}, o);"
-    )
+    each = f"{reads}const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_half({value});"
+    place = f"out{k} + (long long)m * out{k}_pitch + {column}"
+    return f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {each} }} put({place}, o);'
