@@ -1,9 +1,10 @@
 """The door: everything a plugin sees of TenonRT, in the order a model meets it.
 
-Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Exporter`, `Calibrator`, `Device`): only
-the abstract methods are required, every other one says "nothing to add", and later versions only add such methods. The
-Protocols are what authors are handed, or abilities an executable may have. Plugins import this module and `tenonrt`
-itself, nothing else of the core. `CONTRACT_VERSION` rises when something here changes meaning.
+Authors subclass the base classes (`LayerType`, `Pass`, `Kernel`, `Parser`, `Exporter`, `Device`, and the calibrators of
+`tenonrt.calibration.calibrator`): only the abstract methods are required, every other one says "nothing to add", and
+later versions only add such methods. The Protocols are what authors are handed, or abilities an executable may have.
+Plugins import this module and `tenonrt` itself, nothing else of the core. `CONTRACT_VERSION` rises when something here
+changes meaning.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 import numpy as np
 
+from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
 from tenonrt.calibration.histogram import Histogram
 from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
@@ -505,7 +507,7 @@ class AllocatesOutputs(Protocol):
         """Ask ``allocate(output index, shape)`` for each output once its shape is known, then fill it."""
 
 
-# --- devices and calibrators (groups tenonrt.devices and tenonrt.calibrators) ---------------------------------------
+# --- devices (group tenonrt.devices) --------------------------------------------------------------------------------
 
 
 class Device(ABC):
@@ -565,36 +567,18 @@ class Device(ABC):
         raise ExecutionError(f"{type(self).__name__} does not run native code")
 
 
-class Calibrator(ABC):
-    """Finds the ranges of tensors from sample inputs. An instance serves one calibration; its fields are options."""
-
-    # What a calibration cache calls it, after the product: ``EntropyCalibration2``.
-    algorithm: ClassVar[str] = "Calibration"
-
-    def numbers(self) -> tuple[float, ...]:
-        """What a cache must have been made with besides: the legacy calibrator's cutoff and quantile."""
-        return ()
-
-    @abstractmethod
-    def observe(self, tensor: str, values: Array) -> None:
-        """Called for every tensor of every batch, in any order of batches."""
-
-    @abstractmethod
-    def ranges(self) -> Mapping[str, Range]: ...
-
-
 __all__ = [
     "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
     "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Draws",
     "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView",
-    "Histogram", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode",
-    "NetworkView", "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch",
-    "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run",
-    "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic", "TenonError", "Tensor",
-    "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "boxed",
-    "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage",
-    "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "logical_shape", "maximum", "minimum",
-    "normalize_axes", "normalize_axis", "numpy_dtype", "optional", "per_axis", "product", "ranked", "required", "same",
-    "share_padding", "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes",
-    "working_dtype",
+    "Histogram", "HistogramCalibrator", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model",
+    "NativeCall", "NativeCode", "NetworkView", "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions",
+    "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant",
+    "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
+    "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View",
+    "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw",
+    "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load",
+    "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional",
+    "per_axis", "product", "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol",
+    "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -6,12 +6,11 @@ least Kullback-Leibler divergence from the distribution that saturates there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Calibrator, Histogram, Range
+from tenonrt.contracts import Array, Histogram, HistogramCalibrator
 
 BINS, LEVELS = 2048, 128
 # What stands for the probability of a bin that the levels leave empty, in counts: an infinite divergence would let one
@@ -21,25 +20,17 @@ TIE = 1e-12  # divergences that differ by no more are equal
 
 
 @dataclass
-class EntropyCalibrator(Calibrator):
+class EntropyCalibrator(HistogramCalibrator):
     """Magnitudes of 2048 bins in one pass. zeros: whether exact zeros count, which ReLUs make many of."""
 
     zeros: bool = False
     algorithm: ClassVar[str] = "EntropyCalibration"
-    _seen: dict[str, Histogram] = field(default_factory=dict, init=False)
 
-    def observe(self, tensor: str, values: Array) -> None:
-        self._seen.setdefault(tensor, Histogram()).add(values)
-
-    def ranges(self) -> Mapping[str, Range]:
-        return {name: self._range(seen) for name, seen in self._seen.items()}
-
-    def _range(self, seen: Histogram) -> Range:
+    def limit(self, seen: Histogram) -> float:
         counts, width = seen.over(BINS)
         if self.zeros:
             counts[0] += seen.zeros
-        limit = min(seen.largest, (best_bins(counts) + 0.5) * width) if width else 0.0
-        return Range(-limit, limit, "calibrator")
+        return min(seen.largest, (best_bins(counts) + 0.5) * width) if width else 0.0
 
 
 def best_bins(counts: Array) -> int:

@@ -8,24 +8,22 @@ has fallen to the share 1 - cutoff of what is left; cutoff 0 ends it at the quan
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Calibrator, Histogram, Range
+from tenonrt.contracts import Histogram, HistogramCalibrator
 
 BINS = 2048
 
 
 @dataclass
-class LegacyCalibrator(Calibrator):
+class LegacyCalibrator(HistogramCalibrator):
     """quantile and cutoff: 0 to 1."""
 
     quantile: float = 0.9999
     cutoff: float = 0.5
     algorithm: ClassVar[str] = "LegacyCalibration"
-    _seen: dict[str, Histogram] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for name, value in (("quantile", self.quantile), ("cutoff", self.cutoff)):
@@ -35,16 +33,9 @@ class LegacyCalibrator(Calibrator):
     def numbers(self) -> tuple[float, ...]:
         return self.cutoff, self.quantile
 
-    def observe(self, tensor: str, values: Array) -> None:
-        self._seen.setdefault(tensor, Histogram()).add(values)
-
-    def ranges(self) -> Mapping[str, Range]:
-        return {name: self._range(seen) for name, seen in self._seen.items()}
-
-    def _range(self, seen: Histogram) -> Range:
+    def limit(self, seen: Histogram) -> float:
         start = seen.quantile(self.quantile)
-        limit = min(seen.largest, start + self._tail(seen, start))
-        return Range(-limit, limit, "calibrator")
+        return min(seen.largest, start + self._tail(seen, start))
 
     def _tail(self, seen: Histogram, start: float) -> float:
         """How far beyond the quantile the range goes."""

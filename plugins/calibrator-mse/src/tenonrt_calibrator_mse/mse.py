@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from tenonrt.contracts import Array, Calibrator, Histogram, Range
+from tenonrt.contracts import Array, Histogram, HistogramCalibrator
 
 BINS, STEP = 2048, 16
 _LARGEST = 127
 
 
-@dataclass
-class MseCalibrator(Calibrator):
+class MseCalibrator(HistogramCalibrator):
     """Every sixteenth of 2048 bins is tried as the threshold."""
 
     algorithm: ClassVar[str] = "MseCalibration"
-    _seen: dict[str, Histogram] = field(default_factory=dict, init=False)
 
-    def observe(self, tensor: str, values: Array) -> None:
-        self._seen.setdefault(tensor, Histogram()).add(values)
-
-    def ranges(self) -> Mapping[str, Range]:
-        return {name: self._range(seen) for name, seen in self._seen.items()}
-
-    def _range(self, seen: Histogram) -> Range:
+    def limit(self, seen: Histogram) -> float:
         counts, width = seen.over(BINS)
-        limit = best_bins(counts) * width
-        return Range(-limit, limit, "calibrator")
+        return best_bins(counts) * width
 
 
 def best_bins(counts: Array) -> int:
