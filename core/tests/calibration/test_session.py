@@ -134,6 +134,7 @@ def test_files_of_samples(tmp_path: Path) -> None:
     network = residual()
     found = calibrate(network, CONFIG, Calibration(_pairs(tmp_path), "min-max"))
     assert found == calibrate(residual(), CONFIG, Calibration(BATCHES, "min-max"))
+    assert found == calibrate(residual(), CONFIG, Calibration(tmp_path, "min-max"))
     (tmp_path / "c.npy").write_bytes(b"no array")
     with pytest.raises(BuildError, match=r"c\.npy is no \.npy"):
         list(_pairs(tmp_path))
@@ -142,7 +143,34 @@ def test_files_of_samples(tmp_path: Path) -> None:
 def _pairs(folder: Path) -> Any:
     from tenonrt.calibration.batches import load_batches
 
-    return load_batches(folder, ["x"], 2)
+    return load_batches(folder, residual().graph.inputs)
+
+
+@pytest.mark.parametrize(("axis", "sizes"), [(4, [4, 4]), (tenonrt.symbol("N", 1, 3), [3, 3, 2]), (None, [8])])
+def test_batches_of_a_file_are_what_the_model_takes(tmp_path: Path, axis: Any, sizes: list[int]) -> None:
+    from tenonrt.calibration.batches import load_batches
+
+    network = tenonrt.Network("one input")
+    network.add_input("x", (tenonrt.symbol("N") if axis is None else axis, 2))
+    np.save(tmp_path / "x.npy", np.zeros((8, 2), np.float32))
+    found = load_batches(tmp_path / "x.npy", network.graph.inputs)
+    assert [len(batch["x"]) for batch in found] == sizes
+
+
+def test_files_whose_samples_make_no_batches_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5, 8, 6, 6), np.float32))
+    with pytest.raises(BuildError, match=r"x\.npy has 5 samples, and the model takes batches of 2 and no others"):
+        calibrate(residual(), CONFIG, Calibration(tmp_path / "x.npy"))
+    network = tenonrt.Network("two inputs")
+    for name in "ab":
+        network.add_input(name, (tenonrt.symbol("N"), 2))
+    np.savez(tmp_path / "ab.npz", a=np.zeros((3, 2)), b=np.zeros((2, 2)))
+    np.savez(tmp_path / "scalar.npz", a=np.zeros((3, 2)), b=np.zeros(()))
+    from tenonrt.calibration.batches import load_batches
+
+    for name, found in (("ab.npz", "a 3, b 2"), ("scalar.npz", "a 3, b 0")):
+        with pytest.raises(BuildError, match=f"same number of samples for each input, .*: {found}"):
+            list(load_batches(tmp_path / name, network.graph.inputs))
 
 
 def test_layers_that_are_kept_stay_real() -> None:
@@ -152,6 +180,10 @@ def test_layers_that_are_kept_stay_real() -> None:
     kinds = {layer.name: layer.inputs[1].producer for layer in network.layers if layer.kind == "Convolution"}
     assert kinds["second"] is None
     assert kinds["first"].kind == kinds["third"].kind == "Dequantize"
+    network = residual()
+    for layer in network.layers[:2]:  # a convolution and what follows it
+        layer.sources = ("node of the model",)
+    assert quantize_network(network, ranges, {"node of the model"}) == ["second", "third"]
     with pytest.raises(BuildError, match="is called secnd; did you mean second"):
         quantize_network(residual(), ranges, {"secnd"})
 

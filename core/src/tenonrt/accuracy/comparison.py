@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import msgspec
@@ -74,7 +74,9 @@ def compare(request: Request) -> Comparison:
         raise BuildError(f"comparing takes two runners, not {', '.join(request.runners) or 'none'}")
     if not request.batches:
         raise BuildError("comparing takes at least one batch of inputs")
-    runners = {name: _runner(name, request) for name in request.runners}
+    _require_quantization(request)
+    ours = _built(request) if "tenonrt" in request.runners or request.layerwise else None
+    runners = {name: _runner(name, request, ours) for name in request.runners}
     *others, reference = request.runners
     expected = [runners[reference](batch) for batch in request.batches]
     rows = [
@@ -82,7 +84,7 @@ def compare(request: Request) -> Comparison:
         for name in others
         for row in _rows(name, [runners[name](batch) for batch in request.batches], expected, request.tolerances)
     ]
-    tensors = _layerwise(request) if request.layerwise else ()
+    tensors = _layerwise(request, *ours) if ours is not None and request.layerwise else ()
     return Comparison(reference, tuple(rows), tuple(tensors))
 
 
@@ -97,27 +99,40 @@ def _rows(name: str, found: Sequence[Batch], expected: Sequence[Batch], toleranc
 # runners --------------------------------------------------------------------------------------------------------------
 
 
-def _runner(name: str, request: Request) -> Runner:
-    own = {"tenonrt": _tenonrt, "reference": _reference}
-    if name in own:
-        return own[name](request)
+def _runner(name: str, request: Request, ours: tuple[Engine, Network] | None) -> Runner:
+    if name == "tenonrt" and ours is not None:
+        return _running(ours[0])
+    if name == "reference":
+        return _reference(request)
     registry = current_registry()
     entry = registry.find(RUNNERS, name)
     if entry is None:
-        raise BuildError(f"there is no runner {name!r}; there are {', '.join([*own, *registry.names(RUNNERS)])}")
+        known = ", ".join(["tenonrt", "reference", *registry.names(RUNNERS)])
+        raise BuildError(f"there is no runner {name!r}; there are {known}")
     made: Runner = registry.load(entry)(request.model)
     return made
 
 
+def _require_quantization(request: Request) -> None:
+    """Without it int8 would be float32 by another name."""
+    if request.config.precision != "int8" or request.calibration is not None:
+        return
+    if not any(layer.kind in ("Quantize", "Dequantize") for layer in parse(request.model).graph.layers):
+        raise BuildError(
+            f"{request.model} is not quantized, so that nothing would be computed in int8: give samples to calibrate "
+            "with, or a calibration cache"
+        )
+
+
 def _built(request: Request) -> tuple[Engine, Network]:
     """The engine that is compared, and its network as the build left it."""
-    config = {key: getattr(request.config, key) for key in request.config.__dataclass_fields__}
+    config = {field.name: getattr(request.config, field.name) for field in fields(request.config)}
     network = parse(request.model)
     return compile(network, calibration=request.calibration, **config), network
 
 
-def _tenonrt(request: Request) -> Runner:
-    context = _built(request)[0].create_context(0)
+def _running(engine: Engine) -> Runner:
+    context = engine.create_context(0)
     return lambda batch: context.execute(dict(batch))
 
 
@@ -127,19 +142,17 @@ def _reference(request: Request) -> Runner:
     engine = compile(
         request.model, optimization_level=0, allow_inexact=False, max_batch=given.max_batch, shapes=given.shapes
     )
-    context = engine.create_context(0)
-    return lambda batch: context.execute(dict(batch))
+    return _running(engine)
 
 
 # layer by layer -------------------------------------------------------------------------------------------------------
 
 
-def _layerwise(request: Request) -> list[Compared]:
+def _layerwise(request: Request, engine: Engine, built: Network) -> list[Compared]:
     """Every real tensor that a step stores, against an engine that computes it in float32.
 
     Steps are looked at where they stop anyway, so the engine is the one that is compared, its fusions included.
     """
-    engine, built = _built(request)
     grids = grids_of(built.graph)
     network = parse(request.model)
     prepare(network, request.config)

@@ -65,6 +65,9 @@ def sensitivity(study: Study) -> Sensitivity:
     """
     if not study.batches:
         raise BuildError("measuring sensitivity takes at least one batch of inputs")
+    samples = sum(len(next(iter(batch.values()))) for batch in study.batches)
+    if study.labels is not None and len(study.labels) != samples:
+        raise BuildError(f"there are {len(study.labels)} labels for {samples} samples")
     return _Measurement(study).result()
 
 
@@ -85,6 +88,7 @@ class _Measurement:
             found = self._outputs(set(self.layers) - {layer})
             costs.append(LayerCost(layer, self._error(found), self._score(found)))
         costs.sort(key=lambda cost: -cost.error)
+        self.teller.tell("sensitivity", len(self.layers), len(self.layers), "the fewest to keep")
         keep, error, score = self._smallest([cost.layer for cost in costs])
         return Sensitivity(
             tuple(costs), tuple(keep), error, score, self._score(self.real), self._reaches(error, score)
@@ -126,7 +130,9 @@ class _Measurement:
             return None
         first: Callable[[dict[str, Array]], Array] = lambda outputs: next(iter(outputs.values()))  # noqa: E731
         classes = np.concatenate([first(outputs).reshape(len(first(outputs)), -1).argmax(axis=1) for outputs in found])
-        labels = np.asarray(self.study.labels)
-        if len(labels) != len(classes):
-            raise BuildError(f"there are {len(labels)} labels for {len(classes)} samples")
-        return float((classes == labels).mean())
+        if len(classes) != len(self.study.labels):
+            raise BuildError(
+                f"the first output has {len(classes)} rows for {len(self.study.labels)} samples, so it is no class of "
+                "each; study the model without labels"
+            )
+        return float((classes == np.asarray(self.study.labels)).mean())

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tenonrt.contracts import Tensor
+from tenonrt.dims import bounds
 from tenonrt.errors import BuildError
 from tenonrt.types import Array
 
@@ -24,14 +26,15 @@ class CalibrationCallbacks(Protocol):
     def write_calibration_cache(self, cache: bytes) -> None: ...
 
 
-def batches_of(data: Any, names: Sequence[str]) -> Iterator[Batch]:
+def batches_of(data: Any, inputs: Sequence[Tensor]) -> Iterator[Batch]:
     """Batches by input name. A batch may be a mapping, a sequence in the order of the inputs, or a single array."""
+    names = [tensor.name for tensor in inputs]
     if isinstance(data, CalibrationCallbacks):
-        while (given := data.get_batch(list(names))) is not None:
+        while (given := data.get_batch(names)) is not None:
             yield _named(given, names)
         return
     if isinstance(data, str | Path):
-        data = load_batches(Path(data), names)
+        data = load_batches(Path(data), inputs)
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise BuildError(f"calibration data are {type(data).__name__}, expected an iterable of batches or a file")
     for batch in data:
@@ -52,23 +55,43 @@ def _named(batch: Any, names: Sequence[str]) -> Batch:
     return {name: np.asarray(found[name]) for name in names}
 
 
-def load_batches(path: Path, names: Sequence[str], size: int = 8) -> Iterator[Batch]:
-    """Of an .npz with samples for each input, an .npy for the only input, or a folder of either, ``size`` at a time."""
+def load_batches(path: Path, inputs: Sequence[Tensor], most: int = 8) -> Iterator[Batch]:
+    """Of an .npz with samples for each input, an .npy for the only input, or a folder of either.
+
+    A batch has as many samples as the first input's first axis says, or up to ``most`` of those that it admits.
+    `BuildError` where a file has none for some input, or no whole batches for a model that takes no others.
+    """
     files = sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy")) if path.is_dir() else [path]
     if not files:
-        raise BuildError(f"{path} has no .npz or .npy file to calibrate with")
+        raise BuildError(f"{path} has no .npz or .npy file of samples")
+    least, greatest = bounds(inputs[0].type.shape[0]) if inputs[0].type.rank else (1, None)
+    size = max(least or 1, min(most, most if greatest is None else greatest))
     for file in files:
-        arrays = _arrays(file, names)
-        count = min(len(array) for array in arrays.values())
+        arrays = _arrays(file, [tensor.name for tensor in inputs])
+        count = _samples(file, arrays)
+        if least == greatest and count % size:
+            raise BuildError(
+                f"{file} has {count} samples, and the model takes batches of {size} and no others: "
+                f"leave {count % size} out, or give the model a symbolic batch axis"
+            )
         for start in range(0, count, size):
             yield {name: array[start : start + size] for name, array in arrays.items()}
+
+
+def _samples(file: Path, arrays: Batch) -> int:
+    """How many samples every array has."""
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if 0 in counts.values() or len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise BuildError(f"{file} must have the same number of samples for each input, along the first axis: {found}")
+    return max(counts.values())
 
 
 def _arrays(file: Path, names: Sequence[str]) -> dict[str, Array]:
     try:
         loaded = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BuildError(f"calibration data: {file} is no .npy or .npz file of numbers: {error}") from error
+        raise BuildError(f"{file} is no .npy or .npz file of numbers: {error}") from error
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
             raise BuildError(f"{file} has one array for the inputs {', '.join(names)}; save them by name with savez")

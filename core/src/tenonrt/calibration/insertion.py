@@ -32,16 +32,13 @@ def quantizable(layer: Layer) -> bool:
 
 
 def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collection[str] = ()) -> list[str]:
-    """Insert the layers; names of those that now compute with int8. keep: names of layers that stay real.
+    """Insert the layers; names of those that now compute with int8.
 
-    A layer whose input has no range, or one that is no interval, stays real.
+    keep: layers that stay real, by their own name or that of a node of the model that is in them. A layer whose input
+    has no range, or one that is no interval, stays real too.
     """
     graph = network.graph
-    unknown = sorted(set(keep) - {layer.name for layer in graph.layers})
-    if unknown:
-        near = get_close_matches(unknown[0], [layer.name for layer in graph.layers], 3)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise BuildError(f"no layer to keep real is called {', '.join(unknown)}{meant}")
+    keep = _kept(graph, keep)
     for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
         tensor.range = ranges.get(tensor.name, tensor.range)
     chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]
@@ -51,6 +48,24 @@ def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collec
     for layer in chosen:
         _quantize_weights(network, layer)
     return [layer.name for layer in chosen]
+
+
+def _kept(graph: Graph, keep: Collection[str]) -> set[str]:
+    """Names of the layers that are meant: the one called so, else all from the model's node that is.
+
+    `BuildError` for a name that is neither.
+    """
+    made = dict[str, set[str]]()
+    for layer in graph.layers:
+        for source in layer.sources:
+            made.setdefault(source, set()).add(layer.name)
+    known = made | {layer.name: {layer.name} for layer in graph.layers}
+    unknown = sorted(set(keep) - set(known))
+    if unknown:
+        near = get_close_matches(unknown[0], sorted(known), 3)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise BuildError(f"no layer to keep real is called {', '.join(unknown)}{meant}")
+    return set[str]().union(*(known[name] for name in keep))
 
 
 def _has_range(layer: Layer) -> bool:

@@ -121,13 +121,12 @@ def _observe(network: Network, config: BuilderConfig, data: Any, calibrator: Cal
     tensors = real_tensors(network.graph)
     engine, taps = tapped_engine(network, tensors, config)
     context = engine.create_context()
-    names = [tensor.name for tensor in network.graph.inputs]
     teller, done = Teller(config.progress), 0
     try:
         total = len(data)
     except TypeError:
         total = 0
-    for batch in batches_of(data, names):
+    for batch in batches_of(data, network.graph.inputs):
         made = context.execute(dict(batch))
         for tensor in tensors:
             _show(calibrator, tensor.name, made[taps[tensor.name]] if tensor.name in taps else batch[tensor.name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from tenonrt.cli.options import Json, Level, MaxBatch, Shapes, Threads, calibration_of, config, shapes_of
 
 if TYPE_CHECKING:
-    from tenonrt.accuracy.comparison import Compared, Comparison
+    from tenonrt.accuracy.comparison import Compared, Comparison, Tolerances
 
 
 def compare(
@@ -45,6 +46,7 @@ def compare(
     from tenonrt.accuracy.comparison import Request, Tolerances
     from tenonrt.accuracy.comparison import compare as run
     from tenonrt.cli.samples import sample_batches
+    from tenonrt.cli.sources import progress_bar
 
     samples = calibrate or data
     calibration = None
@@ -53,13 +55,15 @@ def compare(
     batches = sample_batches(model, data, settings, seed)
     names = [name.strip() for name in runners.split(",") if name.strip()]
     limits = Tolerances(absolute, relative)
-    found = run(Request(model, batches, names, settings, calibration, layerwise, limits))
-    _print(found, json)
+    with progress_bar() as progress:
+        settings = replace(settings, progress=progress)
+        found = run(Request(model, batches, names, settings, calibration, layerwise, limits))
+    _print(found, limits, json)
     if not found.passed:
         raise typer.Exit(1)
 
 
-def _print(found: Comparison, json: bool) -> None:
+def _print(found: Comparison, limits: Tolerances, json: bool) -> None:
     if json:
         import msgspec
 
@@ -76,7 +80,15 @@ def _print(found: Comparison, json: bool) -> None:
     output().print(_table(f"outputs, against {found.reference}", found.outputs))
     if found.tensors:
         output().print(_table("tensors in the order of steps, against float32 without fusion", found.tensors))
-    output().print(Text("PASSED", "bold green") if found.passed else Text("FAILED", "bold red"))
+    if found.passed:
+        output().print(Text("PASSED", "bold green"))
+        return
+    worst = max((row for row in found.outputs if not row.passed), key=lambda row: row.summary.relative)
+    why = (
+        f"  {worst.tensor} of {worst.runner} is off by {worst.summary.relative:.3g} of its largest value and by "
+        f"{worst.summary.largest:.3g}; --rtol admits {limits.relative:g}, --atol {limits.absolute:g}"
+    )
+    output().print(Text.assemble(("FAILED", "bold red"), why), soft_wrap=True)
 
 
 def _table(title: str, rows: tuple[Compared, ...]) -> object:

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from tenonrt.builder.config import BuilderConfig
     from tenonrt.types import Array
 
+_BATCH = 32  # samples, where the model takes any number
+
 
 def sample_batches(model: Path, data: Path | None, config: BuilderConfig, seed: int) -> list[dict[str, Array]]:
-    """All batches of the data; without data two random ones, every symbol at 1 or the least it may be."""
+    """All batches of the data, of up to ``max_batch`` samples; without data two random ones of the least sizes."""
     import numpy as np
 
     from tenonrt.api import parse
@@ -21,11 +23,9 @@ def sample_batches(model: Path, data: Path | None, config: BuilderConfig, seed: 
     from tenonrt.graph.shaping import specialise_inputs
 
     graph = parse(model).graph
-    names = [tensor.name for tensor in graph.inputs]
-    size = 1 if config.max_batch is None else config.max_batch
-    if data is not None:
-        return [dict(batch) for batch in load_batches(data, names, size)]
     specialise_inputs(graph, config.max_batch, config.shapes)
+    if data is not None:
+        return [dict(batch) for batch in load_batches(data, graph.inputs, config.max_batch or _BATCH)]
     rng = np.random.default_rng(seed)
     values = {s.name: max(1, s.lower) for t in graph.inputs for d in t.type.shape for s in symbols(d)}
     return [{t.name: draw(t.type.substitute(values), rng) for t in graph.inputs} for _ in range(2)]

@@ -45,7 +45,7 @@ def build_engine(
 
     if is_plan(path):
         raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
-    with _progress() as progress:
+    with progress_bar() as progress:
         config = replace(config, progress=progress)
         settings = {field.name: getattr(config, field.name) for field in fields(config)}
         return compile(path, options=options, calibration=calibration, **settings)
@@ -57,11 +57,13 @@ _PHASES = {
     "offers": "asking kernels",
     "check": "first runs",
     "tune": "timing",
+    "sensitivity": "quantizing",
 }
 
 
 @contextmanager
-def _progress() -> Iterator[Progress | None]:
+def progress_bar() -> Iterator[Progress | None]:
+    """What tells how far a build is, on a terminal; None elsewhere."""
     if not messages().is_terminal:
         yield None
         return
