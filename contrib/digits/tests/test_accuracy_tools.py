@@ -78,23 +78,31 @@ def test_the_command_that_sensitivity_prints_builds(
 ) -> None:
     cache = tmp_path / "cache"
     options = ["--calibrator", "min-max", "--calibration-cache", cache, "--max-batch", "64"]
-    assert run("sensitivity", MODEL, "--data", samples, "--target", "0.01", *options) == 0
+    assert run("sensitivity", MODEL, "--data", samples, "--target", "0.004", *options) == 0
     shown = capsys.readouterr().out
-    assert "target                 0.01 reached" in shown
+    assert "target                 0.004 reached" in shown
     command = shlex.split(next(line for line in shown.splitlines() if line.startswith("tenonrt build")))
     assert 0 < command.count("--keep") < 7
     monkeypatch.chdir(tmp_path)
     assert run(*command[1:], "--opt-level", "0", "-o", "kept.plan") == 0
     context = tenonrt.Engine.load(tmp_path / "kept.plan").create_context()
     real = tenonrt.compile(MODEL, optimization_level=0).create_context().execute(BATCHES[0])["probabilities"]
-    assert np.abs(context.execute(BATCHES[0])["probabilities"] - real).max() <= 0.01
+    assert np.abs(context.execute(BATCHES[0])["probabilities"] - real).max() <= 0.004
 
 
-def test_a_target_that_float32_misses(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "labels.npy", (LABELS[:64] + (np.arange(64) < 32)) % 10)
-    options = ["--data", samples, "--labels", tmp_path / "labels.npy", "--calibrator", "min-max", "--target", "0.9"]
-    assert run("sensitivity", MODEL, *options) == 1
+def test_a_target_that_float32_misses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    weights = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "weights")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Gemm", ["x", "weights"], ["y"])], "one", [x], [y], [weights])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "one.onnx")
+    np.save(tmp_path / "x.npy", np.eye(4, dtype=np.float32))
+    np.save(tmp_path / "labels.npy", [0, 1, 2, 2])
+    options = ["--data", tmp_path / "x.npy", "--labels", tmp_path / "labels.npy", "--target", "0.9"]
+    assert run("sensitivity", tmp_path / "one.onnx", *options) == 1
     shown = capsys.readouterr().out
+    assert "0.7500, float32 0.7500" in shown
     assert "0.9 more than float32 has" in shown
     assert "tenonrt build" not in shown
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 __all__ = ["PATCH", "SOURCES", "calibration", "classes_of", "has_contrast", "heldout", "model_path", "patches_of"]
 
-# Functions of skimage.data in the order of the classes. All are in its wheel, so that nothing is fetched, and are free of
-# copyright.
+# Functions of skimage.data in the order of the classes. All are in its wheel, so that nothing is fetched, and nobody
+# claims a right to them.
 SOURCES = ("astronaut", "brick", "camera", "cat", "clock", "coffee", "coins", "grass", "rocket", "text")
 PATCH = 32  # pixels
 _STRIDE = 16  # between patches of a cell: nine of them

@@ -1,6 +1,7 @@
 """Quantize and Dequantize layers by ranges: a calibrated network takes the form of a quantized model.
 
-Activations are symmetric int8 by their range, weights symmetric int8 with a scale for each output, as TensorRT does.
+Weights are symmetric int8 with a scale for each output, as TensorRT's are. Activations are symmetric int8 by their
+range, or uint8 where they are never negative: half of int8's levels would stand for nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from tenonrt.calibration.signs import nonnegative_tensors
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Graph, Layer, Tensor
 from tenonrt.graph.network import Network
@@ -42,9 +44,10 @@ def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collec
     for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
         tensor.range = ranges.get(tensor.name, tensor.range)
     chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]
+    unsigned = nonnegative_tensors(graph)
     inner = [t for layer in chosen for t in layer.inputs[:1] if t is not None]
     for tensor in dict.fromkeys([*inner, *_added(graph, inner, keep)]):
-        _quantize_tensor(network, tensor, keep)
+        _quantize_tensor(network, tensor, keep, "uint8" if tensor in unsigned else "int8")
     for layer in chosen:
         _quantize_weights(network, layer)
     return [layer.name for layer in chosen]
@@ -97,13 +100,13 @@ def _ends_quantized(layer: Layer, known: Collection[Tensor]) -> bool:
     return result in known or any(tensor in known for tensor in after)
 
 
-def _quantize_tensor(network: Network, tensor: Tensor, keep: Collection[str]) -> None:
-    """Readers but those that stay real read what int8 makes of a tensor."""
+def _quantize_tensor(network: Network, tensor: Tensor, keep: Collection[str], dtype: str) -> None:
+    """Readers but those that stay real read what 8 bits make of a tensor."""
     assert tensor.range is not None
     readers = [layer for layer in tensor.readers if layer.name not in keep]
-    scale = np.float32(tensor.range.scale)
+    scale = np.float32(tensor.range.scale * _LEVELS / np.iinfo(dtype).max)
     with network.origin(tensor.name):
-        (stored,) = network.add("Quantize", [tensor, scale], {"dtype": "int8"}, name=f"{tensor.name}/quantized")
+        (stored,) = network.add("Quantize", [tensor, scale], {"dtype": dtype}, name=f"{tensor.name}/quantized")
         (real,) = network.add("Dequantize", [stored, scale], name=f"{tensor.name}/dequantized")
     network.graph.replace_uses(tensor, real, readers)
     for name, output in list(network.graph.outputs.items()):
