@@ -1,6 +1,6 @@
 """Print the held-out accuracy of the patches network in float32 and in int8 by every installed calibrator, as a table.
 
-    python accuracy.py [--level 3] [--threads 1]
+    python accuracy.py [--level 3] [--threads 1] [--keep LAYER ...]
 
 From level 3 on kernels are chosen by timing all of them, as an application would; level 0 computes the same in float32.
 """
@@ -26,13 +26,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy of tenonrt-patches in int8.")
     parser.add_argument("--level", type=int, default=3, help="optimization level of the builder")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", action="append", default=[], help="a layer that stays in float32; repeatable")
     given = parser.parse_args()
     config: dict[str, Any] = {"optimization_level": given.level, "threads": given.threads, "max_batch": BATCH}
     with tempfile.TemporaryDirectory() as folder:  # engines that differ in scales alone are tuned once
-        print_table({**config, "timing_cache": Path(folder) / "timing.cache"})
+        print_table({**config, "timing_cache": Path(folder) / "timing.cache"}, frozenset(given.keep))
 
 
-def print_table(config: dict[str, Any]) -> None:
+def print_table(config: dict[str, Any], keep: frozenset[str]) -> None:
     """One row for each calibrator, under that of float32."""
     patches, labels = tenonrt_patches.heldout()
     samples = batches_of(tenonrt_patches.calibration()[0])
@@ -44,7 +45,7 @@ def print_table(config: dict[str, Any]) -> None:
         engine = tenonrt.compile(
             tenonrt_patches.model_path(),
             precision="int8",
-            calibration=tenonrt.Calibration(samples, calibrator),
+            calibration=tenonrt.Calibration(samples, calibrator, keep=keep),
             **config,
         )
         print(f"| {calibrator} {row(probabilities(engine, patches), real, labels)}", flush=True)
