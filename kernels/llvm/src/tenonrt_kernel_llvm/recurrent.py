@@ -1,7 +1,7 @@
 """What LSTM and GRU share: the product of all inputs first, then a phase for each step of time.
 
-Hidden units are taken in blocks of 16. The recurrent weights of a block lie behind each other, all gates of an element
-side by side, so that a step of one sequence reads them once, as a stream. ONNX's order of gates is kept.
+Hidden units are taken in blocks of 16. The weights of a block lie behind each other, all gates of an element side by
+side, so that a tile of sequences reads them once, as a stream. ONNX's order of gates is kept.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import numpy as np
 from tenonrt.contracts import Array, Code, Dimension, Problem, Support, Tactic, Weights
 
 from tenonrt_kernel_llvm import operations
-from tenonrt_kernel_llvm.emitter import FLOAT, Function, Index, Value, vector
+from tenonrt_kernel_llvm.contraction.microkernel import Steps, accumulate
+from tenonrt_kernel_llvm.contraction.tiles import divide
+from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel
 from tenonrt_kernel_llvm.layouts import known
-from tenonrt_kernel_llvm.panels import Panel, Rows, product, tiling
+from tenonrt_kernel_llvm.panels import tiling
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
 MAX_PHASES = 2000  # above, one thread walks through time alone
 LINE = 4 * BLOCK  # bytes of a block
 _UNROLLED = 4
+# Sums that must be under way to hide the latency of multiply-adds: 4 cycles, two in a cycle.
+_UNDER_WAY = 8
 
 Function1 = Callable[[Function, Value], Value]
 
@@ -145,13 +149,12 @@ class LlvmRecurrent(LlvmKernel):
         """[direction, kind of bias, gate, hidden] from [direction, input's or recurrence's, gate, hidden]."""
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Input weights in panels, recurrent weights by blocks with gates side by side, biases, given states."""
+        """Weights of inputs and of states, [direction, block, K, gate, 16]; biases, given states."""
         problem = code.problem
         given = dict(zip(problem.constants, weights.constants, strict=True))
         inputs = problem.layer.inputs
         sizes = self.sizes(problem)
-        panels = _blocked(given[inputs[1]], sizes).transpose(0, 2, 1, 4, 3)
-        streams = _blocked(given[inputs[2]], sizes).transpose(0, 2, 4, 1, 3)
+        streams = [_blocked(given[i], sizes).transpose(0, 2, 4, 1, 3) for i in inputs[1:3]]
         shape = (sizes.directions, 2, sizes.gates, sizes.hidden)
         has = len(inputs) > 3 and inputs[3] >= 0
         bias = given[inputs[3]].reshape(shape) if has else np.zeros(shape, np.float32)
@@ -159,7 +162,7 @@ class LlvmRecurrent(LlvmKernel):
         rows = np.ascontiguousarray(joined.transpose(0, 2, 1, 3)).reshape(sizes.directions, -1, joined.shape[3])
         biases = _blocked(rows, sizes).transpose(0, 2, 4, 1, 3)  # [direction, block, kind, gate, 16]
         states = [given[i] for i in initial_states(problem, self.states) if i in given]
-        return [np.ascontiguousarray(a, np.float32) for a in (panels, streams, biases, *states)]
+        return [np.ascontiguousarray(a, np.float32) for a in (*streams, biases, *states)]
 
 
 def _blocked(weights: Array, sizes: Sizes) -> Array:
@@ -189,7 +192,7 @@ class RecurrentWriter:
         constant = [i for i in initial if i in problem.constants]
         self.routine = Routine(problem, tactic, target, 3 + len(constant))
         self.fn = self.routine.function
-        self.panels, self.streams, self.biases, *states = self.routine.packed
+        self.input_weights, self.weights, self.biases, *states = self.routine.packed
         pointers = dict(zip(constant, states, strict=True))
         pointers |= {n: o.pointer for n, o in zip(problem.activations, self.routine.inputs, strict=True)}
         self.input = pointers[problem.layer.inputs[0]]
@@ -197,7 +200,7 @@ class RecurrentWriter:
         written = dict(zip(problem.outputs, (o.pointer for o in self.routine.outputs), strict=True))
         self.outputs = [written.get(number) for number in problem.layer.outputs]
         self.serial = tactic.key == "serial" or self.steps * self.phases_per_step >= MAX_PHASES
-        self.tile = tiling(target).rows
+        self.target, self.tile = target, tiling(target).rows
         self.units = self.sizes.directions * self.sizes.blocks
 
     def code(self) -> Code:
@@ -224,30 +227,41 @@ class RecurrentWriter:
     # the inputs of all steps ------------------------------------------------------------------------------------------
 
     def _project(self, unit: Value) -> None:
-        """All rows of the sequences times one block's input weights, and the block's initial states."""
-        rows, tile = self.steps * self.batch, self.tile
+        """All rows of the sequences times one block's input weights, and the block's initial states.
 
-        def tiles(row: Value, _: list[Value]) -> Sequence[Value]:
-            self._each(self.sizes.gates, lambda gate: self._project_tile(unit, row, tile, gate))
-            return ()
+        Weights come from far away, so each tile of rows asks for its share of the next block's.
+        """
+        fn, lines = self.fn, self.sizes.features * self.sizes.gates
+        runs, done, first = divide(self.steps * self.batch, self._project_rows()), 0, 0
+        share = -(-lines // sum(count for count, _ in runs))
+        weights = fn.offset(self.input_weights, unit * (lines * LINE))
+        for count, width in runs:
+            next_unit = fn.offset(weights, (lines + done * share) * LINE)
 
-        whole = rows // tile * tile
-        self.fn.loop(0, whole, tiles, step=tile)
-        if rest := rows - whole:
-            row = self.fn.constant("i64", whole)
-            self._each(self.sizes.gates, lambda gate: self._project_tile(unit, row, rest, gate))
+            def tile(number: Value, row: Value, width: int = width, next_unit: Value = next_unit) -> None:
+                ahead = Ahead(fn.offset(next_unit, number * (share * LINE)), share)
+                self._project_tile(unit, row, width, weights, ahead)
+
+            self._each(count, lambda number, first=first, width=width, tile=tile: tile(number, number * width + first))
+            done, first = done + count, first + count * width
         self._each(self.batch, lambda b: self._begin_states(unit, b))
 
-    def _project_tile(self, unit: Value, row: Value, rows: int, gate: Value) -> None:
-        fn, features, gates = self.fn, self.sizes.features, self.sizes.gates
-        left = Rows(fn.offset(self.input, row * (4 * features)), 4 * features, 4)
-        right = Panel(fn.offset(self.panels, (unit * gates + gate) * (features * LINE)), LINE, BLOCK, BLOCK)
-        bias = fn.load(vector(BLOCK), self.bias(unit, 0), gate * LINE)
-        sums = product(fn, left, right, rows, features, [bias] * rows)
+    def _project_rows(self) -> int:
+        """Rows of a tile: as many as leave room for the sums of all gates, where that is enough of them."""
+        together = (self.target.registers - 1) // self.target.registers_per_block // self.sizes.gates - 1
+        return together if together > 2 else self.tile
+
+    def _project_tile(self, unit: Value, row: Value, rows: int, weights: Value, ahead: Ahead) -> None:
+        fn, features, stride = self.fn, self.sizes.features, self.sizes.gates * LINE
+        source = fn.offset(self.input, row * (4 * features))
         direction, block = self.place(unit)
-        into = fn.offset(self._projected(direction, row, block), gate * LINE)
-        for i, value in enumerate(sums):
-            fn.store(value, into, i * self.sizes.blocks * gates * LINE)
+        into, bias = self._projected(direction, row, block), self.bias(unit, 0)
+        for gates in self._together(range(self.sizes.gates), rows):
+            starts = [fn.load(vector(BLOCK), bias, gate * LINE) for gate in gates] * rows
+            sums = self._products(Rows(source, 4 * features, rows), weights, gates, features, starts, ahead)
+            for place, value in enumerate(sums):
+                i, gate = place // len(gates), gates[place % len(gates)]
+                fn.store(value, into, i * self.sizes.blocks * stride + gate * LINE)
 
     def _begin_states(self, unit: Value, b: Value) -> None:
         direction, block = self.place(unit)
@@ -345,36 +359,53 @@ class RecurrentWriter:
 
     def gates_into_scratch(self, at: Step, source: Value, rows: int, gates: Sequence[int], starts: Any) -> None:
         """Sums of these gates for a few sequences, [gate, row, 16]; ``starts(gate, row)`` is what they begin with."""
-        fn, blocks = self.fn, self.sizes.blocks
-        stride = self.sizes.gates * LINE
-        stream = fn.offset(self.streams, at.unit * (self.sizes.hidden * stride))
-        if rows == 1:
-            sums = self._one_row(source, stream, [starts(gate, 0) for gate in gates], gates)
-            for gate, value in zip(gates, sums, strict=True):
-                fn.store(value, self.routine.scratch, gate * self.tile * LINE)
-            return
-        for gate in gates:
-            left, right = Rows(source, blocks * LINE, 4), Panel(fn.offset(stream, gate * LINE), stride, BLOCK, BLOCK)
-            sums = product(fn, left, right, rows, self.sizes.hidden, [starts(gate, i) for i in range(rows)])
-            for i, value in enumerate(sums):
+        fn, hidden = self.fn, self.sizes.hidden
+        weights = fn.offset(self.weights, at.unit * (hidden * self.sizes.gates * LINE))
+        for some in self._together(gates, rows):
+            begun = [starts(gate, i) for i in range(rows) for gate in some]
+            sums = self._products(Rows(source, self.sizes.blocks * LINE, rows), weights, some, hidden, begun)
+            for place, value in enumerate(sums):
+                i, gate = place // len(some), some[place % len(some)]
                 fn.store(value, self.routine.scratch, (gate * self.tile + i) * LINE)
 
-    def _one_row(self, source: Value, stream: Value, starts: list[Value], gates: Sequence[int]) -> list[Value]:
-        """All gates at once, so that the weights are read in one stream."""
-        fn, stride, hidden = self.fn, self.sizes.gates * LINE, self.sizes.hidden
+    def _together(self, gates: Sequence[int], rows: int) -> list[Sequence[int]]:
+        """Gates whose sums, and the weights that they take, fit into registers at once; equally many each time."""
+        blocks = (self.target.registers - 1) // self.target.registers_per_block
+        most = max(1, blocks // (rows + 1))
+        each = -(-len(gates) // -(-len(gates) // most))
+        return [gates[first : first + each] for first in range(0, len(gates), each)]
 
-        def turns(k: Index, sums: Sequence[Value], count: int) -> list[Value]:
-            kept, a, b = list(sums), fn.offset(source, k * 4), fn.offset(stream, k * stride)
-            for j in range(count):
-                one = fn.splat(fn.load(FLOAT, a, 4 * j), BLOCK)
-                for n, gate in enumerate(gates):
-                    weights = fn.load(vector(BLOCK), b, j * stride + gate * LINE)
-                    kept[n] = fn.fma(one, weights, kept[n])
-            return kept
+    def _products(
+        self,
+        left: Rows,
+        weights: Value,
+        gates: Sequence[int],
+        depth: int,
+        starts: Sequence[Value],
+        ahead: Ahead | None = None,
+    ) -> list[Value]:
+        """``starts[row * gates + gate]`` and the products of ``depth`` elements of each row with weights of gates."""
+        fn, stride, count = self.fn, self.sizes.gates * LINE, len(starts)
+        registers = count * self.target.registers_per_block
+        chains = next((n for n in (1, 2) if n * registers >= _UNDER_WAY), _UNROLLED)
+        rows = [(i, i * left.stride) for i in range(left.count)]
 
-        whole = hidden // _UNROLLED * _UNROLLED
-        sums = fn.loop(0, whole, lambda k, s: turns(k, s, _UNROLLED), starts, step=_UNROLLED)
-        return turns(whole, sums, hidden - whole)
+        def turn(k: Index, sums: Sequence[Value], elements: int) -> list[Value]:
+            kept = [list(sums[n * count : (n + 1) * count]) for n in range(chains)]
+            a, b = fn.offset(left.pointer, k * 4), fn.offset(weights, k * stride)
+            if ahead is not None:
+                ahead.fetch(fn, k, elements, depth)
+            for j in range(elements):
+                here, there = fn.offset(a, 4 * j), fn.offset(b, j * stride + gates[0] * LINE)
+                n = j % chains
+                kept[n] = accumulate(fn, kept[n], len(gates), here, there, rows, Steps(1, 4, stride))
+            return [value for chain in kept for value in chain]
+
+        whole = depth // _UNROLLED * _UNROLLED
+        sums = [*starts, *[fn.zero(vector(BLOCK))] * (count * (chains - 1))]
+        sums = fn.loop(0, whole, lambda k, carried: turn(k, carried, _UNROLLED), sums, step=_UNROLLED)
+        sums = turn(whole, sums, depth - whole)
+        return [sum(sums[i + count :: count], start=sums[i]) for i in range(count)]
 
     def gate(self, gate: int, row: Value) -> Value:
         """A gate's sums from the scratch."""
@@ -423,6 +454,30 @@ class RecurrentWriter:
 
     def _get(self, pointer: Value, block: Value, use: Callable[[Value], None]) -> None:
         self._by_block(block, lambda count: use(self.fn.load_lanes(vector(BLOCK), pointer, count)))
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """``lines`` of cache that will be wanted soon."""
+
+    pointer: Value
+    lines: int
+
+    def fetch(self, fn: Function, k: Index, elements: int, depth: int) -> None:
+        """Ask for the share of these ``elements`` of ``depth``, from number ``k`` on."""
+        each = -(-self.lines // depth)
+        at = fn.offset(self.pointer, k * (each * LINE))
+        for line in range(elements * each):
+            fn.prefetch(at, line * LINE)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``count`` rows of elements behind each other, ``stride`` bytes apart."""
+
+    pointer: Value
+    stride: int
+    count: int
 
 
 @dataclass(frozen=True)
