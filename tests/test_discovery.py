@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,34 @@ def test_distributions_with_broken_metadata_hide_only_themselves(tmp_path: Path)
     assert len([w for w in warned if "cannot be read" in w and str(tmp_path) in w]) >= 2
     strict = python(tmp_path, "result = attempt(scan)", TENONRT_STRICT="1")
     assert "cannot be read" in strict
+
+
+def test_what_is_found_is_what_importlib_metadata_finds() -> None:
+    script = """
+import importlib_metadata
+found = sorted([e.group, e.name, e.value, e.distribution, e.version] for g in scan().values() for e in g)
+asked = sorted(
+    [p.group, p.name, p.value, d.metadata["Name"], d.version]
+    for d in importlib_metadata.distributions() for p in d.entry_points if p.group.startswith("tenonrt.")
+)
+result = [len(found), found == asked]
+"""
+    number, same = python(Path(), script)
+    assert number > 100
+    assert same
+
+
+def test_distributions_in_a_zip_file_and_of_old_installers_are_found(tmp_path: Path) -> None:
+    distribution(tmp_path / "zipped", "Zipped", {"tenonrt.layers": {"fake.Zipped": "zipped_module:Layer"}}, **CORE)
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path / "zipped")
+    distribution(tmp_path / "old", "old", {"tenonrt.layers": {"fake.Old": "old_module:Layer"}}, **CORE)
+    (info,) = (tmp_path / "old").iterdir()
+    info.joinpath("METADATA").rename(info / "PKG-INFO")
+    info.rename(info.with_suffix(".egg-info"))
+    script = "result = sorted(e.name for e in Registry().usable(LAYERS) if e.name.startswith('fake.')), caught"
+    assert python(tmp_path / "old", script) == [["fake.Old"], []]
+    script = f"sys.path.insert(1, {archive!r})\n{script}"
+    assert python(tmp_path / "old", script) == [["fake.Old", "fake.Zipped"], []]
 
 
 def test_the_first_of_a_name_on_the_path_shadows_the_others(tmp_path: Path) -> None:

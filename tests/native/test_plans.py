@@ -140,6 +140,38 @@ def test_weights_in_memory_are_clean_pages_of_the_file(build: Build, registry: R
     assert dirty == 0
 
 
+# What takes long to import, and a run of a plan does without: mail, archives and OpenSSL among them.
+NEEDLESS = {
+    *("llvmlite", "highspy", "onnx", "rich", "typer", "pluggy", "packaging", "tomllib"),
+    *("importlib_metadata", "importlib.metadata", "importlib.resources", "email", "zipfile", "tempfile", "logging"),
+    *("hashlib", "concurrent.futures", "signal", "tenonrt.graph.passes", "tenonrt.graph.graph", "tenonrt.plan.memory"),
+}
+IMPORTED = """
+import json, sys
+import numpy
+before = set(sys.modules)
+from tenonrt import Engine
+engine = Engine.load(sys.argv[1])
+x = numpy.ones(engine.bindings[0].type.shape, numpy.float32)
+engine.create_context().execute({engine.bindings[0].name: x})
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_running_a_plan_imports_little(build: Build, registry: Registry, tmp_path: Path) -> None:
+    """How long it takes in a fresh process is measured in benchmarks/bench_native.py."""
+    from native_networks import chain
+
+    build(chain(registry, 6, SHAPE)).save(tmp_path / "a.plan")
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, "a.plan"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    imported = set(json.loads(done.stdout))
+    assert "tenonrt_device_cpu.program.machine" in imported
+    assert imported.isdisjoint(NEEDLESS)
+    assert not [name for name in imported if name.startswith(("tenonrt_layer", "tenonrt_kernel", "tenonrt.builder"))]
+
+
 LEAN = """
 import json, sys
 import numpy as np

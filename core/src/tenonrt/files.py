@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import BinaryIO
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file beside ``path`` that is moved into its place at the end of the block, or removed when the block raises."""
     # Not tempfile: its files are for their owner alone, and so would be this one.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.partial")
     try:
         with temporary.open("xb") as file:
             yield file

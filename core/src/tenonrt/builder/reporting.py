@@ -10,7 +10,8 @@ from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.regions import PosedProblem, Region
 from tenonrt.builder.strategies import Found
 from tenonrt.builder.tuner import Tuner
-from tenonrt.graph.passes import LadderStep, PassLog
+from tenonrt.graph.passes import PassLog
+from tenonrt.graph.records import LadderStep
 from tenonrt.plan.program import (
     BuildReport,
     CandidateReport,

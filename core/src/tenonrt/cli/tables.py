@@ -10,7 +10,7 @@ from tenonrt.cli.console import output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tenonrt.graph.passes import LadderStep
+    from tenonrt.graph.records import LadderStep
     from tenonrt.types import TensorType
 
 

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from tenonrt.contracts import Pass, Patch
 from tenonrt.errors import GraphError, PluginError
 from tenonrt.graph.graph import Graph, Layer
 from tenonrt.graph.patching import apply_patch
+from tenonrt.graph.records import LadderStep, PatchRecord
 from tenonrt.graph.verification import verify
 from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.registry import PASSES, PluginWarning, Registry
@@ -29,21 +28,6 @@ _PATCHES_PER_LAYER = 50
 # Constants may grow fourfold, those of small networks by 64 MiB: a chain of layers that each multiply a size must not
 # fill the memory. Tiny ones (shapes, axes, scales) are never refused.
 _GROWTH, _ALLOWED_BYTES, _TINY_BYTES = 4, 1 << 26, 1 << 10
-
-
-class PatchRecord(msgspec.Struct, frozen=True):
-    """One applied patch, for the report."""
-
-    author: str
-    layer: str
-    reason: str
-
-
-class LadderStep(msgspec.Struct, frozen=True):
-    """How many layers there are after a step of the build."""
-
-    step: str
-    layers: int
 
 
 @dataclass

@@ -10,7 +10,6 @@ sections     "program", "code" (msgpack), "weights" (raw arrays, memory-mapped w
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import struct
@@ -23,6 +22,11 @@ from tenonrt.errors import NotAPlanError, PlanCorruptError, PlanError, PlanVersi
 from tenonrt.files import written_whole
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.program import PlanHeader
+
+try:  # hashlib loads OpenSSL, which takes longer than all else that a small plan's loading does
+    from _blake2 import blake2b
+except ImportError:  # another Python than CPython
+    from hashlib import blake2b
 
 MAGIC = b"TENONRT\n"
 FORMAT_VERSION = 1
@@ -48,7 +52,7 @@ class FileHeader(msgspec.Struct, frozen=True):
 
 def digest(data: bytes | memoryview) -> str:
     """BLAKE2b-256 in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+    return blake2b(data, digest_size=32).hexdigest()
 
 
 Parts = Sequence[bytes | memoryview]
@@ -77,7 +81,7 @@ def _table(sections: Sequence[tuple[str, Parts]]) -> tuple[Section, ...]:
     """Offsets count from the first multiple of 64 after the header, whose own length they must not depend on."""
     table, offset = [], 0
     for name, parts in sections:
-        hasher, length = hashlib.blake2b(digest_size=32), 0
+        hasher, length = blake2b(digest_size=32), 0
         for part in parts:
             gap = -length % ALIGNMENT
             hasher.update(b"\0" * gap)

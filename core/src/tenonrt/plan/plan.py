@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from tenonrt.graph.graph import Graph
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.container import FORMAT_VERSION, write_plan
 from tenonrt.plan.program import (
@@ -26,6 +25,9 @@ from tenonrt.plan.program import (
 from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, Registry
 from tenonrt.problem import Code
 from tenonrt.types import Array
+
+if TYPE_CHECKING:
+    from tenonrt.graph.graph import Graph
 
 PRODUCT = "TenonRT"
 # No machine has as many cores; a larger number would only exhaust it.

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tenonrt.contracts import Part
-from tenonrt.graph.passes import LadderStep, PatchRecord
+from tenonrt.graph.records import LadderStep, PatchRecord
 from tenonrt.types import Place, TensorType
 
 UNPLACED = -1

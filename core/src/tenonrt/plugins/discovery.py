@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from tenonrt.errors import PluginError
-
-PREFIX = "tenonrt."
+from tenonrt.plugins.metadata import Distribution, distributions, headers_of, normal
 
 
 class PluginWarning(UserWarning):
@@ -28,7 +26,7 @@ class Entry:
     value: str
     distribution: str
     version: str
-    source: Any  # importlib_metadata.EntryPoint, or an object for plugins registered by a test
+    source: Any  # what loads it: the distribution's entry point, or an object for plugins registered by a test
 
     @property
     def id(self) -> str:
@@ -46,54 +44,39 @@ def scan() -> Mapping[str, Sequence[Entry]]:
 
 
 def _installed() -> Iterator[Entry]:
-    from importlib_metadata import distributions
-
     seen = set()
     for distribution in distributions():
         try:
-            points = [p for p in distribution.entry_points if p.group.startswith(PREFIX)]
-            metadata: Any = distribution.metadata if points else {}  # reading it takes longer than all else here
-            name, version = metadata.get("Name") or "unknown", metadata.get("Version") or ""
+            points = distribution.entry_points()
+            if not points:
+                continue
+            headers = distribution.headers()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one distribution, the others are found
             _complain(distribution, error)
             continue
         # The first distribution of a name on the path shadows later ones, as it does for imports.
-        if points and _normal(name) not in seen:
-            seen.add(_normal(name))
+        if normal(headers.name) not in seen:
+            seen.add(normal(headers.name))
             for point in points:
-                yield Entry(point.group, point.name, point.value, name, version, point)
+                yield Entry(point.group, point.name, point.value, headers.name, headers.version, point)
 
 
-def _complain(distribution: Any, error: Exception) -> None:
+def _complain(distribution: Distribution, error: Exception) -> None:
     """One loud line for metadata that cannot be read; an error where TENONRT_STRICT=1 asks for it."""
-    where = distribution.locate_file("")
-    line = f"a distribution in {where} has metadata that cannot be read, its plugins are not found: {error!r}"
+    line = f"the metadata in {distribution.path} cannot be read, its plugins are not found: {error!r}"
     if os.environ.get("TENONRT_STRICT") == "1":
         raise PluginError(line) from error
     warnings.warn(line, PluginWarning, stacklevel=2)
 
 
-def _normal(name: str) -> str:
-    """Names of distributions compare without regard to case and to which of ``-_.`` separates their words."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 @lru_cache(maxsize=512)
 def incompatibility(distribution: str) -> str | None:
     """Why a distribution's ``Requires-Dist: tenonrt-core`` excludes the core that runs, or None. Imports no plugin."""
-    from importlib_metadata import PackageNotFoundError, requires, version
-
-    try:
-        installed, requirements = version("tenonrt-core"), requires(distribution) or []
-    except PackageNotFoundError:
+    core, found = headers_of("tenonrt-core"), headers_of(distribution)
+    if core is None or found is None:
         return None
-    unsettled = [line for line in requirements if not _surely_met(line, installed)]
-    return _excluded_by(unsettled, installed) if unsettled else None
-
-
-_RELEASE = r"\d+(?:\.\d+)*"
-_BOUND = rf"(>=|<)\s*({_RELEASE})"
-_SIMPLE = re.compile(rf"([A-Za-z0-9][\w.-]*)((?:\s*{_BOUND}(?:\s*,\s*{_BOUND})*)?)")
+    unsettled = [line for line in found.requires if not _surely_met(line, core.version)]
+    return _excluded_by(unsettled, core.version) if unsettled else None
 
 
 def _surely_met(line: str, installed: str) -> bool:
@@ -101,20 +84,32 @@ def _surely_met(line: str, installed: str) -> bool:
 
     Nearly all are, and importing `packaging` takes longer than loading a plan.
     """
-    found = _SIMPLE.fullmatch(line)
-    if found is None:
+    end = next((i for i, letter in enumerate(line) if letter in "<>"), len(line))
+    name = line[:end].strip()
+    if not all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in name):
         return False
-    if _normal(found[1]) != "tenonrt-core":
+    limits = [_bound(bound.strip()) for bound in line[end:].split(",")] if end < len(line) else []
+    if None in limits or not name:
+        return False
+    if normal(name) != "tenonrt-core":
         return True
-    if re.fullmatch(_RELEASE, installed) is None:
-        return False
-    bounds = re.findall(_BOUND, found[2])
-    return all((_release(installed) >= _release(limit)) == (sign == ">=") for sign, limit in bounds)
+    here = _release(installed)
+    return here is not None and all((here >= limit[1]) == limit[0] for limit in limits if limit)
 
 
-def _release(text: str) -> tuple[int, ...]:
-    """1.2 and 1.2.0 are the same."""
-    numbers = [int(part) for part in text.split(".")]
+def _bound(text: str) -> tuple[bool, tuple[int, ...]] | None:
+    """Whether it is a lower bound, and the release, of ``>=1.2`` and ``<2``; None for what is neither."""
+    lower = text.startswith(">=")
+    limit = _release(text[2:] if lower else text[1:])
+    return (lower, limit) if limit is not None and (lower or text[0] == "<") else None
+
+
+def _release(text: str) -> tuple[int, ...] | None:
+    """1.2 and 1.2.0 are the same; None for what is no release of numbers alone."""
+    parts = text.strip().split(".")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    numbers = [int(part) for part in parts]
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
@@ -130,6 +125,6 @@ def _excluded_by(requirements: Sequence[str], installed: str) -> str | None:
             return f"its requirement {line!r} cannot be understood: {error}"
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        if _normal(requirement.name) == "tenonrt-core" and not requirement.specifier.contains(installed, True):
+        if normal(requirement.name) == "tenonrt-core" and not requirement.specifier.contains(installed, True):
             return f"it requires {line!r}, and tenonrt-core {installed} is installed"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
@@ -13,6 +14,8 @@ from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry
 
 _PROJECT_FILE = "pyproject.toml"
+# A key of TOML that begins or continues with our name, or a table's that ends with it.
+_TABLE = r"""(^|[.\s\[{,])(["']?)tenonrt\2\s*[.=]|\.\s*(["']?)tenonrt\3\s*(\]|$)"""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def _tool_table(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PluginError(f"{path} cannot be read: {error}") from error
-    if "tenonrt" not in text:
-        return {}  # most projects that a build happens to start in: spare them the parser, and us their mistakes
+    if "tenonrt" not in text or not re.search(_TABLE, text, re.MULTILINE):
+        return {}  # most projects that a run happens to start in: spare them the parser, and us their mistakes
     import tomllib
 
     try:

@@ -14,8 +14,6 @@ from tenonrt.binding import aligned, bind_code
 from tenonrt.contracts import AllocatesOutputs, Draws, Executable, Launch, NativeCall, Runnable
 from tenonrt.dims import evaluate, symbols
 from tenonrt.errors import ExecutionError
-from tenonrt.graph.inference import evaluate_values
-from tenonrt.plan.placement import arena_layout
 from tenonrt.plan.program import UNPLACED, ControlStep, KernelStep, Program, ProgramTensor
 from tenonrt.problem import Code, Problem
 from tenonrt.runtime.shapes import bind_shape, known, physical_shape
@@ -54,6 +52,8 @@ class Instance:
         if program.arena is not None:
             offsets, nbytes = {i: t.offset for i, t in enumerate(program.tensors)}, program.arena
         else:
+            from tenonrt.plan.placement import arena_layout  # only plans of sizes that a run brings need it
+
             offsets, layout = arena_layout(program, lambda t: evaluate(t.type.nbytes, self.static))
             nbytes = layout.nbytes
         self._arena = self.resources.device.allocate(nbytes)
@@ -260,6 +260,8 @@ class Instance:
 
     def infer_outputs(self, step: KernelStep) -> bool:
         """Learn output shapes that depend on the values of host inputs; False when they depend on more than that."""
+        from tenonrt.graph.inference import evaluate_values  # few plans have such steps
+
         problem = self.resources.problem(step.code)
         infos = self._given(step, problem)
         for layer in problem.layers:

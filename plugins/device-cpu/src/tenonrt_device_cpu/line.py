@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from time import perf_counter
@@ -83,6 +82,8 @@ class CalledSegment:
 
     def _spread(self, function: Any, arguments: Sequence[tuple[int, ...]]) -> int:
         """Call for every range, the first here and the others in workers; the first non-zero status, else 0."""
+        from concurrent.futures import wait  # as rare as machines without the compiled loop, and long to import
+
         pending = [pools.executor(self._threads).submit(function, *other) for other in arguments[1:]]
         try:
             statuses = [function(*arguments[0]), *(future.result() for future in pending)]

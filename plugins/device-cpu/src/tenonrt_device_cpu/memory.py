@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
 import os
 from threading import Lock
@@ -37,11 +36,10 @@ _lock = Lock()
 
 def mapped(blob: bytes) -> MappedCode:
     """The pages of a blob, one set for all who hold them in this process."""
-    key = hashlib.blake2b(blob, digest_size=32).digest()
     with _lock:
-        found = _mapped.get(key)
+        found = _mapped.get(blob)
         if found is None:
-            found = _mapped[key] = MappedCode(blob)
+            found = _mapped[blob] = MappedCode(blob)
         return found
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import signal
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Thread, get_native_id
+from typing import TYPE_CHECKING
 
 from tenonrt.contracts import ExecutionError
 
 from tenonrt_device_cpu.program import layout
 from tenonrt_device_cpu.program.machine import Loop, loop
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 AFFINITY = "TENONRT_AFFINITY"
 _LINES = 128  # two cache lines, by which a pool is aligned
@@ -70,6 +72,8 @@ class Pool:
 
 def _work(compiled: Loop, memory: object, pool: int, thread: int, core: int | None) -> None:
     """The life of a worker, which keeps the pool's memory alive. Signals are for the application's own threads."""
+    import signal
+
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     if core is not None:
@@ -118,6 +122,8 @@ class Pools:
         """The same for machines without compiled code: one thread fewer, as the caller works too."""
         with self._lock:
             if threads not in self._executors:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._executors[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix=f"tenonrt-{threads}")
             return self._executors[threads]
 

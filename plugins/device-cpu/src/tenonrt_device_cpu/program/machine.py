@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 from tenonrt_device_cpu.memory import mapped
 
@@ -36,7 +36,7 @@ def loop() -> Loop | None:
 
 def load(system: str, machine: str) -> Loop | None:
     """The loop for a system and a machine, None when the distribution has none."""
-    folder = files("tenonrt_device_cpu") / "program" / "code"
+    folder = Path(__file__).parent / "code"  # importlib.resources takes longer than loading a plan
     described = folder / f"{machine}.json"
     if system != "linux" or sys.maxsize < 2**32 or not described.is_file():
         return None
