@@ -15,7 +15,7 @@ from tenonrt.plugins.discovery import Entry
 
 _PROJECT_FILE = "pyproject.toml"
 # A key of TOML that begins or continues with our name, or a table's that ends with it.
-_TABLE = r"""(^|[.\s\[{,])(["']?)tenonrt\2\s*[.=]|\.\s*(["']?)tenonrt\3\s*(\]|$)"""
+_TABLE = r"""(^|[.\[{,])\s*(["']?)tenonrt\2\s*[.=]|\.\s*(["']?)tenonrt\3\s*(\]|$)"""
 
 
 @dataclass(frozen=True)

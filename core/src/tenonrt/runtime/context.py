@@ -40,6 +40,8 @@ class ExecutionContext:
             else ProgramRunner(engine.plan.program, resources)
         )
         self._inputs = [(b, numpy_dtype(b.type.dtype)) for b in engine.bindings if b.is_input]
+        # NumPy has one object for each type in native byte order; arrays of other types are looked at more closely.
+        self._expected = [(b.name, None if dtype.hasobject else dtype) for b, dtype in self._inputs]
         self._wanted = {b.name for b, _ in self._inputs}
         self._outputs = [name for name, _ in engine.plan.program.outputs]
         self._boxes = {b.name for b in engine.bindings if not b.is_input and is_container(b.type.dtype)}
@@ -54,7 +56,7 @@ class ExecutionContext:
         A sequence is a list, a map a dict, an optional its value or None, as input and as output.
         """
         arrays = self._check(inputs)
-        outputs = self._alone(lambda: self._runner.run(arrays, None, self._stream, self.profiler))
+        outputs = self._alone(self._runner.run, (arrays, None, self._stream, self.profiler))
         found: dict[str, Any] = dict(zip(self._outputs, outputs, strict=True))
         for name in self._boxes:
             found[name] = found[name].item()
@@ -69,9 +71,9 @@ class ExecutionContext:
         if shapes.keys() != self._wanted:
             raise self._other_names(shapes)
         ordered = [tuple(shapes[binding.name]) for binding, _ in self._inputs]
-        self._alone(lambda: self._runner.instance(ordered))
+        self._alone(self._runner.instance, (ordered,))
 
-    def _alone(self, work: Callable[[], T]) -> T:
+    def _alone(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do what one thread at a time may do, with the engine's plugins in force: kernels are bound at first use."""
         thread = threading.get_ident()
         if self._owner.setdefault("thread", thread) != thread or self._running:
@@ -80,7 +82,7 @@ class ExecutionContext:
             self._running = True
             in_force = put_in_force(self.engine.registry)
             try:
-                return work()
+                return work(*arguments)
             finally:
                 put_back(in_force)
         finally:
@@ -145,7 +147,12 @@ class ExecutionContext:
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
         if inputs.keys() != self._wanted:
             raise self._other_names(inputs)
-        return [_check_type(binding, dtype, inputs[binding.name]) for binding, dtype in self._inputs]
+        arrays = [inputs[name] for name, _ in self._expected]
+        for index, (_, dtype) in enumerate(self._expected):
+            array = arrays[index]
+            if type(array) is not np.ndarray or array.dtype is not dtype:
+                arrays[index] = _check_type(*self._inputs[index], array)
+        return arrays
 
     def _other_names(self, inputs: Mapping[str, object]) -> ExecutionError:
         wanted = [binding.name for binding, _ in self._inputs]
@@ -162,8 +169,6 @@ def _check_type(binding: Binding, dtype: np.dtype[Any], value: Any) -> Array:
     if is_container(binding.type.dtype):
         return boxed(value)
     array = np.asarray(value)
-    if array.dtype is dtype and not dtype.hasobject:  # NumPy has one object for each type in native byte order
-        return array
     if dtype_name(array.dtype) != binding.type.dtype:
         raise ExecutionError(
             f"input {binding.name!r} is {dtype_name(array.dtype)}; it must be {binding.type.dtype}: convert it with "

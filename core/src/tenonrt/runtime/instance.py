@@ -44,6 +44,7 @@ class Instance:
         # Then there is no NumPy on the way that could warn.
         self._native = len(steps) == len(program.steps) and all(self._is_native(step) for step in steps)
         self._actions = self._bind()
+        self._targets, self._sources = self._copied(program.inputs), self._copied([i for _, i in program.outputs])
 
     # buffers ---------------------------------------------------------------------------------------------------------
 
@@ -189,21 +190,33 @@ class Instance:
         workspace, on_device = self._workspace_of(step), self._on_device(step)
         return Launch(step.name, executable, inputs, outputs, workspace, values, on_device)
 
+    def _copied(self, indices: Sequence[int]) -> list[Any] | None:
+        """The arrays of these tensors, where every run copies their bytes; None where a run has to look at each."""
+        tensors = [self.program.tensors[index] for index in indices]
+        same = all(t.weight == UNPLACED and not t.type.numpy.hasobject for t in tensors)
+        return [self.arrays[i] for i in indices] if same and all(self._fixed[i] for i in indices) else None
+
     # running ---------------------------------------------------------------------------------------------------------
 
     def run(self, inputs: Sequence[Array], stream: Any | None, profiler: Profiler | None) -> list[Array]:
         """Fresh arrays of the outputs."""
         self._forget()
         device = self.resources.device
-        for index, array in zip(self.program.inputs, inputs, strict=True):
-            self.write(index, array)
+        if self._targets is None:
+            for index, array in zip(self.program.inputs, inputs, strict=True):
+                self.write(index, array)
+        else:
+            for target, array in zip(self._targets, inputs, strict=True):
+                device.upload(array, target)
         if self._native:
             self._act(stream, profiler)
         else:
             with np.errstate(all="ignore"):  # overflow is infinite, 0/0 is NaN, as the standards say: no warning
                 self._act(stream, profiler)
         device.synchronize(stream)
-        return [self._fetch(index) for _, index in self.program.outputs]
+        if self._sources is None:
+            return [self._fetch(index) for _, index in self.program.outputs]
+        return [self._download(source) for source in self._sources]
 
     def enqueue(self, inputs: Mapping[int, Any], stream: Any | None, consumed: Any | None) -> list[Any]:
         """Copy the inputs, record the event, and enqueue the steps; the outputs are the instance's own arrays.
@@ -235,6 +248,9 @@ class Instance:
         source = self.array(index)
         if self.program.tensors[index].weight != UNPLACED or source.dtype.hasobject:
             return np.array(source)
+        return self._download(source)
+
+    def _download(self, source: Any) -> Array:
         host = np.empty(source.shape, source.dtype)
         self.resources.device.download(source, host)
         return host
