@@ -25,8 +25,9 @@ def conv_integer(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> lis
     return list(emit(builder, node, "Cast", [exact], {"to": "int32"}))
 
 
-def qlinear_mat_mul(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """a, its scale and zero point, b with its own, then scale and zero point of the result."""
+def exact_mat_mul(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
+    """QLinearMatMul in float64, whatever the shapes of its scales: a, its scale and zero point, b with its own, then
+    scale and zero point of the result."""
     names = ("a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point")
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (required(inputs, i, n) for i, n in enumerate(names))
     left = _centered(builder, node, a, _rows(builder, node, a_zero, "a"), "a")
@@ -36,20 +37,10 @@ def qlinear_mat_mul(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> 
     return _requantized(builder, node, exact, (a_scale, b_scale, y_scale), y_zero)
 
 
-def qlinear_conv(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
-    """As QLinearMatMul; the weights' scale and zero point may be per channel, the bias is in units of x times w."""
-    names = ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point")
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (required(inputs, i, n) for i, n in enumerate(names))
-    exact = _convolution(builder, node, ([x, w], [x_zero], [w_zero]), present(inputs, 8))
-    w_scale = _column(builder, node, w_scale, x.info.rank - 2, "w_scale")
-    return _requantized(builder, node, exact, (x_scale, w_scale, y_scale), y_zero)
-
-
 def _convolution(
     builder: GraphBuilder,
     node: SourceNode,
     operands: tuple[Inputs, Inputs, Inputs],
-    bias: Tensor | None = None,
 ) -> Tensor:
     """The exact sums of [x, w] less [zero point of x], [of w]."""
     (data, x_zero, w_zero) = operands
@@ -61,8 +52,7 @@ def _convolution(
     if offset is not None and offset.info.rank:
         offset = _column(builder, node, offset, spatial + 1, "w_zero_point")
     kernel = _centered(builder, node, weights, offset, "w")
-    added = None if bias is None else emit(builder, node, "Cast", [bias], {"to": "float64"}, part="bias")[0]
-    return emit(builder, node, "Convolution", [wide, kernel, added], attrs, part="sums")[0]
+    return emit(builder, node, "Convolution", [wide, kernel], attrs, part="sums")[0]
 
 
 def _centered(builder: GraphBuilder, node: SourceNode, x: Tensor, zero: Tensor | None, part: str) -> Tensor:
