@@ -52,6 +52,10 @@ def full_range(problem: Problem, seed: int = 0) -> Sample:
         else:
             arrays[number] = rng.uniform(0.5, 1.0, shape).astype(np.float32)
     for layer in problem.layers:
+        if layer.kind == "Saturate":  # narrow enough that some numbers are outside
+            real = reference_outputs(_until(problem, layer.inputs[0]), layer_types, _listed(arrays))[0]
+            arrays[layer.inputs[1]] = np.float32(np.abs(real).std() / 100)
+    for layer in problem.layers:
         if layer.kind == "Quantize":  # wide enough that few results saturate
             real = reference_outputs(_until(problem, layer.inputs[0]), layer_types, _listed(arrays))[0]
             arrays[layer.inputs[1]] = np.float32(max(np.abs(real).max(), 1e-3) / 140).reshape(
@@ -133,6 +137,8 @@ def after(network: tenonrt.Network, word: str, y: Any, dtype: str) -> Any:
         return network.add_activation(y, function="clip", alpha=-1.0, beta=900.0)
     if word == "quantize":
         return network.add_quantize(y, np.float32(1), zero, dtype=dtype)
+    if word == "saturate":
+        return network.add_saturate(y, np.float32(1), zero, dtype=dtype)
     if word == "again":
         return network.add_dequantize(y, np.float32(1), zero)
     if word == "sum":
@@ -158,8 +164,12 @@ def test_convolutions_of_any_size(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "form", ["", "relu", "quantize", "clip-quantize", "sum-relu-quantize", "quantize-again-sum-relu-quantize"]
-)
+    "form",
+    [
+        "", "relu", "quantize", "clip-quantize", "sum-relu-quantize", "quantize-again-sum-relu-quantize",
+        "saturate-sum-relu-quantize", "saturate-relu-quantize", "relu-saturate-sum-quantize",
+    ],
+)  # fmt: skip
 def test_forms_of_regions(form: str, dtype: str, engine: Engine) -> None:
     problem = convolution((1, 36, 6, 40, 3), dtype, form, pre_padding=(1, 1), post_padding=(1, 1))
     judge_full_range(QuantizedContraction(), problem, target_of(engine))

@@ -14,6 +14,7 @@ from tenonrt.contracts import Array, TensorInfo, TensorType, symbol
 from tenonrt_layer_quantization.dequantize import DequantizeAttributes, DequantizeLayer
 from tenonrt_layer_quantization.granularity import parameter_shape
 from tenonrt_layer_quantization.quantize import QuantizeAttributes, QuantizeLayer
+from tenonrt_layer_quantization.saturate import SaturateAttributes, SaturateLayer
 
 Fixture = Callable[..., Any]
 RNG = np.random.default_rng(10)
@@ -190,3 +191,36 @@ def test_samples_keep_away_from_ties() -> None:
         exact = [a.astype("f8") if i < 2 else a for i, a in enumerate(arrays)]
         found, right = (QuantizeLayer().reference(case.attrs, a, run)[0] for a in (arrays, exact))
         np.testing.assert_array_equal(found.astype("f8"), right.astype("f8"))
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.sampled_from(INTEGERS), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_saturate_is_quantize_and_dequantize_but_for_half_a_step(
+    linear: Fixture, agrees: Fixture, shape: list[int], dtype: str, offset: bool, vector: bool
+) -> None:
+    parameter = (1,) if vector else ()
+    scale = RNG.uniform(0.1, 3, parameter).astype("f4")
+    reach = float(ml_dtypes.iinfo(attrs_kind(dtype)).max) * float(scale.max())
+    zeros = [np.full(parameter, 5).astype(attrs_kind(dtype))] if offset else []
+    arrays = [RNG.uniform(-2 * reach, 2 * reach, shape).astype("f4"), scale, *zeros]
+    (y,) = agrees(SaturateLayer(), SaturateAttributes(dtype), arrays)
+    steps = linear("QuantizeLinear", arrays, dtype).astype(attrs_kind(dtype))
+    rounded = linear("DequantizeLinear", [steps, *arrays[1:]], dtype)
+    assert np.all(np.abs(y - rounded) <= 0.5001 * scale)
+    limits = ml_dtypes.iinfo(attrs_kind(dtype))
+    inside = (steps > limits.min) & (steps < limits.max)
+    assert np.array_equal(y[inside], arrays[0][inside])  # not rounded
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero", "message"),
+    [
+        ("float8_e5m2", TensorType(()), None, "no range of"),
+        ("int8", TensorType((3,)), None, "one real number"),
+        ("int8", TensorType(()), TensorType((), "uint8"), "zero point is uint8"),
+    ],
+)
+def test_saturate_refuses(dtype: str, scale: TensorType, zero: TensorType | None, message: str) -> None:
+    types = [TensorType((3,)), scale, *([zero] if zero else [])]
+    with pytest.raises(ValueError, match=message):
+        SaturateLayer().infer(SaturateAttributes(dtype), [TensorInfo(t) for t in types])

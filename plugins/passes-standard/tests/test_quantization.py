@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 import tenonrt
 from tenonrt.graph.passes import run_passes
 
@@ -103,3 +104,105 @@ def test_what_is_quantized_moves_before_what_moves() -> None:
     network.mark_output(network.add_quantize(turned, SCALE, ZERO, dtype="uint8"), "y")
     passed(network)
     assert [layer.kind for layer in network.layers] == ["Activation", "Quantize", "Transpose"]
+
+
+def product(network: tenonrt.Network, x: Any) -> Any:
+    """A quantized 1x1 convolution that doubles every channel."""
+    weights = network.add_dequantize(np.eye(4, dtype=np.int8).reshape(4, 4, 1, 1) * 4, np.float32(0.5), None)
+    return network.add_convolution(x, weights)
+
+
+def rounded(network: tenonrt.Network, y: Any, scale: Any = SCALE, zero: Any = ZERO) -> Any:
+    return network.add_dequantize(network.add_quantize(y, scale, zero, dtype="uint8"), scale, zero)
+
+
+def finished(network: tenonrt.Network, y: Any) -> tenonrt.Network:
+    network.mark_output(network.add_quantize(y, np.float32(0.25), np.array(9, np.uint8), dtype="uint8"), "y")
+    return network
+
+
+def summed(activation: bool = False, both: bool = False) -> tenonrt.Network:
+    network = tenonrt.Network("summed")
+    y = rounded(network, product(network, dequantized(network)))
+    other = dequantized(network, name="z")
+    if both:
+        other = rounded(network, product(network, other))
+    total = network.add_elementwise(y, other, operation="sum")
+    return finished(network, network.add_activation(total, function="relu") if activation else total)
+
+
+def feeds(*names: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return {name: rng.integers(0, 256, (1, 4, 6, 6)).astype(np.uint8) for name in names}
+
+
+@pytest.mark.parametrize("activation", [False, True])
+def test_sums_of_products_are_rounded_once(activation: bool) -> None:
+    network = summed(activation)
+    kinds = ["Convolution", "Saturate", "Elementwise", "Quantize", *["Dequantize"] * 3, *["Activation"] * activation]
+    assert passed(network) == Counter(kinds)
+    given = feeds("x", "z")
+    x, z = ((given[name].astype(np.float64) - 3) * float(SCALE) for name in "xz")
+    total = np.clip(2 * x, -3 * float(SCALE), 252 * float(SCALE)) + z
+    steps = np.rint(np.maximum(total, 0 if activation else -np.inf) / 0.25) + 9
+    found = computed(summed(activation), given)["y"]
+    assert np.abs(found - np.clip(steps, 0, 255)).max() <= 1
+    assert (found == np.clip(steps, 0, 255)).mean() > 0.98
+
+
+def test_one_operand_of_a_sum_stays_an_integer() -> None:
+    assert passed(summed(both=True))["Saturate"] == 1
+
+
+def test_products_that_are_quantized_twice_are_rounded_once() -> None:
+    network = tenonrt.Network("twice")
+    y = rounded(network, product(network, dequantized(network)))
+    counts = passed(finished(network, network.add_activation(y, function="relu")))
+    assert (counts["Saturate"], counts["Quantize"]) == (1, 1)
+
+
+def test_rounding_stays_where_others_see_it() -> None:
+    """A second reader, an output, another grid, a sum that stays real, what no product makes."""
+
+    def second_reader(network: tenonrt.Network, stored: Any, y: Any) -> None:
+        network.mark_output(network.add_identity(stored), "again")
+
+    def real_sum(network: tenonrt.Network, stored: Any, y: Any) -> None:
+        network.mark_output(network.add_elementwise(y, dequantized(network, name="w"), operation="sum"), "sum")
+
+    for disturb in (second_reader, real_sum):
+        network = tenonrt.Network("seen")
+        stored = network.add_quantize(product(network, dequantized(network)), SCALE, ZERO, dtype="uint8")
+        y = network.add_dequantize(stored, SCALE, ZERO)
+        disturb(network, stored, y)
+        finished(network, network.add_elementwise(y, dequantized(network, name="z"), operation="sum"))
+        assert passed(network)["Saturate"] == 0, disturb.__name__
+    network = tenonrt.Network("other grid")
+    stored = network.add_quantize(product(network, dequantized(network)), SCALE, ZERO, dtype="uint8")
+    y = network.add_dequantize(stored, SCALE * 2, ZERO)
+    assert passed(finished(network, network.add_activation(y, function="relu")))["Saturate"] == 0
+    network = tenonrt.Network("no product")
+    y = rounded(network, network.add_unary(dequantized(network), operation="exp"))
+    assert passed(finished(network, network.add_activation(y, function="relu")))["Saturate"] == 0
+
+
+def test_joined_tensors_are_quantized_one_by_one() -> None:
+    def define() -> tenonrt.Network:
+        network = tenonrt.Network("joined")
+        parts = [
+            rounded(network, product(network, dequantized(network, name=name)), SCALE * (1 + index))
+            for index, name in enumerate("xz")
+        ]
+        return finished(network, network.add_concatenation(*parts, axis=1))
+
+    network = define()
+    passed(network)
+    (joined,) = (layer for layer in network.layers if layer.kind == "Concatenation")
+    assert joined.outputs[0].type.dtype == "uint8"
+    assert Counter(layer.kind for layer in network.layers)["Saturate"] == 2
+    given = feeds("x", "z")
+    real = [(given[name].astype(np.float64) - 3) * 2 * float(SCALE) for name in "xz"]
+    limits = [float(SCALE) * (1 + i) for i in range(2)]
+    kept = [np.clip(r, -3 * s, 252 * s) for r, s in zip(real, limits, strict=True)]
+    expected = np.clip(np.rint(np.concatenate(kept, 1) / 0.25) + 9, 0, 255)
+    assert np.abs(computed(define(), given)["y"] - expected).max() <= 1

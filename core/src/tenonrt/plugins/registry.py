@@ -242,7 +242,7 @@ _HOMES = {
     "resize": "Resize GridSample",
     "recurrent": "LSTM GRU RNN",
     "control": "If Loop Scan",
-    "quantization": "Quantize Dequantize",
+    "quantization": "Quantize Dequantize Saturate",
     "detection": "PriorBox DetectionOutput NonMaxSuppression RoiPooling PositionSensitiveRoiPooling Proposal",
 }
 

@@ -20,6 +20,7 @@ Activation = Callable[[Function, Value, Any, Any], Value]
 MEMORY = {"float32": FLOAT, "int32": I32, "int64": I64, "bool": I8, "int8": I8, "uint8": I8}
 # Of these only Quantize and Dequantize layers know whether they have a sign.
 BYTES = frozenset({"int8", "uint8"})
+LIMITS = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0)}
 REGISTER = {**MEMORY, "bool": I1}
 
 
@@ -214,7 +215,7 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
     dtypes = {problem.types[t].dtype for t in (*layer.inputs, *layer.outputs) if t >= 0}
     if not dtypes <= set(MEMORY):
         return f"{layer.kind} of {', '.join(sorted(dtypes - set(MEMORY)))}"
-    if layer.kind in ("Quantize", "Dequantize"):
+    if layer.kind in ("Quantize", "Dequantize", "Saturate"):
         return _quantization_refusal(problem, layer)
     if dtypes & BYTES:
         return f"{layer.kind} of bytes"
@@ -250,12 +251,17 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
 
 
 def _quantization_refusal(problem: Problem, layer: ProblemLayer) -> str:
-    real, stored = (layer.inputs[0], layer.outputs[0])[:: 1 if layer.kind == "Quantize" else -1]
-    types = problem.types
-    if layer.attrs.block or types[layer.inputs[1]].size != 1 or types[layer.inputs[1]].dtype != "float32":
+    real, stored = (layer.inputs[0], layer.outputs[0])[:: -1 if layer.kind == "Dequantize" else 1]
+    types, saturates = problem.types, layer.kind == "Saturate"
+    if (
+        (not saturates and layer.attrs.block)
+        or types[layer.inputs[1]].size != 1
+        or types[layer.inputs[1]].dtype != "float32"
+    ):
         return f"{layer.kind} with more than one scale"
-    if types[real].dtype != "float32" or types[stored].dtype not in BYTES:
-        return f"{layer.kind} of {types[real].dtype} and {types[stored].dtype}"
+    dtype = layer.attrs.dtype if saturates else types[stored].dtype
+    if types[real].dtype != "float32" or dtype not in BYTES:
+        return f"{layer.kind} of {types[real].dtype} and {dtype}"
     return ""
 
 
@@ -291,6 +297,8 @@ def _layer(fn: Function, problem: Problem, layer: ProblemLayer, given: Sequence[
     if layer.kind == "Dequantize":
         dtype = problem.types[layer.inputs[0]].dtype
         return dequantize(fn, given[0], given[1], given[2] if len(given) > 2 else None, dtype)
+    if layer.kind == "Saturate":
+        return saturate(fn, given[0], given[1], given[2] if len(given) > 2 else None, attrs.dtype)
     if layer.kind == "Cast":
         return cast(fn, given[0], REGISTER[attrs.to])
     exponent = scalar_values(problem).get(layer.inputs[1]) if attrs.operation == "pow" else None
@@ -327,9 +335,16 @@ def quantize(fn: Function, real: Value, scale: Value, zero: Value | None, dtype:
     steps = fn.select(m.is_nan(fn, steps), fn.zero(steps.type), steps)
     if zero is not None:
         steps = steps + widen(fn, zero, dtype)
-    low, high = (0.0, 255.0) if dtype == "uint8" else (-128.0, 127.0)
+    low, high = LIMITS[dtype]
     bounded = m.minimum(fn, m.maximum(fn, steps, fn.constant(steps.type, low)), fn.constant(steps.type, high))
     return fn.convert("trunc", fn.convert("fptosi", bounded, I32), I8)
+
+
+def saturate(fn: Function, real: Value, scale: Value, zero: Value | None, dtype: str) -> Value:
+    """A number within the range of the integers of a type, as real numbers."""
+    limits = [fn.constant(real.type, limit) for limit in LIMITS[dtype]]
+    low, high = ((limit if zero is None else limit - widen(fn, zero, dtype)) * scale for limit in limits)
+    return m.minimum(fn, m.maximum(fn, real, low), high)
 
 
 def dequantize(fn: Function, stored: Value, scale: Value, zero: Value | None, dtype: str) -> Value:

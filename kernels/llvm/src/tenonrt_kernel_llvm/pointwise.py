@@ -39,7 +39,7 @@ from tenonrt_kernel_llvm.tails import KINDS as TAIL_KINDS
 from tenonrt_kernel_llvm.tails import grow
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
-KINDS = TAIL_KINDS | {"Quantize", "Dequantize"}
+KINDS = TAIL_KINDS | {"Quantize", "Dequantize", "Saturate"}
 MAX_LAYERS = 256
 UNIT_ELEMENTS = 1 << 13  # a unit of a few microseconds
 TOGETHER = 2  # vectors in flight

@@ -76,7 +76,7 @@ class CancelQuantization(Pass):
         if maker is None or maker.kind != "Dequantize" or maker.inputs[0] is None:
             return None
         stored, result = maker.inputs[0], layer.outputs[0]
-        if stored.type != result.type or not _same_grid([maker, layer]) or view.is_output(result):
+        if stored.type != result.type or not same_grid([maker, layer]) or view.is_output(result):
             return None
         patch = Patch("it is quantized as it was before")
         patch.replace(result, stored)
@@ -94,7 +94,7 @@ class MoveDequantize(Pass):
         count = len(layer.inputs) if layer.kind == "Concatenation" else 1
         makers = [None if t is None else view.producer(t) for t in layer.inputs[:count]]
         found = [m for m in makers if m is not None and m.kind == "Dequantize" and not m.attrs.block]
-        if not found or len(found) < len(makers) or not _same_grid(found) or not _per_tensor(found[0]):
+        if not found or len(found) < len(makers) or not same_grid(found) or not _per_tensor(found[0]):
             return None
         if any(m.inputs[0] is None or m.inputs[0].constant is not None for m in found):
             return None
@@ -108,8 +108,8 @@ class MoveDequantize(Pass):
 
 
 class MoveQuantize(Pass):
-    """What only moves elements, or takes maxima of windows, is done after quantizing: what comes before then ends in
-    integers, where kernels quantize in registers."""
+    """What only moves or joins elements, or takes maxima of windows, is done after quantizing: what comes before then
+    ends in integers, where kernels quantize in registers."""
 
     kinds = frozenset({"Quantize"})
 
@@ -118,16 +118,20 @@ class MoveQuantize(Pass):
         maker = None if real is None else view.producer(real)
         if maker is None or real is None or not _per_tensor(layer) or layer.attrs.block:
             return None
-        moves = maker.kind in MOVING or (maker.kind == "Pooling" and _takes_maximum(maker))
+        moves = maker.kind in MOVING | {"Concatenation"} or (maker.kind == "Pooling" and _takes_maximum(maker))
         alone = len(view.consumers(real)) == 1 and not view.is_output(real)
-        source = maker.inputs[0] if maker.inputs else None
-        if not moves or not alone or source is None or source.constant is not None or len(maker.outputs) != 1:
+        if not moves or not alone or len(maker.outputs) != 1 or layer.attrs.dtype not in ("int8", "uint8"):
             return None
-        if layer.attrs.dtype not in ("int8", "uint8") or view.producer(source) is None:
+        count = len(maker.inputs) if maker.kind == "Concatenation" else 1
+        sources = [t for t in maker.inputs[:count] if t is not None and t.constant is None]
+        if not sources or len(sources) < count or any(view.producer(t) is None for t in sources):
             return None
         patch = Patch(f"{maker.kind} does the same to integers")
-        stored = patch.add("Quantize", [source, *layer.inputs[1:]], layer.attrs, name=f"{layer.name}/before")[0]
-        moved = patch.add(maker.kind, [stored, *maker.inputs[1:]], maker.attrs)[0]
+        stored = [
+            patch.add("Quantize", [t, *layer.inputs[1:]], layer.attrs, name=f"{layer.name}/before{index or ''}")[0]
+            for index, t in enumerate(sources)
+        ]
+        moved = patch.add(maker.kind, [*stored, *maker.inputs[count:]], maker.attrs)[0]
         patch.replace(layer.outputs[0], moved)
         return patch
 
@@ -141,7 +145,7 @@ def _per_tensor(layer: Layer) -> bool:
     return scale is not None and scale.type.size == 1
 
 
-def _same_grid(layers: Sequence[Layer]) -> bool:
+def same_grid(layers: Sequence[Layer]) -> bool:
     """Whether layers have one scale and zero point for the tensor, all the same, and count in one element type."""
     first = layers[0]
     stored = first.inputs[0]

@@ -1,7 +1,7 @@
 """Quantized regions as problems: dequantized operands, an anchor, and up to two stages of requantization.
 
-real = (stored - zero_point) * scale. A stage is an optional sum with another dequantized tensor, an optional ReLU or
-clip, and an optional Quantize; the second one begins where the first one's result is dequantized again.
+real = (stored - zero_point) * scale. A stage is an optional sum with another dequantized tensor, clips (ReLU among
+them), and an optional Quantize; the second one begins where the first one's result is dequantized again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ BYTES = frozenset({"int8", "uint8"})
 BOUNDED = frozenset({"relu", "clip"})
 LIMITS = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0)}
 
+Bounds = tuple[float | None, float | None]
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -26,15 +28,24 @@ class Operand:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """A clip to the range of integers of a type: numbers of its scale and its zero point, -1: none."""
+
+    scale: int
+    zero: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class Stage:
-    """``other``: what is added first. ``again``: how the stage before is read. bounds: of the activation, real.
+    """``other``: what is added first. ``again``: how the stage before is read. clips: one after the other, real.
 
     scale -1: the stage ends in real numbers.
     """
 
     other: Operand | None = None
     again: Operand | None = None
-    bounds: tuple[float | None, float | None] | None = None
+    clips: tuple[Bounds | Saturation, ...] = ()
     scale: int = -1
     zero: int = -1
     dtype: str = "float32"
@@ -59,7 +70,7 @@ class Quantized:
         return self.stages[-1]
 
 
-def activation_bounds(attrs: Any) -> tuple[float | None, float | None] | None:
+def activation_bounds(attrs: Any) -> Bounds | None:
     """The interval that an activation clips to; None for other functions."""
     if attrs.function == "relu":
         return (0.0, None)
@@ -134,9 +145,9 @@ class _Reader:
         return tuple(stages)
 
     def _step(self, layer: ProblemLayer, made: int, stage: Stage, stages: list[Stage]) -> Stage | str:
-        if layer.kind == "Activation" and not stage.quantized and stage.bounds is None:
-            bounds = activation_bounds(layer.attrs)
-            return replace(stage, bounds=bounds) if bounds is not None else f"the activation {layer.attrs.function}"
+        if layer.kind in ("Activation", "Saturate") and not stage.quantized:
+            clip = self._clip(layer)
+            return clip if isinstance(clip, str) else replace(stage, clips=(*stage.clips, clip))
         if layer.kind == "Quantize" and not stage.quantized:
             scale, zero = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else -1
             if layer.attrs.dtype not in BYTES or layer.attrs.block or self.problem.types[scale].size != 1:
@@ -149,6 +160,19 @@ class _Reader:
         if layer.kind == "Elementwise" and layer.attrs.operation == "sum" and stage.other is None:
             return self._sum(layer, made, stage, stages)
         return f"a {layer.kind} where none can be"
+
+    def _clip(self, layer: ProblemLayer) -> Bounds | Saturation | str:
+        if layer.kind == "Activation":
+            return activation_bounds(layer.attrs) or f"the activation {layer.attrs.function}"
+        scale, zero = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else -1
+        constant, types = self.problem.constants, self.problem.types
+        if layer.attrs.dtype not in BYTES or scale not in constant or (zero >= 0 and zero not in constant):
+            return "it is not kept within the range of bytes"
+        return (
+            Saturation(scale, zero, layer.attrs.dtype)
+            if types[scale].dtype == "float32"
+            else "a scale that is not float32"
+        )
 
     def _sum(self, layer: ProblemLayer, made: int, stage: Stage, stages: list[Stage]) -> Stage | str:
         others = [i for i in layer.inputs if i != made]

@@ -17,7 +17,7 @@ def quantized_regions(view: GraphView, anchor: Layer, weighted: bool = True) -> 
     region = [*(layer for layer in operands if layer is not None), anchor]
     yield tuple(region)
     grown = _requantized(view, region)
-    if len(grown) > len(region):
+    if len(grown) > len(region) and grown[-1].kind != "Saturate":  # which stands before a sum
         yield tuple(grown)
     added = _added(view, grown)
     if added is not None:
@@ -42,15 +42,19 @@ def _next(view: GraphView, layer: Layer) -> Layer | None:
 
 
 def _requantized(view: GraphView, region: Sequence[Layer]) -> list[Layer]:
-    """With the activation and the Quantize that follow."""
+    """With the clips and the Quantize that follow."""
     grown = list(region)
     after = _next(view, grown[-1])
-    if after is not None and after.kind == "Activation" and activation_bounds(after.attrs) is not None:
+    while after is not None and _clips(after):
         grown.append(after)
         after = _next(view, after)
     if after is not None and after.kind == "Quantize" and after.attrs.dtype in BYTES and not after.attrs.block:
         grown.append(after)
     return grown
+
+
+def _clips(layer: Layer) -> bool:
+    return layer.kind == "Saturate" or (layer.kind == "Activation" and activation_bounds(layer.attrs) is not None)
 
 
 def _added(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:

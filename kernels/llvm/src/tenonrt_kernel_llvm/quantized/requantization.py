@@ -10,7 +10,7 @@ from tenonrt.contracts import Array, Problem
 
 from tenonrt_kernel_llvm.emitter import FLOAT, I8, I32, Function, Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.mathematics import maximum, minimum
-from tenonrt_kernel_llvm.quantized.problem import LIMITS, Operand, Quantized, Stage
+from tenonrt_kernel_llvm.quantized.problem import LIMITS, Operand, Quantized, Saturation, Stage
 from tenonrt_kernel_llvm.target import BLOCK
 
 # Added to a number of at most 22 bits, 1.5 * 2**23 leaves its nearest integer in the low bits of the sum.
@@ -31,7 +31,7 @@ def pack_stages(region: Quantized, arrays: dict[int, Array], scale: Array, chann
     rows[0, :channels] = np.broadcast_to(scale / unit, (channels,))
     rows[1, :channels] = bias / unit + zero
     numbers = [
-        [*_bounds(stage, grid), *_factors(stage, grid, unit, arrays)]
+        [*_bounds(stage, grid, arrays), *_factors(stage, grid, unit, arrays)]
         for stage, grid in zip(region.stages, grids, strict=True)
     ]
     return [rows, np.array(numbers, np.float32).reshape(-1)]
@@ -47,17 +47,26 @@ def _grid(stage: Stage, result: Stage, arrays: dict[int, Array]) -> Grid:
     return (_parameters(Operand(-1, result.scale), arrays)[0] if result.quantized else 1.0), 0.0
 
 
-def _bounds(stage: Stage, grid: Grid) -> list[float]:
-    low, high = LIMITS[stage.dtype] if stage.quantized else (-np.inf, np.inf)
-    lower, upper = stage.bounds or (None, None)
-    if lower is not None:
-        low = min(max(low, _step(lower, grid, stage.quantized)), high)
-    if upper is not None:
-        high = max(min(high, _step(upper, grid, stage.quantized)), low)
-    return [low, high]
+def _bounds(stage: Stage, grid: Grid, arrays: dict[int, Array]) -> list[float]:
+    """What the clips leave of all numbers, one after the other, then the type."""
+    found = [-np.inf, np.inf]
+    for clip in stage.clips:
+        lower, upper = _saturated(clip, arrays) if isinstance(clip, Saturation) else clip
+        limits = [-np.inf if lower is None else lower, np.inf if upper is None else upper]
+        found = [min(max(bound, limits[0]), limits[1]) for bound in found]
+    steps = [_step(bound, grid, stage.quantized) for bound in found]
+    return [float(step) for step in np.clip(steps, *LIMITS[stage.dtype])] if stage.quantized else steps
+
+
+def _saturated(clip: Saturation, arrays: dict[int, Array]) -> tuple[float, float]:
+    scale, zero = _parameters(Operand(-1, clip.scale, clip.zero), arrays)
+    low, high = LIMITS[clip.dtype]
+    return (low - zero) * scale, (high - zero) * scale
 
 
 def _step(bound: float, grid: Grid, whole: bool) -> float:
+    if np.isinf(bound):
+        return bound
     steps = float(np.clip(bound / grid[0], -1e30, 1e30))
     return (float(np.round(steps)) if whole else steps) + grid[1]
 
@@ -104,7 +113,7 @@ class Requantization:
         return self._stored(real)
 
     def _bounded(self, real: Value, stage: Stage, low: Value, high: Value) -> Value:
-        if stage.quantized or stage.bounds is not None:
+        if stage.quantized or stage.clips:
             return minimum(self.fn, maximum(self.fn, real, low), high)
         return real
 
