@@ -1,4 +1,7 @@
-"""What is tuned, and in which order: first runs before timing, plain layers before the regions that begin with them."""
+"""What is tuned, and in which order: first runs before timing, plain layers before the regions that begin with them.
+
+Regions on integers come before all others, which they may spare.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import partial
 
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.progress import Clock, Teller
+from tenonrt.builder.pruning import is_on_integers, without_hopeless
 from tenonrt.builder.rounds import race_again
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.timing import let_threads_sleep
@@ -36,24 +40,31 @@ def tune(
     contested = contested_problems(selector, offers)
     negligible = set() if thorough else negligible_problems(offers)
     tuner.counts["problems left to estimates"] += len(contested & negligible)
-    stages: tuple[list[Offer], ...] = ([], [], [])  # layers alone, layers that follow each other, siblings
-    for offer in offers:
-        stages[2 if len(offer.posed.region.parts) > 1 else len(offer.posed.problem.layers) > 1].append(offer)
-    plain, tails, siblings = stages
-    sound: list[Offer] = []
-    for stage in stages:
-        tried = stage
-        if stage is tails and not thorough:
-            tried = heirs(stage, plain, tuner, refuse)
-        elif stage is siblings and not thorough:
-            tried = sibling_heirs(stage, [*plain, *tails], tuner, refuse)
+
+    def attempt(tried: Sequence[Offer]) -> list[Offer]:
         with clock.phase("check"):  # all first runs before any timing: both at once would spoil the times
             tuner.check_all(tried, partial(teller.tell, "check"))
         passed = [offer for offer in tried if not tuner.check(offer)]
         with clock.phase("tune"):
             worth = [rivals for key, rivals in by_problem(passed).items() if key in contested - negligible]
             time_problems(worth, tuner, partial(teller.tell, "tune"))
-        sound += passed
+        return passed
+
+    sound: list[Offer] = []
+    if not thorough and not tuner.config.layer_precisions:
+        sound = attempt([offer for offer in offers if is_on_integers(offer)])
+        offers = without_hopeless([o for o in offers if not is_on_integers(o)], sound, tuner, attempt, refuse)
+    stages: tuple[list[Offer], ...] = ([], [], [])  # layers alone, layers that follow each other, siblings
+    for offer in offers:
+        stages[2 if len(offer.posed.region.parts) > 1 else len(offer.posed.problem.layers) > 1].append(offer)
+    plain, tails, siblings = stages
+    for stage in stages:
+        tried = stage
+        if stage is tails and not thorough:
+            tried = heirs(stage, plain, tuner, refuse)
+        elif stage is siblings and not thorough:
+            tried = sibling_heirs(stage, [*plain, *tails], tuner, refuse)
+        sound += attempt(tried)
     first_seconds = clock.seconds.get("tune", 0.0)
     timed = {key: rivals for key, rivals in by_problem(sound).items() if key in contested - negligible}
     with clock.phase("tune"):

@@ -253,11 +253,8 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
 def _quantization_refusal(problem: Problem, layer: ProblemLayer) -> str:
     real, stored = (layer.inputs[0], layer.outputs[0])[:: -1 if layer.kind == "Dequantize" else 1]
     types, saturates = problem.types, layer.kind == "Saturate"
-    if (
-        (not saturates and layer.attrs.block)
-        or types[layer.inputs[1]].size != 1
-        or types[layer.inputs[1]].dtype != "float32"
-    ):
+    scale = types[layer.inputs[1]]
+    if (not saturates and layer.attrs.block) or scale.size != 1 or scale.dtype != "float32":
         return f"{layer.kind} with more than one scale"
     dtype = layer.attrs.dtype if saturates else types[stored].dtype
     if types[real].dtype != "float32" or dtype not in BYTES:

@@ -166,13 +166,10 @@ class _Reader:
             return activation_bounds(layer.attrs) or f"the activation {layer.attrs.function}"
         scale, zero = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else -1
         constant, types = self.problem.constants, self.problem.types
-        if layer.attrs.dtype not in BYTES or scale not in constant or (zero >= 0 and zero not in constant):
-            return "it is not kept within the range of bytes"
-        return (
-            Saturation(scale, zero, layer.attrs.dtype)
-            if types[scale].dtype == "float32"
-            else "a scale that is not float32"
-        )
+        known = scale in constant and (zero < 0 or zero in constant) and types[scale].dtype == "float32"
+        if layer.attrs.dtype not in BYTES or not known:
+            return "it is not kept within the range of bytes by constants of float32"
+        return Saturation(scale, zero, layer.attrs.dtype)
 
     def _sum(self, layer: ProblemLayer, made: int, stage: Stage, stages: list[Stage]) -> Stage | str:
         others = [i for i in layer.inputs if i != made]

@@ -15,8 +15,9 @@ def quantized_regions(view: GraphView, anchor: Layer, weighted: bool = True) -> 
     if any(layer is None for layer in operands):
         return
     region = [*(layer for layer in operands if layer is not None), anchor]
-    yield tuple(region)
     grown = _requantized(view, region)
+    if grown[-1].kind != "Quantize":  # nothing is gained by leaving it, as bytes are what is stored
+        yield tuple(region)
     if len(grown) > len(region) and grown[-1].kind != "Saturate":  # which stands before a sum
         yield tuple(grown)
     added = _added(view, grown)
@@ -48,13 +49,18 @@ def _requantized(view: GraphView, region: Sequence[Layer]) -> list[Layer]:
     while after is not None and _clips(after):
         grown.append(after)
         after = _next(view, after)
-    if after is not None and after.kind == "Quantize" and after.attrs.dtype in BYTES and not after.attrs.block:
+    if after is not None and _to_bytes(after):
         grown.append(after)
     return grown
 
 
 def _clips(layer: Layer) -> bool:
     return layer.kind == "Saturate" or (layer.kind == "Activation" and activation_bounds(layer.attrs) is not None)
+
+
+def _to_bytes(layer: Layer) -> bool:
+    single = layer.inputs[1] is not None and layer.inputs[1].type.size == 1
+    return layer.kind == "Quantize" and layer.attrs.dtype in BYTES and not layer.attrs.block and single
 
 
 def _added(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
