@@ -3,9 +3,9 @@
 uv run --group bench python tests/benchmarks/int8.py MODEL.onnx ... --folder F [--forms u8 s8 calibrated] [--threads 2]
 
 Forms: ``u8`` and ``s8`` are QDQ models that onnxruntime's quantizer makes, per channel, with activations of that type,
-from random samples; ``qu8`` and ``qs8`` the same in QLinear operators; ``calibrated`` is the fp32 model with ranges from
-our min-max calibrator and the same samples, raced against the peers' better form. Models, plans and times stay in the
-folder, so that a second call only races. OpenVINO does not read QLinear operators.
+from random samples; ``qu8`` and ``qs8`` the same in QLinear operators, which OpenVINO does not read; ``calibrated`` is
+the fp32 model with ranges from our min-max calibrator and the same samples, raced against the peers' better form.
+Models, plans and times stay in the folder, so that a second call only races.
 
 The error is bench_networks.py's against onnxruntime's fp32 outputs, its mean over --inputs pairs of inputs. Runtimes
 round different numbers, so single errors scatter: beside a peer's is how much less ours is, with the standard error of

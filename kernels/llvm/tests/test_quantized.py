@@ -19,6 +19,7 @@ from tenonrt.plugins.registry import using
 from tenonrt_kernel_llvm.kernel import LlvmKernel
 from tenonrt_kernel_llvm.pointwise import PointwiseKernel
 from tenonrt_kernel_llvm.quantized import contraction as contraction_module
+from tenonrt_kernel_llvm.quantized.averaging import QuantizedAverage
 from tenonrt_kernel_llvm.quantized.contraction import QuantizedContraction
 from tenonrt_kernel_llvm.quantized.depthwise import QuantizedDepthwise
 from tenonrt_kernel_llvm.quantized.engines import AMX, ENGINES, VNNI, WIDENING, Engine, depth_of, engines_for
@@ -180,6 +181,22 @@ def test_images_whose_pixels_lie_as_they_are_wanted(engine: Engine) -> None:
     assert all("direct" in key for key in keys)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(64, 64, 16), (32, 128, 2), (96, 32, 4), (24, 96, 3)])
+def test_groups_of_channels(channels: int, outputs: int, groups: int, dtype: str, engine: Engine) -> None:
+    problem = convolution(
+        (2, channels, 7, outputs, 3), dtype, "saturate-sum-relu-quantize", groups=groups, stride=(2, 1),
+        pre_padding=(1, 0), post_padding=(1, 1),
+    )  # fmt: skip
+    judge_full_range(QuantizedContraction(), problem, target_of(engine))
+
+
+def test_groups_of_pixels_and_of_dilated_windows(engine: Engine) -> None:
+    judge_full_range(QuantizedContraction(), convolution((1, 64, 6, 64, 1), groups=8), target_of(engine))
+    problem = convolution((1, 64, 8, 64, 3), groups=8, dilation=(2, 2), pre_padding=(2, 2), post_padding=(2, 2))
+    judge_full_range(QuantizedContraction(), problem, target_of(engine))
+
+
 def test_dilated_windows(engine: Engine) -> None:
     problem = convolution((1, 8, 9, 33, 3), pre_padding=(2, 2), post_padding=(2, 2), dilation=(2, 2))
     judge_full_range(QuantizedContraction(), problem, target_of(engine))
@@ -239,6 +256,44 @@ def test_maxima_of_windows(channels: int, side: int, stride: int, dtype: str) ->
     judge_full_range(BytePooling(), problem_of(define), BYTE_TARGETS[0])
 
 
+@settings(max_examples=16, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(2, 9), st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.booleans(),
+    st.sampled_from(["quantize", "relu-quantize", ""]), st.sampled_from(DTYPES),
+)  # fmt: skip
+def test_averages_of_windows(
+    channels: int, side: int, window: int, stride: int, padding: int, counted: bool, form: str, dtype: str
+) -> None:
+    window = min(window, side)
+    padding = min(padding, window - 1)
+
+    def define(network: tenonrt.Network) -> Any:
+        y = network.add_pooling(
+            dequantized(network, "x", (2, channels, side, side + 1), dtype), function="average",
+            window=(window, window), stride=(stride, 1), pre_padding=(padding, 0),
+            post_padding=(0, padding), count_includes_padding=counted, ceil=counted,
+        )  # fmt: skip
+        for word in filter(None, form.split("-")):
+            y = after(network, word, y, dtype)
+        return y
+
+    for target in BYTE_TARGETS:
+        judge_full_range(QuantizedAverage(), problem_of(define), target)
+
+
+@pytest.mark.parametrize("target", BYTE_TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("form", ["quantize", ""])
+def test_averages_of_images(form: str, keep: bool, dtype: str, target: Any) -> None:
+    def define(network: tenonrt.Network) -> Any:
+        x = dequantized(network, "x", (2, 39, 7, 5), dtype)
+        y = network.add_reduce(x, operation="mean", axes=(2, 3), keep_dims=keep)
+        return after(network, form, y, dtype)
+
+    judge_full_range(QuantizedAverage(), problem_of(define), target)
+
+
 def layer(kind: str, dtype: str, zero: bool, shape: tuple[int, ...]) -> Callable[[tenonrt.Network], Any]:
     def define(network: tenonrt.Network) -> Any:
         offset = np.array(0, dtype) if zero else None
@@ -292,7 +347,12 @@ def test_engines_of_targets() -> None:
 
 def test_refusals_say_why() -> None:
     kernel = QuantizedContraction()
-    grouped = convolution((1, 8, 5, 8, 3), groups=2)
-    assert "groups" in kernel.supports(grouped).why
+    grouped = convolution((1, 8, 5, 18, 3), groups=2)
+    assert "groups of 9 outputs" in kernel.supports(grouped).why
+    assert "one filter" in kernel.supports(convolution((1, 32, 5, 32, 3), groups=32)).why
+    pooled = problem_of(
+        lambda n: n.add_pooling(dequantized(n, "x", (1, 4, 5, 5), "int8"), function="max", window=(2, 2))
+    )
+    assert "pooling by max" in QuantizedAverage().supports(pooled).why
     plain = problem_of(lambda n: n.add_convolution(n.add_input("x", (1, 4, 5, 5)), np.zeros((4, 4, 1, 1), np.float32)))
     assert "not dequantized" in kernel.supports(plain).why

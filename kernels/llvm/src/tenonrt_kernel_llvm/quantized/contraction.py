@@ -9,7 +9,7 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, ProblemLay
 
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.quantized.engines import Depth, depth_of, engines_for, tile_shapes
-from tenonrt_kernel_llvm.quantized.geometry import KINDS, Shape, formats_of, read_shape
+from tenonrt_kernel_llvm.quantized.geometry import KINDS, Shape, formats_of, grouping_refusal, read_shape
 from tenonrt_kernel_llvm.quantized.problem import Quantized, read_quantized
 from tenonrt_kernel_llvm.quantized.recipes import Recipe, estimate, recipes
 from tenonrt_kernel_llvm.quantized.regions import quantized_regions
@@ -57,7 +57,7 @@ class QuantizedContraction(LlvmKernel):
         scale = scale * arrays[region.weights.scale].reshape(-1).astype(np.float64)
         shift = 0 if recipe.engine.signed or problem.types[region.source.stored].dtype == "uint8" else 128
         return [
-            pack_weights(dense, depth),
+            pack_weights(spread_groups(dense, shape), depth),
             pack_start(dense, zero + shift),
             *pack_stages(region, arrays, scale, shape.outputs),
             np.full(64, zero % 256, np.uint8),
@@ -80,8 +80,8 @@ def read_contraction(problem: Problem) -> tuple[Quantized, Shape] | str:
     shape = read_shape(problem, region)
     if isinstance(shape, str):
         return shape
-    if shape.groups > 1:
-        return "groups of channels"
+    if why := grouping_refusal(shape):
+        return why
     axis = 1 if region.anchor.kind == "MatrixMultiply" and not region.anchor.attrs.transpose_b else 0
     scale, layer = problem.types[region.weights.scale], _dequantize(problem, region)
     if scale.size != 1 and (layer.attrs.axis % problem.types[region.weights.stored].rank) != axis:
@@ -110,6 +110,19 @@ def dense_weights(region: Quantized, arrays: dict[int, Array]) -> Array:
     if anchor.kind == "Convolution":
         return stored.transpose(0, 2, 3, 1).reshape(stored.shape[0], -1)
     return stored if anchor.kind == "FullyConnected" or anchor.attrs.transpose_b else stored.T
+
+
+def spread_groups(dense: Array, shape: Shape) -> Array:
+    """[outputs, inputs of a set], zeros for the channels of other groups."""
+    together = shape.groups // shape.sets
+    if together == 1:
+        return dense
+    each, channels = shape.outputs // shape.groups, shape.channels // shape.groups
+    wide = np.zeros((shape.sets, together, each, shape.y.window * shape.x.window, together, channels), np.int8)
+    split = dense.reshape(shape.sets, together, each, -1, channels)
+    for group in range(together):
+        wide[:, group, :, :, group] = split[:, group]
+    return wide.reshape(shape.outputs, -1)
 
 
 def pack_weights(dense: Array, depth: Depth) -> Array:

@@ -11,7 +11,10 @@ _UNROLLED = 1024  # bytes of a copy without a loop
 
 
 class Gatherer:
-    """Copies the window of a pixel. padding: 64 bytes of the zero point, which is what lies outside of the image."""
+    """Copies the window of a pixel, the channels of one set, where the image begins with them.
+
+    padding: 64 bytes of the zero point, which is what lies outside of the image.
+    """
 
     def __init__(self, fn: Function, shape: Shape, padding: Value) -> None:
         self.fn, self.shape, self.padding = fn, shape, padding
@@ -29,7 +32,7 @@ class Gatherer:
         fn, shape = self.fn, self.shape
         y0 = number // shape.x.output * shape.y.stride + -shape.y.padding
         x0 = number % shape.x.output * shape.x.stride + -shape.x.padding
-        width = shape.x.window * shape.channels
+        width = shape.x.window * shape.taken
         if self._unrolls(width):
             last = [axis.size - (axis.window - 1) * axis.dilation for axis in (shape.y, shape.x)]
             inside = [fn.compare("ult", at, end) for at, end in zip((y0, x0), last, strict=True)]
@@ -46,7 +49,12 @@ class Gatherer:
         """Whether a window that lies within the image is copied without loops and tests."""
         shape = self.shape
         fits = all(axis.size > (axis.window - 1) * axis.dilation for axis in (shape.y, shape.x))
-        return fits and shape.x.dilation == 1 and shape.y.window > 1 and shape.y.window * width <= _UNROLLED * 4
+        return (
+            fits
+            and shape.sets == shape.x.dilation == 1
+            and shape.y.window > 1
+            and shape.y.window * width <= _UNROLLED * 4
+        )
 
     def _whole(self, line: Value, target: Value, width: int) -> None:
         shape = self.shape
@@ -69,7 +77,7 @@ class Gatherer:
     def _row(self, line: Value, y: Value, x0: Value, target: Value) -> None:
         """One row of the window, in one piece where it lies within the image."""
         fn, shape, axis = self.fn, self.shape, self.shape.x
-        together = axis.dilation == 1
+        together = axis.dilation == shape.sets == 1
         if together and not axis.padded and not shape.y.padded:
             self._copy(line, target, axis.window * shape.channels)
             return
@@ -91,10 +99,10 @@ class Gatherer:
         def tap(kx: Value, _: list[Value]) -> Sequence[Value]:
             x = kx * axis.dilation + x0
             here = fn.binary("and", fn.compare("ult", x, axis.size), present)
-            to = fn.offset(target, kx * shape.channels)
+            to = fn.offset(target, kx * shape.taken)
             fn.when(
                 here,
-                lambda: self._copy(fn.offset(line, kx * (axis.dilation * shape.channels)), to, shape.channels),
+                lambda: self._copy(fn.offset(line, kx * (axis.dilation * shape.channels)), to, shape.taken),
                 lambda: self._fill(to),
             )
             return ()
@@ -116,7 +124,7 @@ class Gatherer:
             fn.store(fn.load(type, source, at, 1), target, at, 1)
 
     def _fill(self, target: Value) -> None:
-        fn, channels = self.fn, self.shape.channels
+        fn, channels = self.fn, self.shape.taken
         size = min(64, 1 << (channels.bit_length() - 1))
         value = fn.load(vector(size, I8), self.padding, 0, 1)
 

@@ -10,6 +10,7 @@ from tenonrt.contracts import LINEAR, NCHW16C, NHWC, Dimension, Format, Problem,
 from tenonrt_kernel_llvm.contraction.geometry import Axis
 from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.quantized.problem import Quantized
+from tenonrt_kernel_llvm.quantized.requantization import PAIR
 
 KINDS = frozenset({"Convolution", "FullyConnected", "MatrixMultiply"})
 _POINT = Axis(1, 1, 1, 1, 1, 0)
@@ -27,9 +28,19 @@ class Shape:
     x: Axis
 
     @property
+    def sets(self) -> int:
+        """Sets of outputs that read channels of their own: groups, or as many small ones as fill a pair of blocks."""
+        return 1 if self.groups == 1 else self.outputs // max(self.outputs // self.groups, PAIR)
+
+    @property
+    def taken(self) -> int:
+        """Channels that a set reads."""
+        return self.channels // self.sets
+
+    @property
     def inputs(self) -> int:
         """Inputs of one sum, window row by row, then column by column, then by channel."""
-        return self.channels * self.y.window * self.x.window
+        return self.taken * self.y.window * self.x.window
 
     @property
     def pixels(self) -> int:
@@ -37,8 +48,8 @@ class Shape:
 
     @property
     def flat(self) -> bool:
-        """Whether the window is one pixel, each used once."""
-        return self.y.plain and self.x.plain
+        """Whether the window is one pixel with all of its channels, each used once."""
+        return self.y.plain and self.x.plain and self.groups == 1
 
 
 def read_shape(problem: Problem, region: Quantized) -> Shape | str:
@@ -79,6 +90,16 @@ def _convolution(problem: Problem, region: Quantized) -> Shape | str:
         for w, size, output in zip(windows, sizes, outputs, strict=True)
     )
     return Shape(source.shape[0], known(source.shape[1]), known(weights.shape[0]), attrs.groups, y, x)
+
+
+def grouping_refusal(shape: Shape) -> str:
+    """Why groups of channels do not fall on pairs of blocks of outputs; empty where they do, or there are none."""
+    each = shape.outputs // shape.groups
+    if shape.groups == 1 or each % PAIR == 0:
+        return ""
+    if each == 1 and shape.groups == shape.channels:
+        return "one filter for each channel"
+    return "" if PAIR % each == 0 and shape.outputs % PAIR == 0 else f"groups of {each} outputs"
 
 
 def image_format(problem: Problem, number: int) -> Format:

@@ -20,6 +20,7 @@ from tenonrt_kernel_llvm.transposition import transpose
 
 _KINDS = ("Quantize", "Dequantize", "Reformat")
 _UNIT_TILES = 32
+_FEW = 4
 
 
 class ByteLayoutKernel(LlvmKernel):
@@ -116,8 +117,28 @@ class _Tiles:
 
     def _tile(self, image: Value, block: Value, pixel: Value, count: int) -> None:
         """``count``: channels that there are."""
+        if self._interleaves:
+            self._interleave(image, pixel)
+            return
         given = self._load(image, block, pixel, count)
         self._store(image, block, pixel, count, [self._convert(value) for value in given])
+
+    @property
+    def _interleaves(self) -> bool:
+        """Whether planes of few channels, such as colours, become pixels of bytes: rows of 16 are stored at once."""
+        few, whole = 2 <= self.channels <= _FEW, self.lanes == BLOCK
+        return few and whole and self.source.type.format == LINEAR and self.result.type.dtype != "float32"
+
+    def _interleave(self, image: Value, pixel: Value) -> None:
+        fn, channels = self.fn, self.channels
+        type = vector(BLOCK, FLOAT if self.source.type.dtype == "float32" else I8)
+        base, step = self._place(self.source, image, fn.constant("i64", 0), pixel)
+        align = 4 if self.source.type.dtype == "float32" else 1
+        rows = [self._convert(fn.load(type, base, channel * step, align)) for channel in range(channels)]
+        pairs = [fn.shuffle(rows[i], rows[min(i + 1, channels - 1)], range(2 * BLOCK)) for i in range(0, channels, 2)]
+        order = [channel * BLOCK + lane for lane in range(BLOCK) for channel in range(channels)]
+        target, _ = self._place(self.result, image, fn.constant("i64", 0), pixel)
+        fn.store(fn.shuffle(pairs[0], pairs[-1], order), target, 0, 1)
 
     def _convert(self, value: Value) -> Value:
         if self.layer.kind == "Quantize":

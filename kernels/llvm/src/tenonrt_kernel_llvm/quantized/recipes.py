@@ -19,7 +19,7 @@ class Recipe:
 
     gather: "direct", where pixels lie as they are wanted; "panel", each unit gathers its own; "shared", all are
     gathered before any sum. rows, columns: parts into which pixels and pairs of output blocks are cut; a unit is one of
-    each.
+    each. Sets of outputs that read channels of their own are columns, each with panels of its own.
     """
 
     engine: Engine
@@ -46,9 +46,10 @@ def recipes(shape: Shape, engines: list[Engine]) -> list[Recipe]:
         return [Recipe(engine, "direct", *cut) for cut in _cuts(most_rows, pairs)]
     padded = depth_of(engine, shape.inputs).padded
     least = min(most_rows, -(-shape.pixels * padded // _PANEL_BYTES))
-    rows = [min(most_rows, max(least, wanted)) for wanted in (_WORKERS, 2 * _WORKERS, 2)]
-    found = [Recipe(engine, "panel", count, 1) for count in dict.fromkeys(rows)]
-    if pairs > 1 and most_rows < 2 * _WORKERS:
+    wanted_rows = (_WORKERS, 2 * _WORKERS, 2) if shape.sets == 1 else (-(-_WORKERS // shape.sets), 4, _WORKERS)
+    rows = [min(most_rows, max(least, wanted)) for wanted in wanted_rows]
+    found = [Recipe(engine, "panel", count, shape.sets) for count in dict.fromkeys(rows)]
+    if shape.sets == 1 and pairs > 1 and most_rows < 2 * _WORKERS:
         found += [Recipe(engine, "shared", *cut) for cut in _cuts(most_rows, pairs)]
     return found
 

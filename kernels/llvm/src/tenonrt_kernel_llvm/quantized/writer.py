@@ -90,6 +90,8 @@ class ContractionWriter:
         source = self._image(image)
         if self.recipe.gather == "panel":
             rows = self.routine.scratch
+            if self.shape.sets > 1:
+                source = self.fn.offset(source, column * self.shape.taken)
             self.gatherer.pixels(source, first, last, rows, self.step)
         else:
             rows = self.fn.offset(source, first * self.step)
