@@ -320,6 +320,13 @@ def test_layouts(kind: str, dtype: str, zero: bool, channels: int, side: int) ->
 
 
 @pytest.mark.parametrize("target", BYTE_TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("kind", ["Quantize", "Reformat"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_few_channels_become_pixels(channels: int, kind: str, target: Any) -> None:
+    judge(ByteLayoutKernel(), problem_of(layer(kind, "uint8", True, (2, channels, 5, 9))), target)
+
+
+@pytest.mark.parametrize("target", BYTE_TARGETS, ids=lambda target: target.name)
 @pytest.mark.parametrize("shape", [(2, 5, 3, 3), (3, 50)])
 def test_sums_of_bytes_in_one_pass(shape: tuple[int, ...], target: Any) -> None:
     def define(network: tenonrt.Network) -> Any:

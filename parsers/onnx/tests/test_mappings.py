@@ -246,8 +246,9 @@ def test_every_mapping_is_loadable_and_every_standard_operator_is_real(new_build
 
     for key in MAPPINGS:
         format_, domain, kind = key.split(":")
-        assert (format_, domain) == ("onnx", "")
-        assert onnx.defs.has(kind)
+        assert format_ == "onnx"
+        # The operators on quantized tensors of onnxruntime's domain are tested against it in test_qlinear.py.
+        assert domain == "com.microsoft" or onnx.defs.has(kind, domain)
         assert callable(new_builder().mapping(format_, domain, kind))
 
 
