@@ -352,6 +352,24 @@ def test_engines_of_targets() -> None:
     assert depth_of(VNNI, 147).padded == 148
 
 
+@pytest.mark.parametrize("last", ["mean", "quantize", "several", "nothing"])
+def test_regions_whatever_follows(last: str) -> None:
+    """A reader with a single input, such as a mean, once was asked for its scale."""
+    network = tenonrt.Network("followed")
+    y = network.add_convolution(dequantized(network, "x", (1, 8, 5, 5), "int8"), weighted(network, (8, 8, 1, 1)))
+    y = network.add_activation(y, function="relu")
+    if last == "mean":
+        y = network.add_reduce(y, operation="mean", axes=(2, 3))
+    elif last != "nothing":
+        scale = np.ones(8 if last == "several" else (), np.float32)
+        y = network.add_quantize(y, scale, None, dtype="int8", axis=1)
+    network.mark_output(y, "y")
+    (product,) = (layer for layer in network.layers if layer.kind == "Convolution")
+    found = [[layer.kind for layer in region] for region in QuantizedContraction().regions(network.graph, product)]
+    whole = ["Dequantize", "Dequantize", "Convolution", "Activation"]
+    assert found == ([[*whole, "Quantize"]] if last == "quantize" else [whole[:3], whole])
+
+
 def test_refusals_say_why() -> None:
     kernel = QuantizedContraction()
     grouped = convolution((1, 8, 5, 18, 3), groups=2)

@@ -59,8 +59,9 @@ def _clips(layer: Layer) -> bool:
 
 
 def _to_bytes(layer: Layer) -> bool:
-    single = layer.inputs[1] is not None and layer.inputs[1].type.size == 1
-    return layer.kind == "Quantize" and layer.attrs.dtype in BYTES and not layer.attrs.block and single
+    if layer.kind != "Quantize" or layer.attrs.dtype not in BYTES or layer.attrs.block:
+        return False
+    return layer.inputs[1] is not None and layer.inputs[1].type.size == 1
 
 
 def _added(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
