@@ -43,14 +43,15 @@ def test_the_best_along_any_axis(
 
 
 @pytest.mark.parametrize("largest", [True, False])
-def test_ties_zeros_and_what_is_no_number(largest: bool) -> None:
+@pytest.mark.parametrize("tactic", [0, 1], ids=["select", "sort"])
+def test_ties_zeros_and_what_is_no_number(largest: bool, tactic: int) -> None:
     nan = np.float32(np.nan)
     row = np.array([1, nan, -0.0, 0.0, np.inf, -np.inf, 1, -nan, 0.0, -3e-45], np.float32)
     problem, device, kernel = posed((1, len(row)), len(row), largest=largest), REGISTRY.device("cpu"), TopKKernel()
     with using(REGISTRY):
         sample = Sample.draw(problem, REGISTRY.layer_type, 1, 0)
         sample.inputs[0][...] = row
-        bound = bind_sample(kernel, kernel.compile(problem, kernel.tactics(problem)[0]), sample, device)
+        bound = bind_sample(kernel, kernel.compile(problem, kernel.tactics(problem)[tactic]), sample, device)
         device.bind([bound.launch], 1).run(None)
         layer = REGISTRY.layer_type("TopK")
         values, places = layer.reference(problem.layer.attrs, [row[None], np.array([len(row)])], None)

@@ -14,7 +14,6 @@ from tenonrt.contracts import (
     GraphView,
     Layer,
     Problem,
-    ProblemLayer,
     Support,
     Tactic,
     Weights,
@@ -30,7 +29,7 @@ from tenonrt_kernel_llvm.rows import State, keep_lanes, sweep
 from tenonrt_kernel_llvm.softmax import row_maxima
 from tenonrt_kernel_llvm.sorting import KEY
 from tenonrt_kernel_llvm.target import BLOCK, Target
-from tenonrt_kernel_llvm.topk import Search, supports_search
+from tenonrt_kernel_llvm.topk import Search, search_tactics, supports_search
 
 
 class SoftmaxTopKKernel(LlvmKernel):
@@ -51,7 +50,7 @@ class SoftmaxTopKKernel(LlvmKernel):
         return supports_search(problem, topk)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        return (Tactic("sort"),)
+        return search_tactics(problem, problem.layers[1])
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """How many are wanted is part of the code."""
@@ -59,7 +58,7 @@ class SoftmaxTopKKernel(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         routine = Routine(problem, tactic, target)
-        search = _Shares(routine, *problem.layers)
+        search = _Shares(routine, tactic)
         search.emit()
         return routine.code(scratch=2 * KEY * search.size)
 
@@ -67,8 +66,9 @@ class SoftmaxTopKKernel(LlvmKernel):
 class _Shares(Search):
     """The search of a row whose elements become shares when they are found."""
 
-    def __init__(self, routine: Routine, softmax: ProblemLayer, topk: ProblemLayer) -> None:
-        super().__init__(routine, topk)
+    def __init__(self, routine: Routine, tactic: Tactic) -> None:
+        softmax, topk = routine.problem.layers
+        super().__init__(routine, topk, tactic)
         self.log = bool(softmax.attrs.log)
 
     def look(self, source: Value) -> None:

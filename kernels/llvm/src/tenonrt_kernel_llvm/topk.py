@@ -1,4 +1,4 @@
-"""The best elements of an axis, by sorting keys of all of them: a unit is one row."""
+"""The best elements of an axis, by sorting keys of all of them, or by looking for a few: a unit is one row."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tenonrt_kernel_llvm.sorting import KEY, key_of, place_of, sort
 from tenonrt_kernel_llvm.suppression import MAX_SCRATCH
 from tenonrt_kernel_llvm.target import Target
 
+_FEW = 16  # of which each may be looked for through all keys
 _LAST = -1 << 32  # the upper half of a key that no number has
 
 
@@ -29,7 +30,7 @@ class TopKKernel(LlvmKernel):
         return supports_search(problem, problem.layer)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        return (Tactic("sort"),)
+        return search_tactics(problem, problem.layer)
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """How many are wanted is part of the code."""
@@ -37,7 +38,7 @@ class TopKKernel(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         routine = Routine(problem, tactic, target)
-        search = Search(routine, problem.layer)
+        search = Search(routine, problem.layer, tactic)
         search.emit()
         return routine.code(scratch=2 * KEY * search.size)
 
@@ -56,11 +57,18 @@ def supports_search(problem: Problem, layer: ProblemLayer) -> Support:
     return Support(True, runtime_symbols=runtime_symbols(problem) if axis or not problem.symbols else ())
 
 
+def search_tactics(problem: Problem, layer: ProblemLayer) -> Sequence[Tactic]:
+    """Each of a few best is looked for; many are in order when all are."""
+    axis = normalize_axis(layer.attrs.axis, problem.types[layer.inputs[0]].rank)
+    few = known(problem.types[problem.outputs[0]].shape[axis]) <= _FEW
+    return (Tactic("select"), Tactic("sort")) if few else (Tactic("sort"),)
+
+
 class Search:
     """The code of a TopK layer. A row's elements are ``inner`` elements apart."""
 
-    def __init__(self, routine: Routine, layer: ProblemLayer) -> None:
-        self.routine, self.fn = routine, routine.function
+    def __init__(self, routine: Routine, layer: ProblemLayer, tactic: Tactic) -> None:
+        self.routine, self.fn, self.few = routine, routine.function, tactic.key == "select"
         problem = routine.problem
         source, self.largest = problem.types[layer.inputs[0]], bool(layer.attrs.largest)
         axis = normalize_axis(layer.attrs.axis, source.rank)
@@ -89,7 +97,10 @@ class Search:
             return ()
 
         fn.loop(0, self.size, key)
-        ordered = sort(fn, scratch, fn.offset(scratch, KEY * self.size), fn.constant(I64, self.size), self.size)
+        spare = fn.offset(scratch, KEY * self.size)
+        if self.few:
+            self._select(scratch, spare)
+        ordered = spare if self.few else sort(fn, scratch, spare, fn.constant(I64, self.size), self.size)
         first = plus(times(row, self.count * self.inner), column)
 
         def best(number: Value, _: list[Value]) -> Sequence[Value]:
@@ -102,6 +113,22 @@ class Search:
             return ()
 
         fn.loop(0, self.count, best)
+
+    def _select(self, keys: Value, best: Value) -> None:
+        """The least keys in order: each the least of those beyond the one before it, for none is there twice."""
+        fn = self.fn
+
+        def one(number: Value, least: list[Value]) -> Sequence[Value]:
+            def lesser(place: Value, found: list[Value]) -> Sequence[Value]:
+                key = fn.load(I64, keys, place * KEY, 8)
+                beyond = fn.select(fn.compare("uge", key, least[0]), key, -1)
+                return [fn.select(fn.compare("ult", beyond, found[0]), beyond, found[0])]
+
+            (found,) = fn.loop(0, self.size, lesser, [fn.constant(I64, -1)])
+            fn.store(found, best, number * KEY, 8)
+            return [found + 1]
+
+        fn.loop(0, self.count, one, [fn.constant(I64, 0)])
 
     def look(self, source: Value) -> None:
         """What has to be known of a row before its elements are compared."""
