@@ -177,3 +177,33 @@ def test_weights_are_packed_by_group_and_by_point(size: int) -> None:
     # The last point of F(m, 3) is at infinity: the last tap of both axes alone.
     np.testing.assert_array_equal(by_group[0, -1, :, 7], dense[7, :, 2, 2])
     assert not by_group[1, :, :, 8:].any()
+
+
+def test_a_choice_recorded_for_many_threads_is_replayed_on_one() -> None:
+    """Units are as even as threads want them, so that other tactics are offered for one thread than for several."""
+    from tenonrt import Builder, BuilderConfig
+    from tenonrt.plan.program import Choice
+
+    def network() -> Network:
+        net = Network("net", _REGISTRY)
+        rng = np.random.default_rng(0)
+        x = net.add_input("x", (1, 64, 14, 14))
+        w = rng.standard_normal((64, 64, 3, 3)).astype(np.float32)
+        net.mark_output(net.add_convolution(x, w, pre_padding=(1, 1), post_padding=(1, 1), name="conv"), "y")
+        return net
+
+    with using(_REGISTRY):
+        geometries = [read_geometry(pose(make_region(n.graph, n.graph.layers), "cpu", 1).problem) for n in [network()]]
+        (geometry,) = (g for g in geometries if isinstance(g, Geometry))
+        keys = [{recipe.key for recipe in recipes(geometry, host_target(), threads)} for threads in (1, 4)]
+        if not keys[1] - keys[0]:
+            pytest.skip("this processor's tactics do not depend on threads here")
+        kernel = "tenonrt-kernel-llvm:cpu/Convolution.llvm_winograd"
+        recorded = Choice({"conv": (kernel, min(keys[1] - keys[0]))}, threads=4)
+        x = {"x": np.random.default_rng(1).standard_normal((1, 64, 14, 14)).astype(np.float32)}
+        found = []
+        for threads in (1, 2, 4):
+            engine = Builder(BuilderConfig(threads=threads, replay=recorded)).build(network())
+            assert (engine.header.threads, engine.choice) == (threads, recorded)
+            found.append(engine.create_context().execute(x)["y"].tobytes())
+        assert found[0] == found[1] == found[2]

@@ -182,7 +182,8 @@ class _Build:
         notes = (*tools.tuner.notes, *notes, tools.tuner.summary())
         plan = make_plan(
             self.graph, selected.program, selected.constants.codes, selected.constants.weights,
-            selected.log.report(passes, selected.program, notes, self.clock.seconds), Choice(selected.choices),
-            self.config.device, self.fingerprint, self.registry, self.config.threads,
+            selected.log.report(passes, selected.program, notes, self.clock.seconds),
+            Choice(selected.choices, threads=self.config.posed_threads), self.config.device, self.fingerprint,
+            self.registry, self.config.threads,
         )  # fmt: skip
         return plan, [offer for offer in selected.offers if is_reduced(offer)]

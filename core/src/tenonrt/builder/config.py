@@ -83,6 +83,11 @@ class BuilderConfig:
     profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]] = ()
     progress: Progress | None = None
 
+    @property
+    def posed_threads(self) -> int:
+        """The threads that kernels are asked for: those of a recorded choice, so that they offer what it names."""
+        return self.threads if self.replay is None else self.replay.threads or self.threads
+
     def __post_init__(self) -> None:
         for profile in self.profiles:
             for name, given in profile.items():

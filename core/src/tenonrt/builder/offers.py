@@ -202,7 +202,7 @@ class Offers:
             except ValueError as error:
                 self._posed[members] = str(error)
             else:
-                self._posed[members] = pose(region, self.config.device, self.config.threads)
+                self._posed[members] = pose(region, self.config.device, self.config.posed_threads)
         return self._posed[members]
 
     def _for_problem(self, entry: Entry, kernel: Kernel, posed: PosedProblem) -> Iterator[Offer]:

@@ -68,4 +68,4 @@ def pose_reformat(
     output = Tensor(tensor.name, replace(tensor.info, value=None))
     output.producer = layer
     layer.outputs = (output,)
-    return pose(Region((layer,), (tensor,), (output,)), config.device, config.threads)
+    return pose(Region((layer,), (tensor,), (output,)), config.device, config.posed_threads)

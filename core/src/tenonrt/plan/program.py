@@ -89,11 +89,13 @@ def kernel_steps(program: Program) -> Iterator[KernelStep]:
 class Choice(msgspec.Struct, frozen=True):
     """A recorded selection, to be replayed: per region (its layers' names) the kernel and the tactic's key.
 
-    tuned: those of the programs for single shapes, in order of their shapes in the profiles.
+    tuned: those of the programs for single shapes, in order of their shapes in the profiles. threads: that the kernels
+    were asked for, which may have made them offer other tactics than for more or fewer; 0: not recorded.
     """
 
     regions: dict[str, tuple[str, str]]
     tuned: tuple[Choice, ...] = ()
+    threads: int = 0
 
 
 class CandidateReport(msgspec.Struct, frozen=True):

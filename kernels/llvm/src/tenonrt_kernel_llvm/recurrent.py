@@ -314,7 +314,7 @@ class RecurrentWriter:
 
     def _turn(self, turn: Value, unit: Value) -> None:
         """One unit of a phase. Odd steps go backwards through a thread's blocks: the last are in cache."""
-        fn, threads = self.fn, max(1, self.problem.threads)
+        fn, threads = self.fn, 1 if self.serial else max(1, self.problem.threads)
         step = turn // self.phases_per_step
         span = self.units // threads
         if span and self.units % threads == 0:
