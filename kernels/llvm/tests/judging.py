@@ -37,6 +37,8 @@ def with_tail(network: tenonrt.Network, y: Any, tail: str) -> Any:
         return network.add_activation(y, function="relu")
     if tail == "silu":
         return network.add_elementwise(y, network.add_activation(y, function="sigmoid"), operation="prod")
+    if tail == "sum":
+        return network.add_elementwise(network.add_input("other", y.type.shape), y, operation="sum")
     if tail == "residual":
         other = network.add_input("other", y.type.shape)
         return network.add_activation(network.add_elementwise(other, y, operation="sum"), function="tanh")

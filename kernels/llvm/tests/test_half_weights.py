@@ -72,7 +72,8 @@ def test_a_permission_halves_the_weights_and_is_no_demand() -> None:
     sizes = {p: sum(array.nbytes for array in e.plan.weights) for p, e in half.items()}
     for precision, engine in half.items():
         (step,) = engine.plan.program.steps
-        assert sizes[precision] == 512 * 512 * (2 if step.kernel == KERNEL else 4)
+        least = 512 * 512 * (2 if step.kernel == KERNEL else 4)
+        assert least <= sizes[precision] < 1.3 * least  # the last tile may be padded
 
 
 def test_weights_that_float16_cannot_hold_are_left_to_float32() -> None:

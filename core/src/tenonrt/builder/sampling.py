@@ -36,7 +36,7 @@ def draw_inputs(
     arrays = dict(known or {})
     for number, given in enumerate(problem.inputs):
         if given.value is not None:
-            arrays[number] = known_value(problem.types[number], given.value)
+            arrays[number] = _known(problem.types[number], given.value)
     for layer in problem.layers:
         types = [problem.types[i] if i >= 0 else None for i in layer.inputs]
         drawn = layer_types(layer.kind).sample(layer.attrs, types, rng)
@@ -46,7 +46,7 @@ def draw_inputs(
     return [arrays[i] for i in range(len(problem.inputs))]
 
 
-def known_value(type: TensorType, value: Sequence[Any]) -> Array:
+def _known(type: TensorType, value: Sequence[Any]) -> Array:
     """A constant as an array."""
     return np.array(value, numpy_dtype(type.dtype)).reshape(type.concrete({}))
 
@@ -62,14 +62,8 @@ class TrialRun:
 
 
 def reference_outputs(problem: Problem, layer_types: LayerTypes, inputs: Sequence[Array]) -> list[Array]:
-    """The outputs of a static problem in float64, by the references of its layers in order.
-
-    Integers that the problem knows are taken from there: they may tell of another number of items than ``inputs`` do.
-    """
+    """The outputs of a static problem in float64, by the references of its layers in order."""
     wide = [a.astype(np.float64) if is_float(problem.types[i].dtype) else a for i, a in enumerate(inputs)]
-    for number, given in enumerate(problem.inputs):
-        if given.value is not None and not is_float(problem.types[number].dtype):
-            wide[number] = known_value(problem.types[number], given.value)
     tensors: dict[int, Array] = dict(enumerate(wide))
     for layer in problem.layers:
         results = layer_types(layer.kind).reference(
@@ -87,7 +81,7 @@ DRAWN_ITEMS = 4
 def with_own_constants(problem: Problem, inputs: Sequence[Array]) -> list[Array]:
     """The arrays with the constants that a problem knows, which may tell how large its batch is."""
     return [
-        array if given.value is None else known_value(problem.types[i], given.value)
+        array if given.value is None else _known(problem.types[i], given.value)
         for i, (given, array) in enumerate(zip(problem.inputs, inputs, strict=True))
     ]
 
@@ -162,7 +156,7 @@ def items_apart(few: Problem, layer_types: LayerTypes, inputs: Sequence[Array], 
     if two is None:
         return False
     fewer = [array[some] if i in few.activations else array for i, array in enumerate(inputs)]
-    alone = reference_outputs(two, layer_types, fewer)
+    alone = reference_outputs(two, layer_types, with_own_constants(two, fewer))
     pairs = zip(alone, expected, strict=True)
     return all(a.shape[1:] == e.shape[1:] and np.allclose(a, e[some], 1e-9, 1e-12, equal_nan=True) for a, e in pairs)
 

@@ -161,7 +161,8 @@ class Sample:
                 inputs[i] = from_storage(to_storage(inputs[i], type, scale), type, scale)
         if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
             return self
-        expected = self.of_items(reference_outputs(drawn, layer_types, inputs))
+        given = inputs if self.few is None else with_own_constants(self.few, inputs)
+        expected = self.of_items(reference_outputs(drawn, layer_types, given))
         return Sample(self.problem, inputs, expected, self.values, self.few)
 
     @classmethod

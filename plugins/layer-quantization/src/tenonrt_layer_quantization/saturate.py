@@ -57,7 +57,7 @@ class SaturateLayer(LayerType):
         (real, scale), zero_point = required(arrays, 2), optional(arrays, 2)
         kind, zero = wide(real, scale), 0.0 if zero_point is None else float(zero_point.reshape(()))
         low, high = ((limit - zero) * scale.reshape(()).astype(kind) for limit in limits(attrs.dtype))
-        return [np.clip(real.astype(kind), low, high).astype(real.dtype)]
+        return [np.asarray(np.clip(real.astype(kind), low, high), real.dtype)]
 
     def sample(
         self, attrs: SaturateAttributes, types: Sequence[TensorType | None], rng: np.random.Generator
