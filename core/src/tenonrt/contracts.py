@@ -26,6 +26,7 @@ from tenonrt.drawing import Draws
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.launches import Launch, Runnable
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
+from tenonrt.libraries import load_library
 from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.progress import Progress
@@ -578,7 +579,7 @@ __all__ = [
     "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View",
     "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw",
     "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load",
-    "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "optional",
-    "per_axis", "product", "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol",
+    "load_library", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype",
+    "optional", "per_axis", "product", "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol",
     "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -6,15 +6,10 @@ NVIDIA, "cuBLAS" (CUDA toolkit documentation), chapter "Using the cuBLASLt API";
 from __future__ import annotations
 
 import ctypes
-import os
-import site
-import sys
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from tenonrt.contracts import ExecutionError, UnsupportedError
+from tenonrt.contracts import ExecutionError, UnsupportedError, load_library
 
 LIBRARY = "TENONRT_CUBLASLT"  # an environment variable: the path of the library to use
 _PATTERNS = ("nvidia/cu1?/lib/libcublasLt.so.1?", "nvidia/cublas/lib/libcublasLt.so.1?")
@@ -45,28 +40,16 @@ class Heuristic(ctypes.Structure):
     ]
 
 
-def _places() -> Iterator[str]:
-    if given := os.environ.get(LIBRARY):
-        yield given
-    for folder in (*sys.path, *site.getsitepackages()):
-        for pattern in _PATTERNS:
-            yield from (str(found) for found in sorted(Path(folder or ".").glob(pattern), reverse=True))
-    yield from _TOOLKITS
-
-
 @cache
 def library() -> ctypes.CDLL:
     """The library with its signatures; `UnsupportedError` says how to get it."""
-    for place in _places():
-        try:
-            found = ctypes.CDLL(place)
-        except OSError:
-            continue
-        _declare(found)
-        return found
-    raise UnsupportedError(
-        f"cuBLASLt is not installed: pip install nvidia-cublas, or set {LIBRARY} to the path of libcublasLt.so"
-    )
+    found = load_library(LIBRARY, _PATTERNS, _TOOLKITS)
+    if found is None:
+        raise UnsupportedError(
+            f"cuBLASLt is not installed: pip install nvidia-cublas, or set {LIBRARY} to the path of libcublasLt.so"
+        )
+    _declare(found)
+    return found
 
 
 def _declare(found: ctypes.CDLL) -> None:

@@ -238,11 +238,12 @@ class RecurrentWriter:
         for count, width in runs:
             next_unit = fn.offset(weights, (lines + done * share) * LINE)
 
-            def tile(number: Value, row: Value, width: int = width, next_unit: Value = next_unit) -> None:
+            def tile(number: Value, first: int = first, width: int = width, next_unit: Value = next_unit) -> None:
+                row = number * width + first
                 ahead = Ahead(fn.offset(next_unit, number * (share * LINE)), share)
                 self._project_tile(unit, row, width, weights, ahead)
 
-            self._each(count, lambda number, first=first, width=width, tile=tile: tile(number, number * width + first))
+            self._each(count, tile)
             done, first = done + count, first + count * width
         self._each(self.batch, lambda b: self._begin_states(unit, b))
 

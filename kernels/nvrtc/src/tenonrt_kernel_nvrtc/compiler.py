@@ -6,41 +6,25 @@ NVIDIA, "NVRTC" (CUDA toolkit documentation): nvrtcCreateProgram, nvrtcCompilePr
 from __future__ import annotations
 
 import ctypes
-import os
-import site
-import sys
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
-from tenonrt.contracts import UnsupportedError
+from tenonrt.contracts import UnsupportedError, load_library
 
 LIBRARY = "TENONRT_NVRTC"  # an environment variable: the path of the library to use
 _PATTERNS = ("nvidia/cu1?/lib/libnvrtc.so.1?", "nvidia/cuda_nvrtc/lib/libnvrtc.so.1?")
 _TOOLKITS = ("/usr/local/cuda/lib64/libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 
 
-def _places() -> Iterator[str]:
-    if given := os.environ.get(LIBRARY):
-        yield given
-    for folder in (*sys.path, *site.getsitepackages()):
-        for pattern in _PATTERNS:
-            yield from (str(found) for found in sorted(Path(folder or ".").glob(pattern), reverse=True))
-    yield from _TOOLKITS
-
-
 @cache
 def library() -> ctypes.CDLL:
     """The library; `UnsupportedError` says how to get it."""
-    for place in _places():
-        try:
-            return ctypes.CDLL(place)
-        except OSError:
-            continue
-    raise UnsupportedError(
-        f"NVRTC, which compiles CUDA kernels, is not installed: pip install nvidia-cuda-nvrtc, or set {LIBRARY} to the "
-        f"path of libnvrtc.so"
-    )
+    found = load_library(LIBRARY, _PATTERNS, _TOOLKITS)
+    if found is None:
+        raise UnsupportedError(
+            "NVRTC, which compiles CUDA kernels, is not installed: pip install nvidia-cuda-nvrtc, or set "
+            f"{LIBRARY} to the path of libnvrtc.so"
+        )
+    return found
 
 
 def compile_cubin(source: str, architecture: str) -> bytes:

@@ -7,7 +7,7 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-from tenonrt_device_cpu.tiles import permitted
+from tenonrt_device_cpu.permissions import permits_tiles
 
 # Features that change which code a kernel generates or how fast it is, as Linux spells them (x86, then AArch64).
 FEATURES = frozenset((
@@ -21,8 +21,8 @@ def fingerprint() -> dict[str, str]:
     """Kind, architecture, model, vector features, usable cores and operating system."""
     described = _described(Path("/proc/cpuinfo"))
     present = FEATURES & set(_features(described).split())
-    if any(feature.startswith("amx") for feature in present) and not permitted():
-        present = {feature for feature in present if not feature.startswith("amx")}
+    if any(feature.startswith("amx") for feature in present) and not permits_tiles():
+        present = frozenset(feature for feature in present if not feature.startswith("amx"))
     return {
         "kind": "cpu",
         "machine": platform.machine(),

@@ -22,6 +22,11 @@ def permit(features: Sequence[str]) -> None:
         raise ExecutionError(f"the system does not let this process use AMX: {os.strerror(error)}")
 
 
+def permits_tiles() -> bool:
+    """Whether code may use tile registers; the system, or a small signal stack, may be against it."""
+    return not _request_tiles()
+
+
 @lru_cache(maxsize=1)
 def _request_tiles() -> int:
     """0, or the error number. One permission holds for all threads of a process, and for those that it starts."""

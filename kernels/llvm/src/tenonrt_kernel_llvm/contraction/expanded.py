@@ -27,6 +27,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     pack_epilogue,
     tail_refusal,
 )
+from tenonrt_kernel_llvm.contraction.filters import filters_of
 from tenonrt_kernel_llvm.contraction.geometry import Axis, Geometry, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
 from tenonrt_kernel_llvm.contraction.results import results_of
@@ -147,11 +148,10 @@ class ExpandedConvolution(LlvmKernel):
         """What `DepthwiseConvolution` packs, then what `DirectConvolution` does."""
         (first, second), arrays = _parts(code.problem), named(code, weights)
         recipe, axes = Choice.parse(code.tactic.key).recipe, (second.geometry.y, second.geometry.x)
-        dense = arrays[first.problem.layer.inputs[1]]
         return [
             pack_windows(arrays[second.problem.layer.inputs[1]].reshape(-1, *(axis.window for axis in axes))),
             *second.pack_epilogue(arrays),
-            pack_weights(_four_axes(dense), first.geometry, recipe.tile.blocks, recipe.planes),
+            pack_weights(filters_of(first.problem).dense(arrays), first.geometry, recipe.tile.blocks, recipe.planes),
             *first.pack_epilogue(arrays),
         ]
 
@@ -191,10 +191,6 @@ def _is_depthwise(layer: Layer) -> bool:
 def _span(axis: Axis) -> int:
     """Rows under a window at once."""
     return (axis.window - 1) * axis.dilation + 1
-
-
-def _four_axes(dense: Array) -> Array:
-    return dense if dense.ndim == 4 else dense[:, :, None]
 
 
 class _Rows(DirectWriter):
