@@ -41,8 +41,9 @@ class _Any(WinogradConvolution):
 
 
 def _posed(
-    shape: Sequence[Dimension], outputs: int, padding: tuple[int, int], tail: str = "relu", threads: int = 2
-) -> Problem:
+    shape: Sequence[Dimension], outputs: int, padding: tuple[int, int], tail: str = "relu", threads: int = 2,
+    stride: int = 1,
+) -> Problem:  # fmt: skip
     """``tail``: '', 'relu', or 'residual': a sum with a tensor as large as the result, then ReLU."""
     rng, network = np.random.default_rng(0), Network("test")
     channels = shape[1]
@@ -50,7 +51,8 @@ def _posed(
     image = network.add_input("x", shape)
     weights = rng.standard_normal((outputs, channels, 3, 3)).astype(np.float32)
     bias = rng.standard_normal(outputs).astype(np.float32)
-    y = network.add_convolution(image, weights, bias, pre_padding=padding, post_padding=padding)
+    strides = (stride, stride)
+    y = network.add_convolution(image, weights, bias, stride=strides, pre_padding=padding, post_padding=padding)
     if tail == "residual":
         y = network.add_elementwise(y, network.add_input("r", y.type.shape), operation="sum")
     if tail:
@@ -90,28 +92,30 @@ _RECIPES = st.builds(
 @given(
     recipe=_RECIPES, batch=st.integers(1, 3), channels=st.integers(1, 40), outputs=st.integers(1, 40),
     height=st.integers(1, 20), width=st.integers(1, 20), padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    tail=st.sampled_from(["", "relu", "residual"]),
+    tail=st.sampled_from(["", "relu", "residual"]), stride=st.sampled_from([1, 2]),
 )  # fmt: skip
 def test_any_shape(
     target: Target, recipe: Recipe, batch: int, channels: int, outputs: int, height: int, width: int,
-    padding: tuple[int, int], tail: str,
+    padding: tuple[int, int], tail: str, stride: int,
 ) -> None:  # fmt: skip
     height, width = max(height, 3 - 2 * padding[0]), max(width, 3 - 2 * padding[1])
-    error = _error(_posed((batch, channels, height, width), outputs, padding, tail), recipe, target)
+    error = _error(_posed((batch, channels, height, width), outputs, padding, tail, stride=stride), recipe, target)
     assert error < (2e-6 if recipe.size == 2 else 4e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("key", ["fused4-9-6x1", "phased4-6x1", "fused2-20-2x2", "phased2-2x2"])
-def test_batch_is_given_at_run_time(key: str) -> None:
-    problem = _posed((symbol("batch", 1, 8), 24, 9, 13), 40, (1, 1), "residual")
+def test_batch_is_given_at_run_time(key: str, stride: int) -> None:
+    problem = _posed((symbol("batch", 1, 8), 24, 9, 13), 40, (1, 1), "residual", stride=stride)
     assert problem.symbols
     for batch in (1, 3):
         _error(problem, Recipe.parse(key), _runnable()[0], batch)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("key", ["fused4-9-6x1", "phased4-2x2", "fused2-20-2x2", "phased2-6x1"])
-def test_lanes_past_the_last_channel_are_not_read(key: str) -> None:
-    problem = _posed((1, 24, 9, 13), 40, (1, 1))
+def test_lanes_past_the_last_channel_are_not_read(key: str, stride: int) -> None:
+    problem = _posed((1, 24, 9, 13), 40, (1, 1), stride=stride)
     kernel = _Any(Recipe.parse(key), _runnable()[0])
     with using(_REGISTRY):
         sample = Sample.draw(problem, _REGISTRY.layer_type, 1, 0)
@@ -161,21 +165,23 @@ def test_other_windows_are_refused() -> None:
     network = Network("test")
     image = network.add_input("x", (1, 64, 28, 28))
     weights = np.zeros((64, 64, 3, 3), np.float32)
-    y = network.add_convolution(image, weights, stride=(2, 2), pre_padding=(1, 1), post_padding=(1, 1))
+    y = network.add_convolution(image, weights, stride=(1, 2), pre_padding=(1, 1), post_padding=(1, 1))
     network.mark_output(y, "y")
     problem = pose(make_region(network.graph, network.graph.layers), "cpu", 1).problem
-    assert "stride 2" in WinogradConvolution().supports(problem).why
+    assert "strides 1 and 2" in WinogradConvolution().supports(problem).why
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_weights_are_packed_by_group_and_by_point(size: int) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_are_packed_by_group_and_by_point(size: int, stride: int) -> None:
     dense = np.random.default_rng(0).standard_normal((40, 5, 3, 3)).astype(np.float32)
-    by_group = transform_weights(dense, size, 2, group_first=True)
-    by_point = transform_weights(dense, size, 2, group_first=False)
+    by_group = transform_weights(dense, size, stride, 2, group_first=True)
+    by_point = transform_weights(dense, size, stride, 2, group_first=False)
     assert by_group.shape == (2, (size + 2) ** 2, 5, 32)
     np.testing.assert_array_equal(by_group, by_point.swapaxes(0, 1))
-    # The last point of F(m, 3) is at infinity: the last tap of both axes alone.
-    np.testing.assert_array_equal(by_group[0, -1, :, 7], dense[7, :, 2, 2])
+    # The last point is at infinity, the last tap of both axes alone, or of the inner tap alone.
+    last = 3 - stride
+    np.testing.assert_array_equal(by_group[0, -1, :, 7], dense[7, :, last, last])
     assert not by_group[1, :, :, 8:].any()
 
 

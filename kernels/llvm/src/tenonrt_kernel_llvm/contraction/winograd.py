@@ -1,6 +1,7 @@
-"""Convolution of 3x3 windows by Winograd's minimal filtering: 2.25 or 4 times fewer multiplications than outputs have.
+"""Convolution of 3x3 windows by Winograd's minimal filtering: 2.25 or 4 times fewer multiplications than outputs have
+with stride 1, 1.44 or 1.78 times with stride 2.
 
-Tiles of the image are transformed to (m + 2)^2 points, each point is a matrix product over channels, and the products
+Tiles of the image are transformed to points, each point is a matrix product over channels, and the products
 are transformed back. Fused tactics take a few tiles from input to output within a thread's cache; phased ones transform
 all tiles first, so that each weight is read once. An infinite input makes NaN of its whole tile: transforms subtract.
 """
@@ -38,7 +39,7 @@ PHASE_TILES = 16  # transformed in one unit of a phase
 
 
 class WinogradConvolution(LlvmKernel):
-    """float32, windows of 3x3 and stride 1, any padding, channels and batch; constant weights; pointwise tails."""
+    """float32, windows of 3x3 and stride 1 or 2, any padding, channels and batch; constant weights; pointwise tails."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         return regions_with_tail(view, layer)
@@ -80,7 +81,9 @@ class WinogradConvolution(LlvmKernel):
         problem, recipe = code.problem, Recipe.parse(code.tactic.key)
         geometry, tail, arrays = geometry_of(problem), tail_of(problem), named(code, weights)
         dense = arrays[problem.layer.inputs[1]]
-        packed = transform_weights(dense, recipe.size, recipe.tile.blocks, group_first=recipe.tiles > 0)
+        packed = transform_weights(
+            dense, recipe.size, geometry.y.stride, recipe.tile.blocks, group_first=recipe.tiles > 0
+        )
         return [packed, *pack_epilogue(problem, tail, bias_of(problem), geometry.outputs, arrays)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
@@ -92,13 +95,14 @@ class WinogradConvolution(LlvmKernel):
 
 
 def refusal(geometry: Geometry) -> str:
-    """Why a convolution is none of 3x3 with stride 1; empty when it is."""
+    """Why a convolution is none of 3x3 with stride 1 or 2; empty when it is."""
     if geometry.groups > 1:
         return f"{geometry.groups} groups"
     for axis in (geometry.y, geometry.x):
-        if (axis.window, axis.stride, axis.dilation) != (WINDOW, 1, 1):
-            return f"a window of {axis.window} with stride {axis.stride} and dilation {axis.dilation} is not 3, 1 and 1"
-    return ""
+        if (axis.window, axis.dilation) != (WINDOW, 1):
+            return f"a window of {axis.window} with dilation {axis.dilation} is not 3 and 1"
+    strides = geometry.y.stride, geometry.x.stride
+    return "" if strides in ((1, 1), (2, 2)) else f"strides {strides[0]} and {strides[1]} are not both 1 or both 2"
 
 
 class _Winograd:
@@ -153,12 +157,12 @@ class _Winograd:
         """Multiply and transform back one group of output blocks."""
         fn, plan, blocks = self.fn, self.plan, self.plan.recipe.tile.blocks
         points = plan.grid.points
-        weights = fn.offset(self.weights, group * (points * plan.matrix_bytes))
+        weights = fn.offset(self.weights, group * (plan.grid.matrices * plan.matrix_bytes))
 
         def point(number: Value, _: list[Value]) -> Sequence[Value]:
             self._multiply(
                 fn.offset(inputs, number * plan.inputs.step),
-                fn.offset(weights, number * plan.matrix_bytes),
+                fn.offset(weights, plan.grid.matrix(fn, number) * plan.matrix_bytes),
                 fn.offset(outputs, number * plan.outputs.step),
             )
             return ()
@@ -216,8 +220,9 @@ class _Winograd:
         """Images innermost: they share a matrix of weights."""
         fn, plan = self.fn, self.plan
         batch = self.routine.dimension(plan.geometry.batch)
-        matrix, image = unit // batch, unit % batch
-        point, group = matrix // plan.groups, matrix % plan.groups
+        product, image = unit // batch, unit % batch
+        point, group = product // plan.groups, product % plan.groups
+        matrix = plan.grid.matrix(fn, point) * plan.groups + group
         base = self._image(image)
         outputs = fn.offset(fn.offset(base, point * plan.outputs.step), plan.inputs.nbytes)
         self._multiply(

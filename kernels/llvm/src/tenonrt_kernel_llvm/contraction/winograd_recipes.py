@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        return self.grid.points * self.groups * self.matrix_bytes
+        return self.grid.matrices * self.groups * self.matrix_bytes
 
 
 def recipes(geometry: Geometry, target: Target, threads: int) -> list[Recipe]:

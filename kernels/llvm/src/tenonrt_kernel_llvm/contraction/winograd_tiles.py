@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tenonrt_kernel_llvm.contraction.epilogue import Epilogue, Place
 from tenonrt_kernel_llvm.contraction.geometry import Axis, Geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
-from tenonrt_kernel_llvm.contraction.winograd_transforms import from_points, to_points
-from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
+from tenonrt_kernel_llvm.contraction.winograd_transforms import from_points, matrices_of, points_of, to_points
+from tenonrt_kernel_llvm.emitter import I64, Function, Index, Value, vector
 from tenonrt_kernel_llvm.target import BLOCK
 
 
@@ -45,9 +45,26 @@ class Grid:
     size: int
 
     @property
+    def stride(self) -> int:
+        return self.geometry.y.stride
+
+    @property
     def side(self) -> int:
-        """Inputs along one axis of a tile."""
-        return self.size + 2
+        """Inputs along one axis of a tile, and its points."""
+        return points_of(self.size, self.stride)
+
+    def matrix(self, fn: Function, point: Value) -> Value:
+        """The number of the weights that a point is multiplied with."""
+        different = matrices_of(self.size)
+        if different == self.side:
+            return point
+        row, column = (fn.as_value(fn.minimum(n, different - 1), I64) for n in (point // self.side, point % self.side))
+        return row * different + column
+
+    @property
+    def matrices(self) -> int:
+        """Different matrices of weights."""
+        return matrices_of(self.size) ** 2
 
     @property
     def points(self) -> int:
@@ -67,7 +84,9 @@ class Grid:
 
     def inside(self, axis: Axis) -> bool:
         """Whether no tile reaches over an edge of the input along this axis."""
-        return axis.padding == 0 and -(-axis.output // self.size) * self.size + 2 <= axis.size
+        return (
+            axis.padding == 0 and (-(-axis.output // self.size) - 1) * self.size * self.stride + self.side <= axis.size
+        )
 
 
 class TileTransforms:
@@ -87,7 +106,8 @@ class TileTransforms:
         """Tile number ``tile`` of a block of channels to ``target``, its points ``step`` bytes apart."""
         fn, grid = self.fn, self.grid
         y, x = self._corner(tile)
-        first_row, first_column = y + -grid.geometry.y.padding, x + -grid.geometry.x.padding
+        first_row = y * grid.stride + -grid.geometry.y.padding
+        first_column = x * grid.stride + -grid.geometry.x.padding
         rows = self._rows(block, first_row, first_column)
         columns = self._columns(first_column)
 
@@ -134,7 +154,7 @@ class TileTransforms:
 
         def inside(column: Value, _: list[Value]) -> Sequence[Value]:
             shift = column * BLOCK_BYTES
-            points = to_points(fn, self.grid.size, [fn.load(self._type, row, shift) for row in rows])
+            points = to_points(fn, self.grid.size, self.grid.stride, [fn.load(self._type, row, shift) for row in rows])
             at = fn.offset(self._column_pass, column * each)
             for row, value in enumerate(points):
                 fn.store(value, at, row * side * each)
@@ -151,7 +171,7 @@ class TileTransforms:
         def one(row: Value, _: list[Value]) -> Sequence[Value]:
             at, to = fn.offset(self._column_pass, row * (side * each)), fn.offset(target, row * (side * step))
             loaded = [fn.load(self._type, at, column * each) for column in range(side)]
-            for column, value in enumerate(to_points(fn, self.grid.size, loaded)):
+            for column, value in enumerate(to_points(fn, self.grid.size, self.grid.stride, loaded)):
                 fn.store(value, to, column * step)
             return ()
 
@@ -184,7 +204,7 @@ class TileTransforms:
             def one(column: Value, _: list[Value]) -> Sequence[Value]:
                 at, to = fn.offset(base, column * step), fn.offset(out, column * BLOCK_BYTES)
                 points = [fn.load(self._type, at, row * side * step) for row in range(side)]
-                for row, value in enumerate(from_points(fn, size, points)):
+                for row, value in enumerate(from_points(fn, size, self.grid.stride, points)):
                     fn.store(value, to, row * side * BLOCK_BYTES)
                 return ()
 
@@ -201,7 +221,7 @@ class TileTransforms:
         for part in range(BLOCK // self._lanes):
             shift = part * 4 * self._lanes
             points = [fn.load(self._type, at, column * BLOCK_BYTES + shift) for column in range(side)]
-            parts.append(from_points(fn, self.grid.size, points))
+            parts.append(from_points(fn, self.grid.size, self.grid.stride, points))
         return [self._join([part[output] for part in parts]) for output in range(self.grid.size)]
 
     def _join(self, parts: Sequence[Value]) -> Value:
