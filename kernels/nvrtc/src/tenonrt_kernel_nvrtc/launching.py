@@ -37,19 +37,21 @@ class _Config(ctypes.Structure):
 
 
 @cache
-def _driver() -> ctypes.CDLL:
+def driver() -> ctypes.CDLL:
+    """The driver's library."""
     return ctypes.CDLL("libcuda.so.1")
 
 
-def _check(status: int, what: str) -> None:
+def check(status: int, what: str) -> None:
+    """`ExecutionError` where the driver refused."""
     if status:
         raise ExecutionError(f"the driver's {what} returned status {status}")
 
 
 def allow_shared(function: int, nbytes: int) -> None:
     """Let a kernel have so much dynamic shared memory."""
-    status = _driver().cuFuncSetAttribute(ctypes.c_void_p(function), _DYNAMIC_SHARED, ctypes.c_int(nbytes))
-    _check(status, f"cuFuncSetAttribute of {nbytes} bytes")
+    status = driver().cuFuncSetAttribute(ctypes.c_void_p(function), _DYNAMIC_SHARED, ctypes.c_int(nbytes))
+    check(status, f"cuFuncSetAttribute of {nbytes} bytes")
 
 
 def launch(
@@ -61,8 +63,8 @@ def launch(
     attribute = _Attribute(_SERIALIZATION, 0, (ctypes.c_uint * 16)(1))
     attributes = ctypes.pointer(attribute)
     config = _Config(_three(grid), _three(block), shared, stream, attributes, int(early))
-    status = _driver().cuLaunchKernelEx(ctypes.byref(config), ctypes.c_void_p(function), pointers, None)
-    _check(status, f"cuLaunchKernelEx with grid {tuple(grid)}, block {tuple(block)} and {shared} bytes shared")
+    status = driver().cuLaunchKernelEx(ctypes.byref(config), ctypes.c_void_p(function), pointers, None)
+    check(status, f"cuLaunchKernelEx with grid {tuple(grid)}, block {tuple(block)} and {shared} bytes shared")
 
 
 def _three(sizes: Sequence[int]) -> Any:
@@ -74,11 +76,11 @@ def follows_one_kernel(stream: int) -> bool:
     status, identifier = ctypes.c_int(), ctypes.c_uint64()
     graph, edges, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
     before = ctypes.POINTER(ctypes.c_void_p)()
-    failed = _driver().cuStreamGetCaptureInfo_v3(
+    failed = driver().cuStreamGetCaptureInfo_v3(
         ctypes.c_void_p(stream), ctypes.byref(status), ctypes.byref(identifier), ctypes.byref(graph),
         ctypes.byref(before), ctypes.byref(edges), ctypes.byref(count),
     )  # fmt: skip
     if failed or status.value != _ACTIVE or count.value != 1:
         return False
     kind = ctypes.c_int(-1)
-    return not _driver().cuGraphNodeGetType(ctypes.c_void_p(before[0]), ctypes.byref(kind)) and kind.value == _KERNEL
+    return not driver().cuGraphNodeGetType(ctypes.c_void_p(before[0]), ctypes.byref(kind)) and kind.value == _KERNEL

@@ -66,9 +66,12 @@ class Launched:
 
         if 0 in self._grid:
             return
-        operands = (*outputs, *inputs)
-        values: list[Any] = [ctypes.c_void_p(array.data.ptr) for array in (*operands, *self._packed)]
-        values += [ctypes.c_int32(operands[i].strides[-3] // operands[i].itemsize) for i in self._pitches]
         where = stream.ptr if stream is not None else cupy.cuda.get_current_stream().ptr
         early = self._early and follows_one_kernel(where)
-        launch(self._function.ptr, self._grid, self._block, self._shared, where, values, early)
+        launch(self._function.ptr, self._grid, self._block, self._shared, where, self.values(inputs, outputs), early)
+
+    def values(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+        """What the kernel is called with, as ctypes values."""
+        operands = (*outputs, *inputs)
+        values: list[Any] = [ctypes.c_void_p(array.data.ptr) for array in (*operands, *self._packed)]
+        return values + [ctypes.c_int32(operands[i].strides[-3] // operands[i].itemsize) for i in self._pitches]

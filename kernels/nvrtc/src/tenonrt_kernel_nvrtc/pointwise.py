@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tenonrt.contracts import (
@@ -79,8 +79,13 @@ def packed_constants(problem: Problem) -> list[int]:
     return [i for i in problem.constants if problem.inputs[i].value is None or problem.types[i].size != 1]
 
 
-def chain(problem: Problem, names: dict[str, str], skip: frozenset[int] = frozenset()) -> tuple[list[str], str]:
-    """The layers in order, on one element; ``names``: C names of the operands x0, x1, ...; ``skip``: read elsewhere."""
+def chain(
+    problem: Problem, names: dict[str, str], skip: frozenset[int] = frozenset(), instead: Mapping[str, str] = {}
+) -> tuple[list[str], str]:
+    """The layers in order, on one element.
+
+    names: C names of the operands x0, x1, ...; skip: constants read elsewhere; instead: templates for activations.
+    """
     values = {int(name[1:]): text for name, text in names.items()}
     for number in problem.constants:
         if number not in values and number not in skip:
@@ -90,7 +95,9 @@ def chain(problem: Problem, names: dict[str, str], skip: frozenset[int] = frozen
     lines = []
     for layer in problem.layers:
         output = layer.outputs[0]
-        lines.append(f"{value_type(problem.types[output].dtype)} y{output} = {expression(problem, layer, values)};")
+        own = instead.get(layer.attrs.function) if layer.kind == "Activation" else None
+        value = own.format(values[layer.inputs[0]]) if own else expression(problem, layer, values)
+        lines.append(f"{value_type(problem.types[output].dtype)} y{output} = {value};")
         values[output] = f"y{output}"
     return lines, values[problem.outputs[0]]
 

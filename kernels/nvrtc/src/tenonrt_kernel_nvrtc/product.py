@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, refuses
+from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
 from tenonrt_kernel_nvrtc.product_source import source
 from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of, tiles
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
@@ -59,18 +58,8 @@ class ProductKernel(CudaKernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, taps, channels], channels padded to blocks of k, and bias [columns] in single precision."""
-        problem = code.problem
-        given = dict(zip(problem.constants, weights.constants, strict=True))
-        packed, added = list[Array](), list[Array]()
-        for part in _parts(problem):
-            matrix = given[part.anchor.inputs[1]]
-            taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
-            rows = (0, part.columns - matrix.shape[0])
-            packed.append(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % DEPTH))).astype(np.float16))
-            bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
-            values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)
-            added.append(np.pad(values, rows).astype(np.float32))
-        return [np.concatenate(packed), np.concatenate(added)]
+        given = dict(zip(code.problem.constants, weights.constants, strict=True))
+        return packed_branches(_parts(code.problem), given, DEPTH)
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "half"

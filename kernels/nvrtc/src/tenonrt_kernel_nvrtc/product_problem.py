@@ -5,10 +5,12 @@ A convolution is a product of gathered rows: row m is an output pixel, column k 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tenonrt.contracts import Problem, ProblemLayer
+import numpy as np
+from tenonrt.contracts import Array, Problem, ProblemLayer
 
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.windows import Window, windows
@@ -132,6 +134,22 @@ def _refuses_operands(problem: Problem, branch: Branch) -> str:
                 return f"a tail reads {type} beside {result}"
         made.add(layer.outputs[0])
     return ""
+
+
+def packed_branches(
+    parts: Sequence[Branch], given: Mapping[int, Array], depth: int
+) -> tuple[Array, Array]:
+    """Weights [columns, taps, channels] in half precision, channels padded to multiples of ``depth``, and bias."""
+    packed, added = list[Array](), list[Array]()
+    for part in parts:
+        matrix = given[part.anchor.inputs[1]]
+        taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
+        rows = (0, part.columns - matrix.shape[0])
+        packed.append(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % depth))).astype(np.float16))
+        bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
+        values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)
+        added.append(np.pad(values, rows).astype(np.float32))
+    return np.concatenate(packed), np.concatenate(added)
 
 
 def others(problem: Problem, branch: Branch) -> list[int]:

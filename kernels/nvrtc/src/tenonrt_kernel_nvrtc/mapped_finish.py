@@ -1,0 +1,223 @@
+"""What follows a product, on sums in registers: bias, pointwise layers, normalization of whole rows; then the result.
+
+A quad of threads holds pairs of columns of a row. It exchanges them, so that each thread has 8 columns in a row: 16
+bytes of operands and of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from tenonrt.contracts import Problem, ProblemLayer
+
+from tenonrt_kernel_nvrtc.expressions import literal
+from tenonrt_kernel_nvrtc.mapped_tiles import Tile
+from tenonrt_kernel_nvrtc.pointwise import chain
+from tenonrt_kernel_nvrtc.product_problem import Branch, others
+
+_GROUP = 32  # columns that a quad exchanges at once
+_ALL_AHEAD, _AHEAD = 128, 2  # columns of a tile whose operands are read before its products; groups otherwise
+
+# tanh is good to 2^-11, a half precision's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
+_FUNCTIONS = r"""
+__device__ __forceinline__ float fast_gelu(float x) {
+    const float s = fminf(x * x, 25.f), u = x * fmaf(s, fmaf(s, -3.522862e-4f, 0.03701043f), 0.79750255f);
+    float y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(u));
+    return fmaf(0.5f * x, y, 0.5f * x);
+}
+__device__ __forceinline__ void swap(float &even, float &odd, bool second, int distance) {
+    const float other = __shfl_xor_sync(~0u, second ? even : odd, distance);
+    if (second) even = other; else odd = other;
+}
+__device__ __forceinline__ float of_quad(float v) {
+    v += __shfl_xor_sync(~0u, v, 1); return v + __shfl_xor_sync(~0u, v, 2);
+}
+"""
+_STATISTICS = r"""
+__device__ __forceinline__ void tell(unsigned at, float a, float b) {
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" :: "r"(at), "f"(a), "f"(b) : "memory");
+}
+__device__ __forceinline__ float2 known(unsigned at) {
+    float2 f; asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(f.x), "=f"(f.y) : "r"(at) : "memory"); return f;
+}
+"""
+
+
+class Finish:
+    """The parts of the source that follow the product of a problem."""
+
+    def __init__(
+        self, problem: Problem, parts: Sequence[Branch], m: int, columns: int, tile: Tile,
+        norm: ProblemLayer | None = None,
+    ) -> None:  # fmt: skip
+        self.problem, self.parts, self.m, self.columns, self.tile = problem, parts, m, columns, tile
+        self.read = [others(problem, part) for part in parts]
+        self.slots = max(len(numbers) for numbers in self.read)
+        self.norm = norm
+        self.images = problem.layer.kind == "Convolution"
+
+    @property
+    def normalizes(self) -> bool:
+        return self.norm is not None
+
+    @property
+    def _groups(self) -> int:
+        return self.tile.columns // _GROUP
+
+    @property
+    def _all(self) -> bool:
+        return self.tile.columns * self.tile.heights <= _ALL_AHEAD
+
+    def parameters(self) -> list[str]:
+        outputs = [f"half_t *__restrict__ out{k}" for k in range(len(self.parts))]
+        inputs = [f"const half_t *__restrict__ x{i}" for i in self.problem.activations]
+        packed = ["const half_t *weights", "const float *__restrict__ bias"]
+        names = [f"out{k}" for k in range(len(self.parts))] + [f"x{i}" for i in self.problem.activations]
+        return [*outputs, *inputs, *packed, *(f"int {name}_pitch" for name in names if self.images)]
+
+    def pitches(self) -> str:
+        """Elements from a row to the next, where they are not passed."""
+        if self.images:
+            return ""
+        sizes = {f"out{k}": part.columns for k, part in enumerate(self.parts)}
+        sizes |= {f"x{i}": self.problem.types[i].concrete({})[-1] for i in self.problem.activations}
+        return "".join(f"const int {name}_pitch = {size};" for name, size in sizes.items())
+
+    def functions(self) -> str:
+        return _FUNCTIONS + (_STATISTICS if self.normalizes else "")
+
+    def early(self) -> str:
+        """Operands of the whole tile, where registers are left: they arrive while products are computed."""
+        arrays = f"Vec<float, 8> added[{self._groups}];"
+        if self.slots:
+            arrays += f" Vec<half_t, 8> read[{self._groups}][{self.tile.heights}][2][{self.slots}];"
+        load = f"""{arrays}
+            auto load = [&](int q) {{
+                const int n = n0 + q * {_GROUP};
+                added[q] = fetch<float, 8>(bias + n);
+                {self._loads()}
+            }};"""
+        loop = f'_Pragma("unroll") for (int q = 0; q < {self._groups if self._all else 0}; ++q) load(q);'
+        return load + (loop if self._all else "")
+
+    def _loads(self) -> str:
+        if not self.slots:
+            return ""
+        which = " else ".join(
+            f"if (n < {part.first + part.columns}) {{ "
+            + "".join(
+                f"read[q][r][h][{s}] = fetch<half_t, 8>(x{i} + (long long)m * x{i}_pitch + n - {part.first});"
+                for s, i in enumerate(numbers)
+            )
+            + " }"
+            for part, numbers in zip(self.parts, self.read, strict=True)
+        )
+        return f"""{self._each()} {{
+                    const int m = m0 + r * 64 + h * 8;
+                    for (int s = 0; s < {self.slots}; ++s) read[q][r][h][s] = Vec<half_t, 8>{{}};
+                    if (m < {self.m}) {{ {which} }}
+                }}"""
+
+    def _each(self) -> str:
+        heights = self.tile.heights
+        return f'_Pragma("unroll") for (int r = 0; r < {heights}; ++r) _Pragma("unroll") for (int h = 0; h < 2; ++h)'
+
+    def body(self) -> str:
+        """After the products of a tile."""
+        groups = self._groups
+        first = "" if self._all else f'_Pragma("unroll") for (int q = 0; q < {min(_AHEAD, groups)}; ++q) load(q);'
+        later = "" if self._all else f"if (q + {_AHEAD} < {groups}) load(q + {_AHEAD});"
+        kept = "float sum[{0}][2] = {{}};".format(self.tile.heights) if self.normalizes else ""
+        return f"""{first} {kept}
+            _Pragma("unroll") for (int q = 0; q < {groups}; ++q) {{
+                const int n = n0 + q * {_GROUP};
+                {later}
+                {self._each()} {{
+                    const int m = m0 + r * 64 + h * 8;
+                    float v[8];
+                    {self._exchanged()}
+                    _Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += added[q].e[j];
+                    {self._kept() if self.normalizes else self._written()}
+                }}
+            }}
+            {self._normalized() if self.normalizes else ""}"""
+
+    def _exchanged(self) -> str:
+        """v: the 8 columns of group l; thread i of a quad has columns 2 i and 2 i + 1 of four groups."""
+        take = "".join(f"v[{2 * j + c}] = sums[r][16 * q + {4 * j + c} + 2 * h];" for j in range(4) for c in range(2))
+        near = "".join(f"swap(v[{2 * j + c}], v[{2 * j + 2 + c}], l & 1, 1);" for j in (0, 2) for c in range(2))
+        far = "".join(f"swap(v[{2 * j + c}], v[{2 * j + 4 + c}], l & 2, 2);" for j in (0, 1) for c in range(2))
+        return f"{take} {near} {far}"
+
+    def _tail(self, k: int) -> tuple[str, str]:
+        """A branch's pointwise layers on element j: statements, and the value."""
+        part = self.parts[k]
+        names = {f"x{part.anchor.outputs[0]}": "v[j]"}
+        names |= {f"x{i}": f"to_float(read[q][r][h][{s}].e[j])" for s, i in enumerate(self.read[k])}
+        tail = msgspec.structs.replace(self.problem, layers=part.tail, outputs=(part.result,))
+        large = frozenset(i for i in self.problem.constants if self.problem.inputs[i].value is None)
+        lines, value = chain(tail, names, skip=large, instead={"gelu": "fast_gelu({0})"})
+        return " ".join(lines), value
+
+    def _written(self) -> str:
+        def part(k: int, branch: Branch) -> str:
+            lines, value = self._tail(k)
+            place = f"out{k} + (long long)m * out{k}_pitch + n - {branch.first}"
+            each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {lines} o.e[j] = to_half({value}); }}'
+            return f"if (n < {branch.first + branch.columns}) {{ Vec<half_t, 8> o; {each} put({place}, o); }}"
+
+        return f"if (m < {self.m}) {{ {' else '.join(part(k, b) for k, b in enumerate(self.parts))} }}"
+
+    def _kept(self) -> str:
+        """What is normalized stays where the sums were; rows outside of the product are finite, and not written."""
+        lines, value = self._tail(0)
+        each = f"{lines} v[j] = {value}; sum[r][h] += v[j];"
+        back = "".join(f"sums[r][16 * q + {4 * j + c} + 2 * h] = v[{2 * j + c}];" for j in range(4) for c in range(2))
+        return f'_Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {each} }} {back}'
+
+    def _normalized(self) -> str:
+        """Mean and squares of each block's columns, told to all blocks across, which put them together."""
+        assert self.norm is not None
+        tile, groups, half = self.tile, self._groups, self.tile.columns // 2
+        scale = f"bias + {self.columns + 256} + n"
+        shift = f"bias + {2 * self.columns + 256} + n"
+        apart = 8 * tile.rows
+        mine = f"facts + (turn % 2 * {tile.across} + across) * {apart}"
+        theirs = f"facts + (turn % 2 * {tile.across} + i) * {apart}"
+        return f"""
+            {self._each()} {{
+                const float mean = of_quad(sum[r][h]) * {1 / tile.columns!r}f;
+                float q2 = 0.f;
+                _Pragma("unroll") for (int i = 0; i < {half // 4}; ++i) _Pragma("unroll") for (int c = 0; c < 2; ++c) {{
+                    const float d = sums[r][4 * i + 2 * h + c] - mean; q2 += d * d;
+                }}
+                q2 = of_quad(q2);
+                const int row = above + r * 64 + warp * 16 + g + h * 8;
+                for (int i = l; i < {tile.across}; i += 4)
+                    tell(in_block({mine} + row * 8, down * {tile.across} + i), mean, q2);
+            }}
+            __syncwarp();
+            if (lane < {tile.across}) arrive(in_block(told + turn % 2 * 8, down * {tile.across} + lane));
+            await(told + turn % 2 * 8, turn / 2 % 2);
+            {self._each()} {{
+                const int m = m0 + r * 64 + h * 8, row = above + r * 64 + warp * 16 + g + h * 8;
+                float mean = 0.f, squares = 0.f;
+                _Pragma("unroll") for (int i = 0; i < {tile.across}; ++i) mean += known({theirs} + row * 8).x;
+                mean *= {1 / tile.across!r}f;
+                _Pragma("unroll") for (int i = 0; i < {tile.across}; ++i) {{
+                    const float2 f = known({theirs} + row * 8);
+                    squares += f.y + {float(tile.columns)}f * (f.x - mean) * (f.x - mean);
+                }}
+                const float inverse = rsqrtf(squares * {1 / self.columns!r}f + {literal(self.norm.attrs.epsilon)});
+                _Pragma("unroll") for (int q = 0; q < {groups}; ++q) {{
+                    const int n = n0 + q * {_GROUP};
+                    const auto scaled = fetch<float, 8>({scale}), shifted = fetch<float, 8>({shift});
+                    Vec<half_t, 8> o;
+                    _Pragma("unroll") for (int j = 0; j < 8; ++j) {{
+                        const float v = sums[r][16 * q + j / 2 * 4 + j % 2 + 2 * h];
+                        o.e[j] = to_half((v - mean) * inverse * scaled.e[j] + shifted.e[j]);
+                    }}
+                    if (m < {self.m}) put(out0 + (long long)m * out0_pitch + n, o);
+                }}
+            }}"""

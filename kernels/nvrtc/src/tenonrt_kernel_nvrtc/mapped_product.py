@@ -1,0 +1,138 @@
+"""Products by constant weights whose tiles are copied by tensor maps, to all blocks of a cluster that read them.
+
+Beside `product`, whose threads copy what they multiply: for more rows, where the second-level cache gives blocks too
+little. Rows are pixels as they lie, so that convolutions have windows of one element. A normalization of whole rows
+can follow: the blocks across a cluster have a row together, and tell each other its mean and squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+from tenonrt.contracts import Array, Code, Executable, GraphView, Layer, Problem, ProblemLayer, Tactic, Weights
+
+from tenonrt_kernel_nvrtc.growing import grow, only_reader
+from tenonrt_kernel_nvrtc.kernel import CudaKernel
+from tenonrt_kernel_nvrtc.loading import architecture
+from tenonrt_kernel_nvrtc.mapped_source import source
+from tenonrt_kernel_nvrtc.mapped_tiles import DEPTH, Tile, tiles
+from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
+from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
+from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
+
+_TAIL = 5  # layers of a region, the product included, but for a normalization
+_BEYOND = 256  # elements of bias that the last tile may read past the last column
+_NORM = "LayerNormalization"
+
+
+class MappedProductKernel(CudaKernel):
+    """In half precision with sums in single; the tail reads tensors of the result's shape, or numbers."""
+
+    aggregates: ClassVar[bool] = True
+    begins_itself: ClassVar[bool] = True
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        """Alone, up to a sum (whose other operand's product may take it instead), whole, and normalized."""
+        whole = grow(view, [layer], _TAIL)
+        cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
+        yield from dict.fromkeys(((layer,), *cuts, tuple(whole)))
+        norm = only_reader(view, whole[-1].outputs[0])
+        if norm is not None and norm.kind == _NORM and norm.inputs[0] is whole[-1].outputs[0]:
+            yield (*whole, norm)
+
+    def refuses(self, problem: Problem) -> str:
+        if architecture() != "sm_90a":
+            return f"{architecture()} has no tensor maps and wgmma"
+        plain, norm = _parted(problem)
+        why = refuses(plain) or (_refuses_norm(problem, plain, norm) if norm is not None else "")
+        if why:
+            return why
+        return "" if geometry(plain).whole else "rows that are gathered"
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        images = problem.layer.kind == "Convolution"
+        format = CHANNELS_8 if images else HALF
+        count, made = len(problem.activations), len(problem.outputs)
+        return [
+            Tactic(
+                tile.key, (format,) * count, (format,) * made, "float16",
+                reads_strided=tuple(range(count)) if images else (),
+                writes_strided=tuple(range(made)) if images else (),
+            )
+            for tile in _tiles(problem)
+        ]  # fmt: skip
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        return Tile.parsed(tactic.key).seconds(*_sizes(_parted(problem)[0]))
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Weights [columns, channels], channels padded to stages of k; bias [columns, and what tiles read beyond it],
+        then scale and shift of a normalization, in single precision."""
+        plain, norm = _parted(code.problem)
+        given = dict(zip(code.problem.constants, weights.constants, strict=True))
+        matrix, bias = packed_branches(_parts(plain), given, DEPTH)
+        parameters = [given[i] for i in norm.inputs[1:]] if norm is not None else []
+        return [matrix[:, 0], np.concatenate([bias, np.zeros(_BEYOND), *parameters]).astype(np.float32)]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "half"
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        tile, (plain, norm) = Tile.parsed(tactic.key), _parted(problem)
+        g, parts = geometry(plain), _parts(plain)
+        m, n, k = _sizes(plain)
+        operands = len(problem.outputs) + len(problem.activations)
+        return source(plain, parts, g, tile, norm), {
+            "grid": (tile.grid(m, n),), "block": (tile.threads,), "shared": tile.shared,
+            "pitches": tuple(range(operands)) if problem.layer.kind == "Convolution" else (),
+            "source": problem.activations.index(problem.layer.inputs[0]),
+            "rows": (m, g.channels, tile.rows // tile.across, DEPTH),
+            "weights": (n, k * DEPTH, tile.columns // tile.down, DEPTH),
+        }  # fmt: skip
+
+    def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
+        info = code.info
+        return MappedLaunch(
+            code.blob, packed, Matrix(*info["rows"]), Matrix(*info["weights"]), info["source"], grid=info["grid"],
+            block=info["block"], pitches=info["pitches"], shared=info["shared"], early=info["early"],
+        )  # fmt: skip
+
+
+def _parted(problem: Problem) -> tuple[Problem, ProblemLayer | None]:
+    """The problem without the normalization at its end, and that."""
+    last = problem.layers[-1]
+    if last.kind != _NORM or len(problem.layers) == 1:
+        return problem, None
+    return msgspec.structs.replace(problem, layers=problem.layers[:-1], outputs=(last.inputs[0],)), last
+
+
+def _parts(problem: Problem) -> tuple[Branch, ...]:
+    found = branches(problem)
+    assert not isinstance(found, str), found
+    return found
+
+
+def _sizes(problem: Problem) -> tuple[int, int, int]:
+    """Rows, columns, and stages of k."""
+    g = geometry(problem)
+    return g.m, sum(part.columns for part in _parts(problem)), -(-g.channels // DEPTH)
+
+
+def _tiles(problem: Problem) -> list[Tile]:
+    plain, norm = _parted(problem)
+    m, n, k = _sizes(plain)
+    return tiles(m, n, k, whole_rows=norm is not None)
+
+
+def _refuses_norm(problem: Problem, plain: Problem, norm: ProblemLayer) -> str:
+    if problem.outputs != tuple(norm.outputs) or problem.layer.kind != "FullyConnected" or len(_parts(plain)) != 1:
+        return "an interior result is wanted, statistics, or a normalization of something else than one product's rows"
+    parameters, size = norm.inputs[1:], _sizes(plain)[1]
+    if norm.attrs.axis not in (-1, problem.types[norm.inputs[0]].rank - 1):
+        return "a normalization of another axis than the last"
+    if len(parameters) != 2 or any(i not in problem.constants or problem.types[i].size != size for i in parameters):
+        return "scale or bias that are missing or computed"
+    return "" if _tiles(problem) else f"rows of {size} columns, which no cluster divides"
