@@ -26,8 +26,11 @@ __device__ __forceinline__ float fast_gelu(float x) {
     float y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(u));
     return fmaf(0.5f * x, y, 0.5f * x);
 }
-__device__ __forceinline__ void swap(float &even, float &odd, bool second, int distance) {
-    const float other = __shfl_xor_sync(~0u, second ? even : odd, distance);
+__device__ __forceinline__ unsigned pair(float low, float high) {
+    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
+}
+template <typename T> __device__ __forceinline__ void swap(T &even, T &odd, bool second, int distance) {
+    const T other = __shfl_xor_sync(~0u, second ? even : odd, distance);
     if (second) even = other; else odd = other;
 }
 __device__ __forceinline__ float of_quad(float v) {
@@ -60,6 +63,12 @@ class Finish:
     @property
     def normalizes(self) -> bool:
         return self.norm is not None
+
+    @property
+    def _packs(self) -> bool:
+        """Whether results are exchanged in half precision: nothing else is read or kept."""
+        plain = len(self.parts) == 1 or not any(part.tail for part in self.parts)
+        return plain and not self.slots and not self.normalizes
 
     @property
     def _groups(self) -> int:
@@ -95,11 +104,18 @@ class Finish:
         load = f"""{arrays}
             auto load = [&](int q) {{
                 const int n = n0 + q * {_GROUP};
-                added[q] = fetch<float, 8>(bias + n);
+                {self._bias()}
                 {self._loads()}
             }};"""
         loop = f'_Pragma("unroll") for (int q = 0; q < {self._groups if self._all else 0}; ++q) load(q);'
         return load + (loop if self._all else "")
+
+    def _bias(self) -> str:
+        if not self._packs:
+            return "added[q] = fetch<float, 8>(bias + n);"
+        pair = "const auto pair = fetch<float, 2>(bias + n - l * 6 + j * 8);"
+        keep = "added[q].e[2 * j] = pair.e[0]; added[q].e[2 * j + 1] = pair.e[1];"
+        return f'_Pragma("unroll") for (int j = 0; j < 4; ++j) {{ {pair} {keep} }}'
 
     def _loads(self) -> str:
         if not self.slots:
@@ -135,13 +151,36 @@ class Finish:
                 {later}
                 {self._each()} {{
                     const int m = m0 + r * 64 + h * 8;
-                    float v[8];
-                    {self._exchanged()}
-                    _Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += added[q].e[j];
-                    {self._kept() if self.normalizes else self._written()}
+                    {self._packed() if self._packs else self._single()}
                 }}
             }}
             {self._normalized() if self.normalizes else ""}"""
+
+    def _single(self) -> str:
+        """Sums are exchanged in single precision."""
+        return f"""float v[8];
+                    {self._exchanged()}
+                    _Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += added[q].e[j];
+                    {self._kept() if self.normalizes else self._written()}"""
+
+    def _packed(self) -> str:
+        """Results are exchanged in half precision, two at once."""
+        lines, value = self._tail(0)
+        take = "".join(f"v[{2 * j + c}] = sums[r][16 * q + {4 * j + c} + 2 * h];" for j in range(4) for c in range(2))
+        near = "".join(f"swap(p[{j}], p[{j + 1}], l & 1, 1);" for j in (0, 2))
+        far = "".join(f"swap(p[{j}], p[{j + 2}], l & 2, 2);" for j in (0, 1))
+        places = " else ".join(
+            f"if (n < {part.first + part.columns}) to = out{k} + (long long)m * out{k}_pitch + n - {part.first};"
+            for k, part in enumerate(self.parts)
+        )
+        return f"""float v[8]; unsigned p[4];
+                    {take}
+                    _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ v[j] += added[q].e[j]; {lines} v[j] = {value}; }}
+                    _Pragma("unroll") for (int j = 0; j < 4; ++j) p[j] = pair(v[2 * j], v[2 * j + 1]);
+                    {near} {far}
+                    half_t *to = nullptr;
+                    {places}
+                    if (m < {self.m} && to) *(uint4 *)to = make_uint4(p[0], p[1], p[2], p[3]);"""
 
     def _exchanged(self) -> str:
         """v: the 8 columns of group l; thread i of a quad has columns 2 i and 2 i + 1 of four groups."""

@@ -38,6 +38,9 @@ __device__ __forceinline__ void await(unsigned barrier, int parity) {
     asm volatile("{\n.reg .pred p;\nAGAIN:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
         "@p bra DONE;\nbra AGAIN;\nDONE:\n}" :: "r"(barrier), "r"(parity) : "memory");
 }
+__device__ __forceinline__ void prefetch(const TensorMap &map) {
+    asm volatile("prefetch.tensormap [%0];" :: "l"(&map) : "memory");
+}
 __device__ __forceinline__ void copy(unsigned to, const TensorMap &map, int k, int row, unsigned barrier) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
         :: "r"(to), "l"(&map), "r"(k), "r"(row), "r"(barrier) : "memory");
@@ -100,6 +103,7 @@ def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
     """Where a block is in its cluster, and its barriers: full, empty, then two for what is known of rows."""
     readers = 4 * tile.warpgroups * (tile.down + tile.across - 1)
     down, across = tile.sizes(m, columns)
+    turns = "set_up(turns, 4); set_up(turns + 8, 4);"
     told = f"for (int i = 0; i < 2; ++i) set_up(told + 8 * i, {4 * tile.warpgroups * tile.across});"
     together = _CLUSTER_SYNC if tile.cluster > 1 else "__syncthreads();"
     return f"""
@@ -107,13 +111,14 @@ def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
     asm volatile("griddepcontrol.launch_dependents;");
     const unsigned base = (shared_at(raw) + 1023) & ~1023u;
     const unsigned full = base + {tile.stages * tile.stage_bytes}, empty = full + {8 * tile.stages};
-    const unsigned told = empty + {8 * tile.stages}, facts = full + 1024;
+    const unsigned told = empty + {8 * tile.stages}, turns = told + 16, facts = full + 1024;
     const int t = threadIdx.x, rank = blockIdx.x % {tile.cluster}, down = rank / {tile.across};
     const int across = rank % {tile.across}, first = blockIdx.x / {tile.cluster}, step = gridDim.x / {tile.cluster};
     const int tiles = {down * across};
     if (t == 0) {{
         for (int i = 0; i < {tile.stages}; ++i) {{ set_up(full + 8 * i, 1); set_up(empty + 8 * i, {readers}); }}
         {told if normalizes else ""}
+        {turns if tile.teams > 1 else ""}
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }}
     {together}
@@ -128,6 +133,7 @@ def _producer(tile: Tile, blocks: int) -> str:
     column = sum(1 << i * tile.across for i in range(tile.down))
     of_columns = f", (unsigned short)({column} << across)" if tile.down > 1 else ""
     return f"""
+            prefetch(rows); prefetch(matrix);
             const int total = ((tiles - first + step - 1) / step) * {blocks};
             const int ahead = total < {tile.stages} ? total : {tile.stages};
             auto copy_rows = [&](int i, int stage) {{
@@ -153,7 +159,11 @@ def _producer(tile: Tile, blocks: int) -> str:
 
 
 def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
-    """A team's tiles: products over k, then what follows. A stage is given back when its products have ended."""
+    """A team's tiles: products over k, then what follows. A stage is given back when its products have ended.
+
+    Two teams take turns at multiplying: a barrier is waited for by the parity of its phase, so that nobody may be two
+    phases ahead.
+    """
     team = f"wg / {tile.warpgroups}" if tile.teams > 1 else "0"
     half = tile.columns // 2
     multiplied = " ".join(
@@ -180,6 +190,7 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
         for (int tile = first + team * step, turn = 0; tile < tiles; tile += {tile.teams} * step, ++turn) {{
             const int m0 = row_of(tile) + above + warp * 16 + g, n0 = column_of(tile) + l * 8;
             {finish.early()}
+            {"if (team + turn) await(turns + 8 * team, (turn - 1 + team) & 1);" if tile.teams > 1 else ""}
             int before = 0;
             for (int block = 0; block < {blocks}; ++block) {{
                 await(full + 8 * stage, parity);
@@ -193,6 +204,7 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
                 before = stage;
                 if (++stage == {tile.stages}) {{ stage = 0; parity ^= 1; }}
             }}
+            {"if (lane == 0) arrive(in_block(turns + 8 - 8 * team, rank));" if tile.teams > 1 else ""}
             asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
             give_back(before);
             {skipped if tile.teams > 1 else ""}

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from math import ceil
 
 DEPTH = 64  # elements of k in a stage: 128 bytes, a row of the swizzle
-_SHARED, _PROCESSORS = 227 << 10, 132
+_SHARED = 227 << 10
 _BARRIERS = 1024  # bytes for barriers, and what aligning to 1024 takes
 _HALF = 112 << 10  # of two blocks on a multiprocessor
-_FEWEST_STAGES, _MOST_STAGES = 4, 12
+_FEWEST_STAGES, _MOST_STAGES = 3, 12
 _COLUMNS = (64, 96, 128, 160, 192, 256)
+# Clusters of so many blocks that run at once: those of a cluster are in one group of multiprocessors, and few of the
+# groups are multiples of four.
+_AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 14}
 _CLUSTERS = ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (4, 2), (2, 4), (1, 8))
 _MOST = 10
 
@@ -86,7 +89,7 @@ class Tile:
     def resident(self) -> int:
         """Blocks on a multiprocessor."""
         sums = self.columns * self.heights // 2
-        return 2 if self.shared <= _HALF and sums <= (64 if self.consumers == 128 else 32) else 1
+        return 2 if self.shared <= _HALF and sums <= (96 if self.consumers == 128 else 32) else 1
 
     def sizes(self, m: int, n: int) -> tuple[int, int]:
         """Tiles of clusters, down and across."""
@@ -95,7 +98,7 @@ class Tile:
     def clusters(self, m: int, n: int) -> int:
         """Clusters that are launched; each computes tile after tile."""
         down, across = self.sizes(m, n)
-        return min(down * across, max(1, _PROCESSORS * self.resident // self.cluster))
+        return min(down * across, _AT_ONCE[self.cluster] * self.resident)
 
     def grid(self, m: int, n: int) -> int:
         return self.clusters(m, n) * self.cluster
@@ -105,7 +108,7 @@ class Tile:
         down, across = self.sizes(m, n)
         waves = ceil(down * across / self.clusters(m, n))
         moved = (self.rows / self.across + self.columns / self.down) * 2 * DEPTH
-        busy = min(self.resident, max(1.0, self.grid(m, n) / _PROCESSORS))
+        busy = min(self.resident, max(1.0, self.grid(m, n) / _AT_ONCE[1]))
         each = max(self.rows * self.columns * DEPTH * 2 / 6e12, moved / 45e9, 6e-8) * busy
         finish = self.rows * self.columns * 5e-11
         hidden = finish if self.teams == 2 else 0.0
