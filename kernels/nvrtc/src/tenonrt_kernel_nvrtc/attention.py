@@ -13,7 +13,10 @@ from tenonrt.contracts import GraphView, Layer, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention, regions
 from tenonrt_kernel_nvrtc.attention_source import INSTRUCTIONS, Shape, body
+from tenonrt_kernel_nvrtc.attention_wide import DEPTH, Wide, functions
+from tenonrt_kernel_nvrtc.attention_wide import body as wide_body
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
+from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.storage import HALF
 
 _TILES = (64, 128)  # keys at a time
@@ -43,17 +46,27 @@ class AttentionKernel(CudaKernel):
         found = read_attention(problem)
         assert isinstance(found, Attention)
         formats = (HALF,) * len(problem.activations)
-        return [Tactic(shape.key, formats, (HALF,), "float16") for shape in _shapes(found)]
+        keys = [shape.key for shape in (*_wide(found), *_shapes(found))]
+        return [Tactic(key, formats, (HALF,), "float16") for key in keys]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         found = read_attention(problem)
         assert isinstance(found, Attention)
-        shape = Shape.parsed(tactic.key)
+        wide = tactic.key.startswith("wide")
+        shape = Wide.parsed(tactic.key) if wide else Shape.parsed(tactic.key)
+        rows = shape.rows if isinstance(shape, Wide) else 16 * shape.rows
         parameters = ["half_t *out", *(f"const half_t *x{i}" for i in problem.activations)]
         head = f'extern "C" __global__ void __launch_bounds__({shape.threads}) kernel({", ".join(parameters)})'
-        grid = (-(-found.rows // (16 * shape.rows)), found.heads, found.batch)
-        source = f"{INSTRUCTIONS}{head} {{{body(found, shape)}\n}}\n"
-        return source, {"grid": grid, "block": (shape.threads,)}
+        code = (functions(), wide_body(found, shape)) if isinstance(shape, Wide) else (INSTRUCTIONS, body(found, shape))
+        grid = (-(-found.rows // rows), found.heads, found.batch)
+        return f"{code[0]}{head} {{{code[1]}\n}}\n", {"grid": grid, "block": (shape.threads,)}
+
+
+def _wide(a: Attention) -> list[Wide]:
+    """Where warpgroups can multiply: heads whose rows are those of the swizzle, on Hopper."""
+    if architecture() != "sm_90a" or a.depth != DEPTH:
+        return []
+    return [wide for wide in (Wide(1), Wide(2)) if wide.warpgroups == 1 or a.rows > 64]
 
 
 def _shapes(a: Attention) -> list[Shape]:

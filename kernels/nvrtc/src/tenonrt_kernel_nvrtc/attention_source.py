@@ -70,7 +70,7 @@ def body(a: Attention, shape: Shape) -> str:
         if (start) __syncthreads();
         {_copies(a, shape)}
         if (!start) {{ {_queries(a)} }}
-        {_masks(a, shape)}
+        {masks(a, shape.tile // 8 // shape.parts, f"start + share * {shape.tile // shape.parts}")}
         asm volatile("cp.async.wait_group 1;" ::: "memory"); __syncthreads();
         {_scores(a, shape)}
         {_softmax(shape)}
@@ -83,7 +83,7 @@ def body(a: Attention, shape: Shape) -> str:
     {_merged(a, shape) if shape.parts > 1 else _stored(a)}"""
 
 
-def _at(operand: Operand | Sequence[int]) -> str:
+def at(operand: Operand | Sequence[int]) -> str:
     """Where the block's head begins in an operand."""
     strides = operand.strides if isinstance(operand, Operand) else operand
     return f"(long long)blockIdx.z * {strides[0]} + (long long)blockIdx.y * {strides[1]}"
@@ -96,9 +96,9 @@ def _start(a: Attention, shape: Shape) -> str:
     half_t *const keys = memory, *const values = memory + {shape.tile * pitch};
     const int warp = threadIdx.x / 32, share = warp / {shape.rows}, lane = threadIdx.x % 32, g = lane / 4, l = lane % 4;
     const int own = warp % {shape.rows} * 16 + g, row = blockIdx.x * {16 * shape.rows} + own;
-    const half_t *q = x{a.query.number} + {_at(a.query)};
-    const half_t *k = x{a.key.number} + {_at(a.key)};
-    const half_t *v = x{a.value.number} + {_at(a.value)};
+    const half_t *q = x{a.query.number} + {at(a.query)};
+    const half_t *k = x{a.key.number} + {at(a.key)};
+    const half_t *v = x{a.value.number} + {at(a.value)};
     unsigned fragments[{a.depth // 16}][4];
     float result[{a.depth // 8}][4] = {{}}, most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};"""
 
@@ -124,12 +124,12 @@ def _queries(a: Attention) -> str:
         }}"""
 
 
-def _masks(a: Attention, shape: Shape) -> str:
-    """What is added to the scores, two columns at once where they lie so."""
+def masks(a: Attention, tiles: int, first: str) -> str:
+    """What is added to the scores of so many tiles of 8 keys, two columns at once where they lie so."""
     if a.mask is None:
         return ""
-    m, tiles = a.mask, shape.tile // 8 // shape.parts
-    place = f"{_at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]}"
+    m = a.mask
+    place = f"{at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]}"
     inside = f"r < {a.rows} && column < {a.keys}"
     if m.strides[3] == 1 and a.keys % 2 == 0 and not any(stride % 2 for stride in m.strides[:3]):
         read = f"{inside} ? *(const unsigned *)(x{m.number} + {place}) : 0u"
@@ -138,7 +138,7 @@ def _masks(a: Attention, shape: Shape) -> str:
         read = f"{inside} ? x{m.number}[{place}] | (unsigned)({second}) << 16 : 0u"
     return f"""unsigned mask[{tiles}][2];
         _Pragma("unroll") for (int n = 0; n < {tiles}; ++n) for (int h = 0; h < 2; ++h) {{
-            const int r = row + h * 8, column = start + share * {shape.tile // shape.parts} + n * 8 + l * 2;
+            const int r = row + h * 8, column = {first} + n * 8 + l * 2;
             mask[n][h] = {read};
         }}"""
 
@@ -192,7 +192,7 @@ def _results(a: Attention, shape: Shape) -> str:
         }}"""
 
 
-def _none(a: Attention) -> str:
+def masked_nowhere(a: Attention) -> str:
     """What a row is in which every key is masked."""
     return "0.f" if a.guarded else "__int_as_float(0x7fc00000)"
 
@@ -203,8 +203,8 @@ def _stored(a: Attention) -> str:
         const float inverse = 1.f / sum[h];
         if (row + h * 8 < {a.rows}) for (int d = 0; d < {a.depth // 8}; ++d) {{
             float low = result[d][2 * h] * inverse, up = result[d][2 * h + 1] * inverse;
-            if (none) low = up = {_none(a)};
-            const long long to = {_at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + d * 8 + l * 2;
+            if (none) low = up = {masked_nowhere(a)};
+            const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + d * 8 + l * 2;
             *(unsigned *)(out + to) = pair(low, up);
         }}
     }}"""
@@ -236,6 +236,6 @@ def _merged(a: Attention, shape: Shape) -> str:
             for (int j = 0; j < 8; ++j) e[j] += weight * from[c + j];
         }}
         Vec<half_t, 8> o;
-        for (int j = 0; j < 8; ++j) o.e[j] = to_half(total > 0.f ? e[j] / total : {_none(a)});
-        put(out + {_at(a.result)} + (long long)(blockIdx.x * {rows} + r) * {a.result[2]} + c, o);
+        for (int j = 0; j < 8; ++j) o.e[j] = to_half(total > 0.f ? e[j] / total : {masked_nowhere(a)});
+        put(out + {at(a.result)} + (long long)(blockIdx.x * {rows} + r) * {a.result[2]} + c, o);
     }}"""

@@ -17,7 +17,8 @@ from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, others
 
 _GROUP = 32  # columns that a quad exchanges at once
-_ALL_AHEAD, _AHEAD = 128, 2  # columns of a tile whose operands are read before its products; groups otherwise
+# Columns of a tile whose operands, or whose bias, are read before its products; otherwise, groups ahead.
+_ALL_AHEAD, _BIAS_AHEAD, _AHEAD = 128, 192, 2
 
 # tanh is good to 2^-11, a half precision's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
 _FUNCTIONS = r"""
@@ -40,6 +41,13 @@ __device__ __forceinline__ float of_quad(float v) {
 _STATISTICS = r"""
 __device__ __forceinline__ void tell(unsigned at, float a, float b) {
     asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" :: "r"(at), "f"(a), "f"(b) : "memory");
+}
+__device__ __forceinline__ void release(unsigned barrier) {
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(barrier) : "memory");
+}
+__device__ __forceinline__ void acquire(unsigned barrier, int parity) {
+    asm volatile("{\n.reg .pred p;\nAGAIN:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
+        "@p bra DONE;\nbra AGAIN;\nDONE:\n}" :: "r"(barrier), "r"(parity) : "memory");
 }
 __device__ __forceinline__ float2 known(unsigned at) {
     float2 f; asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(f.x), "=f"(f.y) : "r"(at) : "memory"); return f;
@@ -76,7 +84,7 @@ class Finish:
 
     @property
     def _all(self) -> bool:
-        return self.tile.columns * self.tile.heights <= _ALL_AHEAD
+        return self.tile.columns * self.tile.heights <= (_ALL_AHEAD if self.slots else _BIAS_AHEAD)
 
     def parameters(self) -> list[str]:
         outputs = [f"half_t *__restrict__ out{k}" for k in range(len(self.parts))]
@@ -222,9 +230,10 @@ class Finish:
         scale = f"bias + {self.columns + 256} + n"
         shift = f"bias + {2 * self.columns + 256} + n"
         apart = 8 * tile.rows
-        mine = f"facts + (turn % 2 * {tile.across} + across) * {apart}"
-        theirs = f"facts + (turn % 2 * {tile.across} + i) * {apart}"
+        mine = f"facts + (place * {tile.across} + across) * {apart}"
+        theirs = f"facts + (place * {tile.across} + i) * {apart}"
         return f"""
+            const int place = 2 * team + turn % 2;
             {self._each()} {{
                 const float mean = of_quad(sum[r][h]) * {1 / tile.columns!r}f;
                 float q2 = 0.f;
@@ -237,8 +246,8 @@ class Finish:
                     tell(in_block({mine} + row * 8, down * {tile.across} + i), mean, q2);
             }}
             __syncwarp();
-            if (lane < {tile.across}) arrive(in_block(told + turn % 2 * 8, down * {tile.across} + lane));
-            await(told + turn % 2 * 8, turn / 2 % 2);
+            if (lane < {tile.across}) release(in_block(told + place * 8, down * {tile.across} + lane));
+            acquire(told + place * 8, turn / 2 % 2);
             {self._each()} {{
                 const int m = m0 + r * 64 + h * 8, row = above + r * 64 + warp * 16 + g + h * 8;
                 float mean = 0.f, squares = 0.f;

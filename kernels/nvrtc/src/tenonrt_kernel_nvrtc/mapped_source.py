@@ -32,10 +32,10 @@ __device__ __forceinline__ void expect(unsigned barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(barrier) : "memory");
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" :: "r"(barrier) : "memory");
 }
 __device__ __forceinline__ void await(unsigned barrier, int parity) {
-    asm volatile("{\n.reg .pred p;\nAGAIN:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
+    asm volatile("{\n.reg .pred p;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
         "@p bra DONE;\nbra AGAIN;\nDONE:\n}" :: "r"(barrier), "r"(parity) : "memory");
 }
 __device__ __forceinline__ void prefetch(const TensorMap &map) {
@@ -51,9 +51,14 @@ __device__ __forceinline__ void copy(
         "[%0], [%1, {%2, %3}], [%4], %5;"
         :: "r"(to), "l"(&map), "r"(k), "r"(row), "r"(barrier), "h"(blocks) : "memory");
 }
+template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
+    _Pragma("unroll") for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i]) :: "memory");
+}
 """
+# Nothing but the barriers themselves has to be seen by other blocks: a release to the cluster would wait for memory,
+# about 700 cycles, here as where stages are given back.
 _CLUSTER_SYNC = (
-    'asm volatile("barrier.cluster.arrive.release.aligned;\\n barrier.cluster.wait.acquire.aligned;" ::: "memory");'
+    'asm volatile("barrier.cluster.arrive.relaxed.aligned;\\n barrier.cluster.wait.aligned;" ::: "memory");'
 )
 _WAIT = 'asm volatile("griddepcontrol.wait;" ::: "memory");'
 
@@ -104,14 +109,14 @@ def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
     readers = 4 * tile.warpgroups * (tile.down + tile.across - 1)
     down, across = tile.sizes(m, columns)
     turns = "set_up(turns, 4); set_up(turns + 8, 4);"
-    told = f"for (int i = 0; i < 2; ++i) set_up(told + 8 * i, {4 * tile.warpgroups * tile.across});"
+    told = f"for (int i = 0; i < {2 * tile.teams}; ++i) set_up(told + 8 * i, {4 * tile.warpgroups * tile.across});"
     together = _CLUSTER_SYNC if tile.cluster > 1 else "__syncthreads();"
     return f"""
     extern __shared__ unsigned char raw[];
     asm volatile("griddepcontrol.launch_dependents;");
     const unsigned base = (shared_at(raw) + 1023) & ~1023u;
     const unsigned full = base + {tile.stages * tile.stage_bytes}, empty = full + {8 * tile.stages};
-    const unsigned told = empty + {8 * tile.stages}, turns = told + 16, facts = full + 1024;
+    const unsigned told = empty + {8 * tile.stages}, turns = told + 32, facts = full + 1024;
     const int t = threadIdx.x, rank = blockIdx.x % {tile.cluster}, down = rank / {tile.across};
     const int across = rank % {tile.across}, first = blockIdx.x / {tile.cluster}, step = gridDim.x / {tile.cluster};
     const int tiles = {down * across};
@@ -206,6 +211,7 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
             }}
             {"if (lane == 0) arrive(in_block(turns + 8 - 8 * team, rank));" if tile.teams > 1 else ""}
             asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+            {"".join(f"settled(sums[{r}]); " for r in range(tile.heights))}
             give_back(before);
             {skipped if tile.teams > 1 else ""}
             {finish.body()}

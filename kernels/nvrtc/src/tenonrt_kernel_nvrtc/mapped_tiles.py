@@ -78,8 +78,8 @@ class Tile:
 
     @property
     def statistics_bytes(self) -> int:
-        """For normalized rows: of each, in each block across, the mean and the squares, twice."""
-        return 16 * self.rows * self.across
+        """For normalized rows: of each, in each block across, the mean and the squares, twice for each team."""
+        return 16 * self.rows * self.across * self.teams
 
     @property
     def shared(self) -> int:

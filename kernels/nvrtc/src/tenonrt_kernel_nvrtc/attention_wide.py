@@ -1,0 +1,199 @@
+"""The source of attention on Hopper: a warpgroup multiplies 64 queries by 128 keys at a time, and probabilities, which
+never leave registers, by the values.
+
+NVIDIA, "PTX ISA", asynchronous warpgroup level matrix instructions: rows of 64 elements are 128 bytes, whose 16-byte
+pieces are swizzled by the row's number. Keys have what is summed over innermost, values the result's columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
+from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere, masks
+from tenonrt_kernel_nvrtc.expressions import literal
+
+DEPTH, _KEYS = 64, 128  # columns of a head; keys of a tile
+
+INSTRUCTIONS = r"""
+typedef unsigned long long descriptor_t;
+__device__ __forceinline__ unsigned shared_at(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+__device__ __forceinline__ descriptor_t described(unsigned at) {
+    return (descriptor_t)((at & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
+}
+__device__ __forceinline__ void copy16(unsigned to, const half_t *from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ unsigned pair(float low, float high) {
+    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
+}
+__device__ __forceinline__ void swap(unsigned &even, unsigned &odd, bool second, int distance) {
+    const unsigned other = __shfl_xor_sync(~0u, second ? even : odd, distance);
+    if (second) even = other; else odd = other;
+}
+template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
+    _Pragma("unroll") for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i]) :: "memory");
+}
+"""
+
+
+@dataclass(frozen=True)
+class Wide:
+    """How many warpgroups a block has, each with 64 queries."""
+
+    warpgroups: int
+
+    @property
+    def key(self) -> str:
+        return f"wide{self.warpgroups}"
+
+    @classmethod
+    def parsed(cls, key: str) -> Wide:
+        return cls(int(key.removeprefix("wide")))
+
+    @property
+    def rows(self) -> int:
+        return 64 * self.warpgroups
+
+    @property
+    def threads(self) -> int:
+        return 128 * self.warpgroups
+
+
+def functions() -> str:
+    """The instructions with their registers: scores = q k^T, result += p v."""
+    scores = ", ".join(f"%{i}" for i in range(_KEYS // 2))
+    kept = ", ".join(f'"+f"(d[{i}])' for i in range(_KEYS // 2))
+    result = ", ".join(f"%{i}" for i in range(DEPTH // 2))
+    added = ", ".join(f'"+f"(d[{i}])' for i in range(DEPTH // 2))
+    n, r = _KEYS // 2, DEPTH // 2
+    return f"""{INSTRUCTIONS}
+template <int ADD> __device__ __forceinline__ void scored(float (&d)[{n}], descriptor_t a, descriptor_t b) {{
+    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{n + 2}, 0;\\n"
+        "wgmma.mma_async.sync.aligned.m64n{_KEYS}k16.f32.f16.f16 {{{scores}}}, %{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
+        : {kept} : "l"(a), "l"(b), "n"(ADD));
+}}
+__device__ __forceinline__ void weighed(float (&d)[{r}], const unsigned *a, descriptor_t b) {{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n{DEPTH}k16.f32.f16.f16 {{{result}}}, "
+        "{{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, 1, 1, 1, 1;"
+        : {added} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}}
+"""
+
+
+def body(a: Attention, wide: Wide) -> str:
+    """What stands between the braces of the kernel."""
+    return f"""{_start(a, wide)}
+    for (int start = 0; start < {a.keys}; start += {_KEYS}) {{
+        if (start) __syncthreads();
+        else {{ {_copied("q", a.query, wide.rows, a.rows, f"blockIdx.x * {wide.rows}", wide)} }}
+        {_copied("k", a.key, _KEYS, a.keys, "start", wide)}
+        asm volatile("cp.async.commit_group;" ::: "memory");
+        {_copied("v", a.value, _KEYS, a.keys, "start", wide)}
+        asm volatile("cp.async.commit_group;" ::: "memory");
+        {masks(a, _KEYS // 8, "start")}
+        {_arrived(1)}
+        {_scores(a)}
+        {_softmax()}
+        {_arrived(0)}
+        {_results()}
+    }}
+    {_stored(a)}"""
+
+
+def _start(a: Attention, wide: Wide) -> str:
+    return f"""
+    __shared__ alignas(1024) unsigned char memory[{(wide.rows + 2 * _KEYS) * 2 * DEPTH}];
+    const unsigned k_at = shared_at(memory), v_at = k_at + {_KEYS * 2 * DEPTH}, q_at = v_at + {_KEYS * 2 * DEPTH};
+    const int t = threadIdx.x, wg = t / 128, warp = t / 32 % 4, lane = t % 32, g = lane / 4, l = lane % 4;
+    const int row = blockIdx.x * {wide.rows} + wg * 64 + warp * 16 + g;
+    const half_t *q = x{a.query.number} + {at(a.query)};
+    const half_t *k = x{a.key.number} + {at(a.key)};
+    const half_t *v = x{a.value.number} + {at(a.value)};
+    float result[{DEPTH // 2}], most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};
+    _Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] = 0.f;"""
+
+
+def _copied(name: str, operand: Operand, rows: int, most: int, first: str, wide: Wide) -> str:
+    return f"""_Pragma("unroll") for (int i = 0; i < {rows * 8 // wide.threads}; ++i) {{
+            const int r = i * {wide.threads // 8} + t / 8, c = t % 8; const bool there = {first} + r < {most};
+            const half_t *from = there ? {name} + (long long)({first} + r) * {operand.strides[2]} + c * 8 : {name};
+            copy16({name}_at + r * {2 * DEPTH} + ((c ^ r % 8) << 4), from, there);
+        }}"""
+
+
+def _arrived(left: int) -> str:
+    return (
+        f'asm volatile("cp.async.wait_group {left};" ::: "memory"); '
+        'asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); __syncthreads();'
+    )
+
+
+def _multiplied(products: str, sums: str) -> str:
+    return f"""asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        {products}
+        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+        asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+        settled({sums});"""
+
+
+def _scores(a: Attention) -> str:
+    """Scores, scaled and masked, and the largest of a row so far."""
+    products = " ".join(f"scored<{int(s > 0)}>(scores, of_q + {2 * s}, of_k + {2 * s});" for s in range(DEPTH // 16))
+    added = "s += to_float((half_t)(mask[n][i / 2] >> i % 2 * 16));" if a.mask is not None else ""
+    inside = "" if a.keys % _KEYS == 0 else f"s = start + n * 8 + l * 2 + i % 2 < {a.keys} ? s : -infinity();"
+    return f"""float scores[{_KEYS // 2}];
+        const descriptor_t of_q = described(q_at + wg * {64 * 2 * DEPTH}), of_k = described(k_at);
+        {_multiplied(products, "scores")}
+        float high[2] = {{most[0], most[1]}};
+        _Pragma("unroll") for (int n = 0; n < {_KEYS // 8}; ++n) _Pragma("unroll") for (int i = 0; i < 4; ++i) {{
+            float s = scores[4 * n + i] * {literal(a.factor)};
+            {added} {inside}
+            scores[4 * n + i] = s; high[i / 2] = larger(high[i / 2], s);
+        }}"""
+
+
+def _softmax() -> str:
+    return f"""float scale[2];
+        _Pragma("unroll") for (int h = 0; h < 2; ++h) {{
+            high[h] = larger(high[h], __shfl_xor_sync(~0u, high[h], 1));
+            high[h] = larger(high[h], __shfl_xor_sync(~0u, high[h], 2));
+            const float base = high[h] == -infinity() ? 0.f : high[h];
+            scale[h] = __expf(most[h] - base); sum[h] *= scale[h]; most[h] = high[h]; high[h] = base;
+        }}
+        unsigned p[{_KEYS // 4}];
+        _Pragma("unroll") for (int n = 0; n < {_KEYS // 8}; ++n) {{
+            _Pragma("unroll") for (int i = 0; i < 4; ++i) {{
+                scores[4 * n + i] = __expf(scores[4 * n + i] - high[i / 2]); sum[i / 2] += scores[4 * n + i];
+            }}
+            p[2 * n] = pair(scores[4 * n], scores[4 * n + 1]); p[2 * n + 1] = pair(scores[4 * n + 2], scores[4 * n + 3]);
+        }}"""
+
+
+def _results() -> str:
+    products = " ".join(f"weighed(result, p + {4 * s}, of_v + {128 * s});" for s in range(_KEYS // 16))
+    return f"""const descriptor_t of_v = described(v_at);
+        _Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] *= scale[i / 2 % 2];
+        {_multiplied(products, "result")}"""
+
+
+def _stored(a: Attention) -> str:
+    """A quad exchanges pairs of columns, so that each thread stores 8."""
+    near = "".join(f"swap(o[{j}], o[{j + 1}], l & 1, 1);" for j in (0, 2))
+    far = "".join(f"swap(o[{j}], o[{j + 2}], l & 2, 2);" for j in (0, 1))
+    return f"""_Pragma("unroll") for (int h = 0; h < 2; ++h) {{
+        sum[h] += __shfl_xor_sync(~0u, sum[h], 1); sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
+        const bool none = !(sum[h] > 0.f);
+        const float inverse = 1.f / sum[h];
+        _Pragma("unroll") for (int q = 0; q < {DEPTH // 32}; ++q) {{
+            unsigned o[4];
+            _Pragma("unroll") for (int j = 0; j < 4; ++j) {{
+                float low = result[16 * q + 4 * j + 2 * h] * inverse, up = result[16 * q + 4 * j + 2 * h + 1] * inverse;
+                if (none) low = up = {masked_nowhere(a)};
+                o[j] = pair(low, up);
+            }}
+            {near} {far}
+            const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + q * 32 + l * 8;
+            if (row + h * 8 < {a.rows}) *(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);
+        }}
+    }}"""
