@@ -19,7 +19,8 @@ _COLUMNS = (64, 96, 128, 160, 192, 256)
 # groups are multiples of four.
 _AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 14}
 _CLUSTERS = ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (4, 2), (2, 4), (1, 8))
-_MOST = 10
+# Tiles that are tried, and how many of one shape, which differ in their clusters and stages.
+_MOST, _ALIKE = 16, 2
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,24 @@ class Tile:
         waves = ceil(down * across / self.clusters(m, n))
         moved = (self.rows / self.across + self.columns / self.down) * 2 * DEPTH
         busy = min(self.resident, max(1.0, self.grid(m, n) / _AT_ONCE[1]))
-        each = max(self.rows * self.columns * DEPTH * 2 / 6e12, moved / 45e9, 6e-8) * busy
+        each = max(self.rows * self.columns * DEPTH * 2 / 6e12, moved / 75e9, 6e-8) * busy
         finish = self.rows * self.columns * 5e-11
         hidden = finish if self.teams == 2 else 0.0
-        return 3e-6 + finish + waves * (k * each + (finish - hidden)) + 1e-7 * self.cluster
+        return 3e-6 + finish + waves * (k * each + (finish - hidden)) + 2e-7 * self.cluster
 
 
 def tiles(m: int, n: int, k: int, whole_rows: bool = False) -> list[Tile]:
     """Those that are worth trying, the most promising first; k in stages. whole_rows: a cluster has all columns."""
     found = [tile for tile in _all() if _fits(tile, m, n) and (not whole_rows or tile.across * tile.columns == n)]
     found.sort(key=lambda tile: tile.seconds(m, n, k))
-    return found[:_MOST]
+    shapes: dict[tuple[int, int, int, int], int] = {}
+    kept = list[Tile]()
+    for tile in found:
+        shape = (tile.rows, tile.columns, tile.teams, tile.resident)
+        shapes[shape] = shapes.get(shape, 0) + 1
+        if shapes[shape] <= _ALIKE:
+            kept.append(tile)
+    return kept[:_MOST]
 
 
 def _all() -> list[Tile]:
