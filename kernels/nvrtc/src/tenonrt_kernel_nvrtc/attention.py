@@ -56,7 +56,8 @@ class AttentionKernel(CudaKernel):
         shape = Wide.parsed(tactic.key) if wide else Shape.parsed(tactic.key)
         rows = shape.rows if isinstance(shape, Wide) else 16 * shape.rows
         parameters = ["half_t *out", *(f"const half_t *x{i}" for i in problem.activations)]
-        head = f'extern "C" __global__ void __launch_bounds__({shape.threads}) kernel({", ".join(parameters)})'
+        bounds = f"{shape.threads}, {shape.resident}" if isinstance(shape, Wide) else f"{shape.threads}"
+        head = f'extern "C" __global__ void __launch_bounds__({bounds}) kernel({", ".join(parameters)})'
         code = (functions(), wide_body(found, shape)) if isinstance(shape, Wide) else (INSTRUCTIONS, body(found, shape))
         grid = (-(-found.rows // rows), found.heads, found.batch)
         return f"{code[0]}{head} {{{code[1]}\n}}\n", {"grid": grid, "block": (shape.threads,)}

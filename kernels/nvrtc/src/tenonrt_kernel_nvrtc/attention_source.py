@@ -70,7 +70,7 @@ def body(a: Attention, shape: Shape) -> str:
         if (start) __syncthreads();
         {_copies(a, shape)}
         if (!start) {{ {_queries(a)} }}
-        {masks(a, shape.tile // 8 // shape.parts, f"start + share * {shape.tile // shape.parts}")}
+        {_masks(a, shape)}
         asm volatile("cp.async.wait_group 1;" ::: "memory"); __syncthreads();
         {_scores(a, shape)}
         {_softmax(shape)}
@@ -124,11 +124,11 @@ def _queries(a: Attention) -> str:
         }}"""
 
 
-def masks(a: Attention, tiles: int, first: str) -> str:
-    """What is added to the scores of so many tiles of 8 keys, two columns at once where they lie so."""
+def _masks(a: Attention, shape: Shape) -> str:
+    """What is added to the scores, two columns at once where they lie so."""
     if a.mask is None:
         return ""
-    m = a.mask
+    m, tiles = a.mask, shape.tile // 8 // shape.parts
     place = f"{at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]}"
     inside = f"r < {a.rows} && column < {a.keys}"
     if m.strides[3] == 1 and a.keys % 2 == 0 and not any(stride % 2 for stride in m.strides[:3]):
@@ -138,7 +138,7 @@ def masks(a: Attention, tiles: int, first: str) -> str:
         read = f"{inside} ? x{m.number}[{place}] | (unsigned)({second}) << 16 : 0u"
     return f"""unsigned mask[{tiles}][2];
         _Pragma("unroll") for (int n = 0; n < {tiles}; ++n) for (int h = 0; h < 2; ++h) {{
-            const int r = row + h * 8, column = {first} + n * 8 + l * 2;
+            const int r = row + h * 8, column = start + share * {shape.tile // shape.parts} + n * 8 + l * 2;
             mask[n][h] = {read};
         }}"""
 

@@ -3,6 +3,9 @@ never leave registers, by the values.
 
 NVIDIA, "PTX ISA", asynchronous warpgroup level matrix instructions: rows of 64 elements are 128 bytes, whose 16-byte
 pieces are swizzled by the row's number. Keys have what is summed over innermost, values the result's columns.
+
+A thread's scores are pairs of columns, eight apart. Keys and values lie in an order in which its pairs are of keys that
+follow each other, so that it reads the mask of eight keys at once.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
-from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere, masks
+from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere
 from tenonrt_kernel_nvrtc.expressions import literal
 
 DEPTH, _KEYS = 64, 128  # columns of a head; keys of a tile
+_ORDER = "(r & ~30 | (r & 6) << 2 | (r & 24) >> 2)"  # the key in row r of a tile
 
 INSTRUCTIONS = r"""
 typedef unsigned long long descriptor_t;
@@ -59,6 +63,11 @@ class Wide:
     def threads(self) -> int:
         return 128 * self.warpgroups
 
+    @property
+    def resident(self) -> int:
+        """Blocks that a multiprocessor shall have room for."""
+        return 4 // self.warpgroups
+
 
 def functions() -> str:
     """The instructions with their registers: scores = q k^T, result += p v."""
@@ -73,10 +82,11 @@ template <int ADD> __device__ __forceinline__ void scored(float (&d)[{n}], descr
         "wgmma.mma_async.sync.aligned.m64n{_KEYS}k16.f32.f16.f16 {{{scores}}}, %{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
         : {kept} : "l"(a), "l"(b), "n"(ADD));
 }}
-__device__ __forceinline__ void weighed(float (&d)[{r}], const unsigned *a, descriptor_t b) {{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n{DEPTH}k16.f32.f16.f16 {{{result}}}, "
-        "{{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, 1, 1, 1, 1;"
-        : {added} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+template <int ADD> __device__ __forceinline__ void weighed(float (&d)[{r}], const unsigned *a, descriptor_t b) {{
+    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{r + 5}, 0;\\n"
+        "wgmma.mma_async.sync.aligned.m64n{DEPTH}k16.f32.f16.f16 {{{result}}}, "
+        "{{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, p, 1, 1, 1;\\n}}"
+        : {added} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
 }}
 """
 
@@ -87,16 +97,16 @@ def body(a: Attention, wide: Wide) -> str:
     for (int start = 0; start < {a.keys}; start += {_KEYS}) {{
         if (start) __syncthreads();
         else {{ {_copied("q", a.query, wide.rows, a.rows, f"blockIdx.x * {wide.rows}", wide)} }}
-        {_copied("k", a.key, _KEYS, a.keys, "start", wide)}
+        {_copied("k", a.key, _KEYS, a.keys, "start", wide, _ORDER)}
         asm volatile("cp.async.commit_group;" ::: "memory");
-        {_copied("v", a.value, _KEYS, a.keys, "start", wide)}
+        {_copied("v", a.value, _KEYS, a.keys, "start", wide, _ORDER)}
         asm volatile("cp.async.commit_group;" ::: "memory");
-        {masks(a, _KEYS // 8, "start")}
+        {_masks(a)}
         {_arrived(1)}
         {_scores(a)}
         {_softmax()}
         {_arrived(0)}
-        {_results()}
+        {_results(a)}
     }}
     {_stored(a)}"""
 
@@ -111,14 +121,31 @@ def _start(a: Attention, wide: Wide) -> str:
     const half_t *k = x{a.key.number} + {at(a.key)};
     const half_t *v = x{a.value.number} + {at(a.value)};
     float result[{DEPTH // 2}], most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};
-    _Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] = 0.f;"""
+    {'_Pragma("unroll") for (int i = 0; i < %d; ++i) result[i] = 0.f;' % (DEPTH // 2) if a.keys > _KEYS else ""}"""
 
 
-def _copied(name: str, operand: Operand, rows: int, most: int, first: str, wide: Wide) -> str:
+def _copied(name: str, operand: Operand, rows: int, most: int, first: str, wide: Wide, key: str = "r") -> str:
     return f"""_Pragma("unroll") for (int i = 0; i < {rows * 8 // wide.threads}; ++i) {{
-            const int r = i * {wide.threads // 8} + t / 8, c = t % 8; const bool there = {first} + r < {most};
-            const half_t *from = there ? {name} + (long long)({first} + r) * {operand.strides[2]} + c * 8 : {name};
-            copy16({name}_at + r * {2 * DEPTH} + ((c ^ r % 8) << 4), from, there);
+            const int r = i * {wide.threads // 8} + t / 8, c = t % 8, at = {first} + {key};
+            const half_t *from = at < {most} ? {name} + (long long)at * {operand.strides[2]} + c * 8 : {name};
+            copy16({name}_at + r * {2 * DEPTH} + ((c ^ r % 8) << 4), from, at < {most});
+        }}"""
+
+
+def _masks(a: Attention) -> str:
+    """What is added to the scores of eight keys, read at once where they lie so."""
+    if a.mask is None:
+        return ""
+    m = a.mask
+    whole = m.strides[3] == 1 and a.keys % 8 == 0 and not any(stride % 8 for stride in m.strides[:3])
+    one = f"column + j < {a.keys} ? from[(long long)j * {m.strides[3]}] : (half_t)0"
+    each = f"for (int j = 0; j < 8; ++j) mask[q][h].e[j] = {one};"
+    return f"""Vec<half_t, 8> mask[{_KEYS // 32}][2];
+        _Pragma("unroll") for (int q = 0; q < {_KEYS // 32}; ++q) _Pragma("unroll") for (int h = 0; h < 2; ++h) {{
+            const int r = row + h * 8, column = start + q * 32 + l * 8;
+            const half_t *from = x{m.number} + {at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]};
+            mask[q][h] = Vec<half_t, 8>{{}};
+            if (r < {a.rows} && column < {a.keys}) {{ {"mask[q][h] = fetch<half_t, 8>(from);" if whole else each} }}
         }}"""
 
 
@@ -140,8 +167,8 @@ def _multiplied(products: str, sums: str) -> str:
 def _scores(a: Attention) -> str:
     """Scores, scaled and masked, and the largest of a row so far."""
     products = " ".join(f"scored<{int(s > 0)}>(scores, of_q + {2 * s}, of_k + {2 * s});" for s in range(DEPTH // 16))
-    added = "s += to_float((half_t)(mask[n][i / 2] >> i % 2 * 16));" if a.mask is not None else ""
-    inside = "" if a.keys % _KEYS == 0 else f"s = start + n * 8 + l * 2 + i % 2 < {a.keys} ? s : -infinity();"
+    added = "s += to_float(mask[n / 4][i / 2].e[n % 4 * 2 + i % 2]);" if a.mask is not None else ""
+    inside = "" if a.keys % _KEYS == 0 else f"s = start + n / 4 * 32 + l * 8 + n % 4 * 2 + i % 2 < {a.keys} ? s : -infinity();"
     return f"""float scores[{_KEYS // 2}];
         const descriptor_t of_q = described(q_at + wg * {64 * 2 * DEPTH}), of_k = described(k_at);
         {_multiplied(products, "scores")}
@@ -170,10 +197,13 @@ def _softmax() -> str:
         }}"""
 
 
-def _results() -> str:
-    products = " ".join(f"weighed(result, p + {4 * s}, of_v + {128 * s});" for s in range(_KEYS // 16))
+def _results(a: Attention) -> str:
+    """Added to what earlier keys gave, which is scaled by how much less it counts now."""
+    several = a.keys > _KEYS
+    scaled = f'_Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] *= scale[i / 2 % 2];'
+    products = " ".join(f"weighed<{int(several or s > 0)}>(result, p + {4 * s}, of_v + {128 * s});" for s in range(_KEYS // 16))
     return f"""const descriptor_t of_v = described(v_at);
-        _Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] *= scale[i / 2 % 2];
+        {scaled if several else ""}
         {_multiplied(products, "result")}"""
 
 

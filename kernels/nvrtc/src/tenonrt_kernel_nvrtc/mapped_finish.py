@@ -16,9 +16,9 @@ from tenonrt_kernel_nvrtc.mapped_tiles import Tile
 from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, others
 
+BEYOND = 256  # elements of bias that the last tile may read past the last column
 _GROUP = 32  # columns that a quad exchanges at once
-# Columns of a tile whose operands, or whose bias, are read before its products; otherwise, groups ahead.
-_ALL_AHEAD, _BIAS_AHEAD, _AHEAD = 128, 192, 2
+_AHEAD = 2  # groups whose operands are read ahead where registers do not hold those of the whole tile
 
 # tanh is good to 2^-11, a half precision's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
 _FUNCTIONS = r"""
@@ -39,15 +39,9 @@ __device__ __forceinline__ float of_quad(float v) {
 }
 """
 _STATISTICS = r"""
-__device__ __forceinline__ void tell(unsigned at, float a, float b) {
-    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" :: "r"(at), "f"(a), "f"(b) : "memory");
-}
-__device__ __forceinline__ void release(unsigned barrier) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(barrier) : "memory");
-}
-__device__ __forceinline__ void acquire(unsigned barrier, int parity) {
-    asm volatile("{\n.reg .pred p;\nAGAIN:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
-        "@p bra DONE;\nbra AGAIN;\nDONE:\n}" :: "r"(barrier), "r"(parity) : "memory");
+__device__ __forceinline__ void tell(unsigned at, unsigned barrier, float a, float b) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];"
+        :: "r"(at), "f"(a), "f"(b), "r"(barrier) : "memory");
 }
 __device__ __forceinline__ float2 known(unsigned at) {
     float2 f; asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(f.x), "=f"(f.y) : "r"(at) : "memory"); return f;
@@ -83,8 +77,23 @@ class Finish:
         return self.tile.columns // _GROUP
 
     @property
-    def _all(self) -> bool:
-        return self.tile.columns * self.tile.heights <= (_ALL_AHEAD if self.slots else _BIAS_AHEAD)
+    def _sums(self) -> int:
+        return self.tile.columns * self.tile.heights // 2
+
+    @property
+    def _read(self) -> int:
+        """Registers for the operands of a tile."""
+        return self._sums * self.slots // 2
+
+    @property
+    def reads_early(self) -> bool:
+        """Whether operands of the tail are read before the products."""
+        return self._sums + self._read <= self.tile.registers
+
+    @property
+    def _bias_early(self) -> bool:
+        read = self._read if self.reads_early else 0
+        return self._sums + read + self.tile.columns // 4 <= self.tile.registers
 
     def parameters(self) -> list[str]:
         outputs = [f"half_t *__restrict__ out{k}" for k in range(len(self.parts))]
@@ -104,19 +113,50 @@ class Finish:
     def functions(self) -> str:
         return _FUNCTIONS + (_STATISTICS if self.normalizes else "")
 
+    def once(self) -> str:
+        """Before the first tile: bias, scale and shift of a block's columns, which are the same in all of its tiles."""
+        if not self.normalizes:
+            return ""
+        tile = self.tile
+        shift = tile.statistics_bytes
+        copied = " ".join(
+            f"own[i + {k * tile.columns}] = bias[across * {tile.columns} + i + {offset}];"
+            for k, offset in enumerate((0, self.columns + BEYOND, 2 * self.columns + BEYOND))
+        )
+        return f"""float *const own = (float *)(raw + (facts - shared_at(raw)) + {shift});
+        for (int i = t; i < {tile.columns}; i += {tile.consumers}) {{ {copied} }}
+        asm volatile("bar.sync 1, {tile.consumers};" ::: "memory");"""
+
     def early(self) -> str:
         """Operands of the whole tile, where registers are left: they arrive while products are computed."""
-        arrays = f"Vec<float, 8> added[{self._groups}];"
+        lines = []
+        if not self.normalizes:
+            lines.append(f"Vec<float, 8> added[{self._groups}];")
+            lines.append(f"auto load_bias = [&](int q) {{ const int n = n0 + q * {_GROUP}; {self._bias()} }};")
         if self.slots:
-            arrays += f" Vec<half_t, 8> read[{self._groups}][{self.tile.heights}][2][{self.slots}];"
-        load = f"""{arrays}
-            auto load = [&](int q) {{
-                const int n = n0 + q * {_GROUP};
-                {self._bias()}
-                {self._loads()}
-            }};"""
-        loop = f'_Pragma("unroll") for (int q = 0; q < {self._groups if self._all else 0}; ++q) load(q);'
-        return load + (loop if self._all else "")
+            lines.append(f"Vec<half_t, 8> read[{self._groups}][{self.tile.heights}][2][{self.slots}];")
+            lines.append(f"auto load_read = [&](int q) {{ const int n = n0 + q * {_GROUP}; {self._loads()} }};")
+        if self.slots and self.reads_early:
+            lines.append(self._over(self._groups, "load_read(q);"))
+        if not self.normalizes and self._bias_early:
+            lines.append(self._over(self._groups, "load_bias(q);"))
+        return "\n            ".join(lines)
+
+    @staticmethod
+    def _over(groups: int, body: str) -> str:
+        return f'_Pragma("unroll") for (int q = 0; q < {groups}; ++q) {body}'
+
+    def ahead(self) -> str:
+        """For the thread that copies: what a tile reads late is brought into the second-level cache."""
+        tile = self.tile
+        if not self.slots or self.reads_early or len(self.parts) > 1 or self.columns % tile.columns:
+            return ""
+        return "".join(
+            f"for (int r = 0; r < {tile.rows} && m + r < {self.m}; ++r) asm volatile("
+            f'"cp.async.bulk.prefetch.L2.global [%0], {2 * tile.columns};" :: '
+            f'"l"(x{i} + (long long)(m + r) * x{i}_pitch + n) : "memory");'
+            for i in self.read[0]
+        )
 
     def _bias(self) -> str:
         if not self._packs:
@@ -126,8 +166,6 @@ class Finish:
         return f'_Pragma("unroll") for (int j = 0; j < 4; ++j) {{ {pair} {keep} }}'
 
     def _loads(self) -> str:
-        if not self.slots:
-            return ""
         which = " else ".join(
             f"if (n < {part.first + part.columns}) {{ "
             + "".join(
@@ -150,8 +188,10 @@ class Finish:
     def body(self) -> str:
         """After the products of a tile."""
         groups = self._groups
-        first = "" if self._all else f'_Pragma("unroll") for (int q = 0; q < {min(_AHEAD, groups)}; ++q) load(q);'
-        later = "" if self._all else f"if (q + {_AHEAD} < {groups}) load(q + {_AHEAD});"
+        late = [] if self.normalizes or self._bias_early else ["load_bias"]
+        late += ["load_read"] if self.slots and not self.reads_early else []
+        first = " ".join(self._over(min(_AHEAD, groups), f"{load}(q);") for load in late)
+        later = " ".join(f"if (q + {_AHEAD} < {groups}) {load}(q + {_AHEAD});" for load in late)
         kept = "float sum[{0}][2] = {{}};".format(self.tile.heights) if self.normalizes else ""
         return f"""{first} {kept}
             _Pragma("unroll") for (int q = 0; q < {groups}; ++q) {{
@@ -168,8 +208,14 @@ class Finish:
         """Sums are exchanged in single precision."""
         return f"""float v[8];
                     {self._exchanged()}
-                    _Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += added[q].e[j];
+                    {self._added()}
                     {self._kept() if self.normalizes else self._written()}"""
+
+    def _added(self) -> str:
+        if not self.normalizes:
+            return '_Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += added[q].e[j];'
+        bias = f"const auto b = fetch<float, 8>(own + q * {_GROUP} + l * 8);"
+        return f'{bias} _Pragma("unroll") for (int j = 0; j < 8; ++j) v[j] += b.e[j];'
 
     def _packed(self) -> str:
         """Results are exchanged in half precision, two at once."""
@@ -227,13 +273,13 @@ class Finish:
         """Mean and squares of each block's columns, told to all blocks across, which put them together."""
         assert self.norm is not None
         tile, groups, half = self.tile, self._groups, self.tile.columns // 2
-        scale = f"bias + {self.columns + 256} + n"
-        shift = f"bias + {2 * self.columns + 256} + n"
+        scale, shift = (f"own + {k * tile.columns} + q * {_GROUP} + l * 8" for k in (1, 2))
         apart = 8 * tile.rows
         mine = f"facts + (place * {tile.across} + across) * {apart}"
         theirs = f"facts + (place * {tile.across} + i) * {apart}"
         return f"""
             const int place = 2 * team + turn % 2;
+            if (t % {128 * tile.warpgroups} == 0) expect(told + place * 8, {8 * tile.rows * tile.across});
             {self._each()} {{
                 const float mean = of_quad(sum[r][h]) * {1 / tile.columns!r}f;
                 float q2 = 0.f;
@@ -243,11 +289,10 @@ class Finish:
                 q2 = of_quad(q2);
                 const int row = above + r * 64 + warp * 16 + g + h * 8;
                 for (int i = l; i < {tile.across}; i += 4)
-                    tell(in_block({mine} + row * 8, down * {tile.across} + i), mean, q2);
+                    tell(in_block({mine} + row * 8, down * {tile.across} + i),
+                        in_block(told + place * 8, down * {tile.across} + i), mean, q2);
             }}
-            __syncwarp();
-            if (lane < {tile.across}) release(in_block(told + place * 8, down * {tile.across} + lane));
-            acquire(told + place * 8, turn / 2 % 2);
+            await(told + place * 8, turn / 2 % 2);
             {self._each()} {{
                 const int m = m0 + r * 64 + h * 8, row = above + r * 64 + warp * 16 + g + h * 8;
                 float mean = 0.f, squares = 0.f;

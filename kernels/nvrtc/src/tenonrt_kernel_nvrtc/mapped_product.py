@@ -17,6 +17,7 @@ from tenonrt.contracts import Array, Code, Executable, GraphView, Layer, Problem
 from tenonrt_kernel_nvrtc.growing import grow, only_reader
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
+from tenonrt_kernel_nvrtc.mapped_finish import BEYOND
 from tenonrt_kernel_nvrtc.mapped_source import source
 from tenonrt_kernel_nvrtc.mapped_tiles import DEPTH, Tile, tiles
 from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
@@ -24,7 +25,6 @@ from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
 from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
 
 _TAIL = 5  # layers of a region, the product included, but for a normalization
-_BEYOND = 256  # elements of bias that the last tile may read past the last column
 _NORM = "LayerNormalization"
 
 
@@ -75,7 +75,7 @@ class MappedProductKernel(CudaKernel):
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
         matrix, bias = packed_branches(_parts(plain), given, DEPTH)
         parameters = [given[i] for i in norm.inputs[1:]] if norm is not None else []
-        return [matrix[:, 0], np.concatenate([bias, np.zeros(_BEYOND), *parameters]).astype(np.float32)]
+        return [matrix[:, 0], np.concatenate([bias, np.zeros(BEYOND), *parameters]).astype(np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "half"

@@ -73,10 +73,10 @@ def source(
     bounds = f"__launch_bounds__({tile.threads}, {tile.resident})"
     maps = "const __grid_constant__ TensorMap rows, const __grid_constant__ TensorMap matrix"
     head = f'extern "C" __global__ void {cluster}{bounds} kernel({maps}, {", ".join(finish.parameters())})'
-    body = f"""{finish.pitches()}{_start(tile, g.m, columns, finish.normalizes)}
+    body = f"""{finish.pitches()}{_start(tile, g.m, columns, finish)}
     if (t >= {tile.consumers}) {{
         {_registers("dec", 40) if tile.trades else ""}
-        if (t == {tile.consumers}) {{ {_producer(tile, blocks)} }}
+        if (t == {tile.consumers}) {{ {_producer(tile, blocks, finish)} }}
         __syncwarp();
     }} else {{
         {_registers("inc", 232) if tile.trades else ""}
@@ -104,12 +104,12 @@ __device__ __forceinline__ void multiply(float (&d)[{count}], descriptor_t a, de
 """
 
 
-def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
+def _start(tile: Tile, m: int, columns: int, finish: Finish) -> str:
     """Where a block is in its cluster, and its barriers: full, empty, then two for what is known of rows."""
     readers = 4 * tile.warpgroups * (tile.down + tile.across - 1)
     down, across = tile.sizes(m, columns)
     turns = "set_up(turns, 4); set_up(turns + 8, 4);"
-    told = f"for (int i = 0; i < {2 * tile.teams}; ++i) set_up(told + 8 * i, {4 * tile.warpgroups * tile.across});"
+    told = f"for (int i = 0; i < {2 * tile.teams}; ++i) set_up(told + 8 * i, 1);"
     together = _CLUSTER_SYNC if tile.cluster > 1 else "__syncthreads();"
     return f"""
     extern __shared__ unsigned char raw[];
@@ -122,7 +122,7 @@ def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
     const int tiles = {down * across};
     if (t == 0) {{
         for (int i = 0; i < {tile.stages}; ++i) {{ set_up(full + 8 * i, 1); set_up(empty + 8 * i, {readers}); }}
-        {told if normalizes else ""}
+        {told if finish.normalizes else ""}
         {turns if tile.teams > 1 else ""}
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }}
@@ -131,18 +131,23 @@ def _start(tile: Tile, m: int, columns: int, normalizes: bool) -> str:
     auto column_of = [&](int tile) {{ return (tile % {across} * {tile.across} + across) * {tile.columns}; }};"""
 
 
-def _producer(tile: Tile, blocks: int) -> str:
+def _producer(tile: Tile, blocks: int, finish: Finish) -> str:
     """One thread copies. Weights, which nobody writes, are on their way before earlier kernels are waited for."""
     rows, columns = tile.rows // tile.across, tile.columns // tile.down
     of_rows = f", (unsigned short)({(1 << tile.across) - 1} << down * {tile.across})" if tile.across > 1 else ""
     column = sum(1 << i * tile.across for i in range(tile.down))
     of_columns = f", (unsigned short)({column} << across)" if tile.down > 1 else ""
+    ahead = finish.ahead()
+    if ahead:
+        place = "const int m = row_of(first + at * step), n = column_of(first + at * step);"
+        ahead = f"if (i % {blocks} == 0) {{ {place} {ahead} }}"
     return f"""
             prefetch(rows); prefetch(matrix);
             const int total = ((tiles - first + step - 1) / step) * {blocks};
             const int ahead = total < {tile.stages} ? total : {tile.stages};
             auto copy_rows = [&](int i, int stage) {{
                 const int at = i / {blocks}, k = i % {blocks} * {DEPTH};
+                {ahead}
                 copy(base + stage * {tile.stage_bytes} + across * {rows * 2 * DEPTH}, rows, k,
                     row_of(first + at * step) + across * {rows}, full + 8 * stage{of_rows});
             }};
@@ -191,6 +196,7 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
         auto give_back = [&](int stage) {{ if (lane < {tile.down + tile.across - 1}) arrive(given_back + 8 * stage); }};
         {start} int parity = position / {tile.stages} % 2;
         float sums[{tile.heights}][{half}];
+        {finish.once()}
         {_WAIT}
         for (int tile = first + team * step, turn = 0; tile < tiles; tile += {tile.teams} * step, ++turn) {{
             const int m0 = row_of(tile) + above + warp * 16 + g, n0 = column_of(tile) + l * 8;

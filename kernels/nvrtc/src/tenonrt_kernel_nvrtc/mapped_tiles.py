@@ -1,7 +1,7 @@
 """Tiles of products whose operands are copied by tensor maps, and how long they are expected to take.
 
 Blocks of a cluster share what they copy: those beside each other have the same rows, those below each other the same
-columns. The rates are those of one H200 for each multiprocessor; they rank.
+columns. Rates are those of one H200, bytes and operations in a cycle of a multiprocessor; they rank.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ _SHARED = 227 << 10
 _BARRIERS = 1024  # bytes for barriers, and what aligning to 1024 takes
 _HALF = 112 << 10  # of two blocks on a multiprocessor
 _FEWEST_STAGES, _MOST_STAGES = 3, 12
+# The clock is slower while all multiprocessors multiply for long: power is limited.
+_FEW_HERTZ, _MANY_HERTZ, _OPERATIONS = 1.75e9, 1.5e9, 4096
+# From the second-level cache: operands that fit into the near half of it, and others; cycles until a copy is there.
+_NEAR, _NEAR_BYTES, _FAR_BYTES, _LATENCY = 16 << 20, 75, 60, 1900
 _COLUMNS = (64, 96, 128, 160, 192, 256)
 # Clusters of so many blocks that run at once: those of a cluster are in one group of multiprocessors, and few of the
 # groups are multiples of four.
-_AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 14}
+_AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 15}
 _CLUSTERS = ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (4, 2), (2, 4), (1, 8))
 # Tiles that are tried, and how many of one shape, which differ in their clusters and stages.
-_MOST, _ALIKE = 16, 2
+_MOST, _MOST_OF_LONG, _LONG_SECONDS, _ALIKE = 16, 9, 3e-5, 2
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,20 @@ class Tile:
         return 16 * self.rows * self.across * self.teams
 
     @property
+    def parameter_bytes(self) -> int:
+        """For normalized rows: bias, scale and shift of a block's columns."""
+        return 12 * self.columns
+
+    @property
+    def registers(self) -> int:
+        """That a thread which multiplies has for sums and for what is read ahead."""
+        if self.trades:
+            return 150
+        return 215 if self.resident == 1 else 125
+
+    @property
     def shared(self) -> int:
-        return self.stages * self.stage_bytes + 2 * _BARRIERS + self.statistics_bytes
+        return self.stages * self.stage_bytes + 2 * _BARRIERS + self.statistics_bytes + self.parameter_bytes
 
     @property
     def resident(self) -> int:
@@ -108,26 +124,30 @@ class Tile:
         """Expected time; k in stages."""
         down, across = self.sizes(m, n)
         waves = ceil(down * across / self.clusters(m, n))
-        moved = (self.rows / self.across + self.columns / self.down) * 2 * DEPTH
+        # What several blocks of a cluster read costs hardly less than what each reads for itself.
+        moved = (self.rows * (3 + 1 / self.across) + self.columns * (3 + 1 / self.down)) / 4 * 2 * DEPTH
         busy = min(self.resident, max(1.0, self.grid(m, n) / _AT_ONCE[1]))
-        each = max(self.rows * self.columns * DEPTH * 2 / 6e12, moved / 75e9, 6e-8) * busy
-        finish = self.rows * self.columns * 5e-11
-        hidden = finish if self.teams == 2 else 0.0
-        return 3e-6 + finish + waves * (k * each + (finish - hidden)) + 2e-7 * self.cluster
+        near = (m + n) * k * 2 * DEPTH < _NEAR
+        rate = _NEAR_BYTES if near else _FAR_BYTES
+        products = self.rows * self.columns * DEPTH * 2 / _OPERATIONS
+        each = max(products * busy, moved / rate * busy, _LATENCY / self.stages) * (1 + 0.01 * self.cluster)
+        finish = 300 + 15 * self.columns * self.heights
+        hidden = finish if self.teams == 2 else 0
+        return (3000 + finish + waves * (k * each + finish - hidden)) / (_FEW_HERTZ if near else _MANY_HERTZ)
 
 
 def tiles(m: int, n: int, k: int, whole_rows: bool = False) -> list[Tile]:
     """Those that are worth trying, the most promising first; k in stages. whole_rows: a cluster has all columns."""
     found = [tile for tile in _all() if _fits(tile, m, n) and (not whole_rows or tile.across * tile.columns == n)]
     found.sort(key=lambda tile: tile.seconds(m, n, k))
-    shapes: dict[tuple[int, int, int, int], int] = {}
+    shapes: dict[tuple[int, int, int], int] = {}
     kept = list[Tile]()
     for tile in found:
-        shape = (tile.rows, tile.columns, tile.teams, tile.resident)
+        shape = (tile.rows, tile.columns, tile.teams)
         shapes[shape] = shapes.get(shape, 0) + 1
         if shapes[shape] <= _ALIKE:
             kept.append(tile)
-    return kept[:_MOST]
+    return kept[: _MOST if not kept or kept[0].seconds(m, n, k) < _LONG_SECONDS else _MOST_OF_LONG]
 
 
 def _all() -> list[Tile]:
@@ -144,13 +164,19 @@ def _staged(rows: int, columns: int, down: int, across: int, teams: int) -> list
     bare = Tile(rows, columns, down, across, teams, 0)
     if bare.heights * columns > 256 or rows // across % 8 or columns // down % 8:
         return []
-    found = {min(_MOST_STAGES, (memory - bare.shared) // bare.stage_bytes) for memory in (_SHARED, _HALF)}
-    return [Tile(rows, columns, down, across, teams, stages) for stages in found if stages >= _FEWEST_STAGES]
+    made = list[Tile]()
+    for blocks, memory in ((1, _SHARED), (2, _HALF)):
+        stages = min(_MOST_STAGES, (memory - bare.shared) // bare.stage_bytes)
+        tile = Tile(rows, columns, down, across, teams, stages)
+        if stages >= _FEWEST_STAGES and tile.resident == blocks:
+            made.append(tile)
+    return made
 
 
 def _fits(tile: Tile, m: int, n: int) -> bool:
-    """Whether little of it would be outside of the product."""
+    """Whether little of it would be outside of the product, and there are tiles for all teams and blocks."""
     down, across = tile.sizes(m, n)
     one = tile.rows == 64 and tile.cluster == 1
     alternates = tile.teams == 1 or down * across > tile.clusters(m, n)
-    return alternates and (one or m * n * 1.5 >= down * across * tile.cluster * tile.rows * tile.columns)
+    beside = tile.resident == 1 or tile.grid(m, n) > _AT_ONCE[1]
+    return alternates and beside and (one or m * n * 1.5 >= down * across * tile.cluster * tile.rows * tile.columns)
