@@ -17,14 +17,14 @@ _FEWEST_STAGES, _MOST_STAGES = 3, 12
 # The clock is slower while all multiprocessors multiply for long: power is limited.
 _FEW_HERTZ, _MANY_HERTZ, _OPERATIONS = 1.75e9, 1.5e9, 4096
 # From the second-level cache: operands that fit into the near half of it, and others; cycles until a copy is there.
-_NEAR, _NEAR_BYTES, _FAR_BYTES, _LATENCY = 16 << 20, 75, 60, 1900
+_NEAR, _NEAR_BYTES, _FAR_BYTES, _LATENCY = 16 << 20, 75, 55, 1900
 _COLUMNS = (64, 96, 128, 160, 192, 256)
 # Clusters of so many blocks that run at once: those of a cluster are in one group of multiprocessors, and few of the
 # groups are multiples of four.
 _AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 15}
 _CLUSTERS = ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (4, 2), (2, 4), (1, 8))
 # Tiles that are tried, and how many of one shape, which differ in their clusters and stages.
-_MOST, _MOST_OF_LONG, _LONG_SECONDS, _ALIKE = 16, 9, 3e-5, 2
+_MOST, _MOST_OF_LONG, _LONG_SECONDS, _ALIKE = 16, 12, 3e-5, 2
 
 
 @dataclass(frozen=True)
