@@ -88,6 +88,23 @@ def test_constants_may_say_how_large_the_batch_is(heads: int) -> None:
     assert typical.inputs[problem.activations[0]].shape == (sampling.DRAWN_ITEMS, 30)
 
 
+def test_what_all_items_share_is_one_item() -> None:
+    """As the mask of attention is, that is added to the scores of every sequence."""
+
+    def define(net: tenonrt.Network) -> Any:
+        x, mask = net.add_input("x", (40, 3, 5, 5)), net.add_input("mask", (1, 1, 5, 5))
+        return net.add("Softmax", [net.add_elementwise(x, mask, operation="sum")], {"axis": -1})[0]
+
+    problem = problem_of(define)
+    sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
+    assert sample.items == (0, 39)
+    device = REGISTRY.device("cpu")
+    whole = [sample.stored(i, problem.types[i], None, device) for i in range(len(problem.inputs))]
+    assert [array.shape for array in whole] == [(40, 3, 5, 5), (1, 1, 5, 5)]
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, whole)
+    np.testing.assert_allclose(sample.expected[0], expected[[0, 39]])
+
+
 class Doubling(Kernel):
     """2 x, but for the last item where it is told to forget that one."""
 

@@ -87,8 +87,9 @@ def with_own_constants(problem: Problem, inputs: Sequence[Array]) -> list[Array]
 
 
 def few_items(problem: Problem, layer_types: LayerTypes) -> Problem | None:
-    """A large problem with `DRAWN_ITEMS` items, where only sizes along a first axis that all tensors share change.
+    """A large problem with `DRAWN_ITEMS` items, where only sizes along a first axis that all results share change.
 
+    What is read has this axis too, or one item for all of them, as a mask that is added to all sequences does.
     That results do not depend on other items is for whoever computes references to check (`items_apart`).
     """
     if 8 * sum(int(np.prod(t.concrete({}))) for t in problem.types) <= _LARGE_BYTES:
@@ -101,9 +102,12 @@ def separated(problem: Problem, layer_types: LayerTypes) -> Problem | None:
     moving = (*problem.activations, *problem.outputs)
     if not all(problem.types[i].static and problem.types[i].rank for i in moving) or not problem.activations:
         return None
-    sizes = {problem.types[i].shape[0] for i in moving}
+    sizes = {problem.types[i].shape[0] for i in problem.outputs}
     size = sizes.pop()
     if sizes or not isinstance(size, int) or size <= DRAWN_ITEMS:
+        return None
+    read = {problem.types[i].shape[0] for i in problem.activations}
+    if not {size} <= read <= {size, 1}:
         return None
     return _resized(problem, size, DRAWN_ITEMS, layer_types)
 
@@ -115,15 +119,15 @@ def _resized(problem: Problem, size: int, items: int, layer_types: LayerTypes) -
     """
     scaled = tuple(_scaled(given, size, items) for given in problem.inputs)
     for inputs in dict.fromkeys((problem.inputs, scaled)):
-        changed = _inferred(msgspec.structs.replace(problem, inputs=inputs), items, layer_types)
+        changed = _inferred(msgspec.structs.replace(problem, inputs=inputs), size, items, layer_types)
         if changed is not None:
             return changed
     return None
 
 
-def _inferred(problem: Problem, items: int, layer_types: LayerTypes) -> Problem | None:
+def _inferred(problem: Problem, size: int, items: int, layer_types: LayerTypes) -> Problem | None:
     """With so many items in what is read, and types that follow from it; None where results do not have as many."""
-    moving = (*problem.activations, *problem.outputs)
+    moving = {i for i in (*problem.activations, *problem.outputs) if problem.types[i].shape[0] == size}
     types = [t.reshape((items, *t.shape[1:])) if i in moving else t for i, t in enumerate(problem.types)]
     infos = {i: TensorInfo(types[i], value=_small(problem, i)) for i in range(len(problem.inputs))}
     for layer in problem.layers:
@@ -155,7 +159,8 @@ def items_apart(few: Problem, layer_types: LayerTypes, inputs: Sequence[Array], 
     some, two = [0, DRAWN_ITEMS - 1], _resized(few, DRAWN_ITEMS, 2, layer_types)
     if two is None:
         return False
-    fewer = [array[some] if i in few.activations else array for i, array in enumerate(inputs)]
+    moving = {i for i in few.activations if few.types[i].shape[0] == DRAWN_ITEMS}
+    fewer = [array[some] if i in moving else array for i, array in enumerate(inputs)]
     alone = reference_outputs(two, layer_types, with_own_constants(two, fewer))
     pairs = zip(alone, expected, strict=True)
     return all(a.shape[1:] == e.shape[1:] and np.allclose(a, e[some], 1e-9, 1e-12, equal_nan=True) for a, e in pairs)

@@ -67,7 +67,8 @@ def _wide(a: Attention) -> list[Wide]:
     """Where warpgroups can multiply: heads whose rows are those of the swizzle, on Hopper."""
     if architecture() != "sm_90a" or a.depth != DEPTH:
         return []
-    return [wide for wide in (Wide(1), Wide(2)) if wide.warpgroups == 1 or a.rows > 64]
+    shapes = (Wide(1, 1), Wide(1, 4), Wide(2, 1), Wide(2, 2))
+    return [wide for wide in shapes if wide.warpgroups == 1 or a.rows > 64]
 
 
 def _shapes(a: Attention) -> list[Shape]:

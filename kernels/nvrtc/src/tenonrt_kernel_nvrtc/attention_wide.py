@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
 from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere
 from tenonrt_kernel_nvrtc.expressions import literal
+from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
 
 DEPTH, _KEYS = 64, 128  # columns of a head; keys of a tile
 _ORDER = "(r & ~30 | (r & 6) << 2 | (r & 24) >> 2)"  # the key in row r of a tile
@@ -28,13 +29,6 @@ __device__ __forceinline__ descriptor_t described(unsigned at) {
 __device__ __forceinline__ void copy16(unsigned to, const half_t *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
-__device__ __forceinline__ unsigned pair(float low, float high) {
-    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
-}
-__device__ __forceinline__ void swap(unsigned &even, unsigned &odd, bool second, int distance) {
-    const unsigned other = __shfl_xor_sync(~0u, second ? even : odd, distance);
-    if (second) even = other; else odd = other;
-}
 template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
     _Pragma("unroll") for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i]) :: "memory");
 }
@@ -43,17 +37,18 @@ template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
 
 @dataclass(frozen=True)
 class Wide:
-    """How many warpgroups a block has, each with 64 queries."""
+    """Warpgroups of a block, each with 64 queries, and blocks that a multiprocessor shall have room for."""
 
     warpgroups: int
+    resident: int
 
     @property
     def key(self) -> str:
-        return f"wide{self.warpgroups}"
+        return f"wide{self.warpgroups}x{self.resident}"
 
     @classmethod
     def parsed(cls, key: str) -> Wide:
-        return cls(int(key.removeprefix("wide")))
+        return cls(*(int(text) for text in key.removeprefix("wide").split("x")))
 
     @property
     def rows(self) -> int:
@@ -63,11 +58,6 @@ class Wide:
     def threads(self) -> int:
         return 128 * self.warpgroups
 
-    @property
-    def resident(self) -> int:
-        """Blocks that a multiprocessor shall have room for."""
-        return 4 // self.warpgroups
-
 
 def functions() -> str:
     """The instructions with their registers: scores = q k^T, result += p v."""
@@ -76,7 +66,7 @@ def functions() -> str:
     result = ", ".join(f"%{i}" for i in range(DEPTH // 2))
     added = ", ".join(f'"+f"(d[{i}])' for i in range(DEPTH // 2))
     n, r = _KEYS // 2, DEPTH // 2
-    return f"""{INSTRUCTIONS}
+    return f"""{INSTRUCTIONS}{SWAP}
 template <int ADD> __device__ __forceinline__ void scored(float (&d)[{n}], descriptor_t a, descriptor_t b) {{
     asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{n + 2}, 0;\\n"
         "wgmma.mma_async.sync.aligned.m64n{_KEYS}k16.f32.f16.f16 {{{scores}}}, %{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
@@ -209,8 +199,7 @@ def _results(a: Attention) -> str:
 
 def _stored(a: Attention) -> str:
     """A quad exchanges pairs of columns, so that each thread stores 8."""
-    near = "".join(f"swap(o[{j}], o[{j + 1}], l & 1, 1);" for j in (0, 2))
-    far = "".join(f"swap(o[{j}], o[{j + 2}], l & 2, 2);" for j in (0, 1))
+    exchanged = " ".join(f"swap(o[{a}], o[{b}], l & {distance}, {distance});" for a, b, distance in EXCHANGES)
     return f"""_Pragma("unroll") for (int h = 0; h < 2; ++h) {{
         sum[h] += __shfl_xor_sync(~0u, sum[h], 1); sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
         const bool none = !(sum[h] > 0.f);
@@ -222,7 +211,7 @@ def _stored(a: Attention) -> str:
                 if (none) low = up = {masked_nowhere(a)};
                 o[j] = pair(low, up);
             }}
-            {near} {far}
+            {exchanged}
             const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + q * 32 + l * 8;
             if (row + h * 8 < {a.rows}) *(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);
         }}

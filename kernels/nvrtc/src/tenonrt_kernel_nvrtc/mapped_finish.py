@@ -15,6 +15,7 @@ from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.mapped_tiles import Tile
 from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, others
+from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
 
 BEYOND = 256  # elements of bias that the last tile may read past the last column
 _GROUP = 32  # columns that a quad exchanges at once
@@ -26,13 +27,6 @@ __device__ __forceinline__ float fast_gelu(float x) {
     const float s = fminf(x * x, 25.f), u = x * fmaf(s, fmaf(s, -3.522862e-4f, 0.03701043f), 0.79750255f);
     float y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(u));
     return fmaf(0.5f * x, y, 0.5f * x);
-}
-__device__ __forceinline__ unsigned pair(float low, float high) {
-    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
-}
-template <typename T> __device__ __forceinline__ void swap(T &even, T &odd, bool second, int distance) {
-    const T other = __shfl_xor_sync(~0u, second ? even : odd, distance);
-    if (second) even = other; else odd = other;
 }
 __device__ __forceinline__ float of_quad(float v) {
     v += __shfl_xor_sync(~0u, v, 1); return v + __shfl_xor_sync(~0u, v, 2);
@@ -111,7 +105,7 @@ class Finish:
         return "".join(f"const int {name}_pitch = {size};" for name, size in sizes.items())
 
     def functions(self) -> str:
-        return _FUNCTIONS + (_STATISTICS if self.normalizes else "")
+        return SWAP + _FUNCTIONS + (_STATISTICS if self.normalizes else "")
 
     def once(self) -> str:
         """Before the first tile: bias, scale and shift of a block's columns, which are the same in all of its tiles."""
@@ -221,8 +215,7 @@ class Finish:
         """Results are exchanged in half precision, two at once."""
         lines, value = self._tail(0)
         take = "".join(f"v[{2 * j + c}] = sums[r][16 * q + {4 * j + c} + 2 * h];" for j in range(4) for c in range(2))
-        near = "".join(f"swap(p[{j}], p[{j + 1}], l & 1, 1);" for j in (0, 2))
-        far = "".join(f"swap(p[{j}], p[{j + 2}], l & 2, 2);" for j in (0, 1))
+        exchanged = " ".join(f"swap(p[{a}], p[{b}], l & {d}, {d});" for a, b, d in EXCHANGES)
         places = " else ".join(
             f"if (n < {part.first + part.columns}) to = out{k} + (long long)m * out{k}_pitch + n - {part.first};"
             for k, part in enumerate(self.parts)
@@ -231,7 +224,7 @@ class Finish:
                     {take}
                     _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ v[j] += added[q].e[j]; {lines} v[j] = {value}; }}
                     _Pragma("unroll") for (int j = 0; j < 4; ++j) p[j] = pair(v[2 * j], v[2 * j + 1]);
-                    {near} {far}
+                    {exchanged}
                     half_t *to = nullptr;
                     {places}
                     if (m < {self.m} && to) *(uint4 *)to = make_uint4(p[0], p[1], p[2], p[3]);"""
@@ -239,9 +232,10 @@ class Finish:
     def _exchanged(self) -> str:
         """v: the 8 columns of group l; thread i of a quad has columns 2 i and 2 i + 1 of four groups."""
         take = "".join(f"v[{2 * j + c}] = sums[r][16 * q + {4 * j + c} + 2 * h];" for j in range(4) for c in range(2))
-        near = "".join(f"swap(v[{2 * j + c}], v[{2 * j + 2 + c}], l & 1, 1);" for j in (0, 2) for c in range(2))
-        far = "".join(f"swap(v[{2 * j + c}], v[{2 * j + 4 + c}], l & 2, 2);" for j in (0, 1) for c in range(2))
-        return f"{take} {near} {far}"
+        exchanged = " ".join(
+            f"swap(v[{2 * a + c}], v[{2 * b + c}], l & {d}, {d});" for a, b, d in EXCHANGES for c in range(2)
+        )
+        return f"{take} {exchanged}"
 
     def _tail(self, k: int) -> tuple[str, str]:
         """A branch's pointwise layers on element j: statements, and the value."""
