@@ -10,8 +10,9 @@ import pytest
 import tenonrt
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
-from tenonrt.contracts import Problem
+from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import Registry, using
+from tenonrt_kernel_nvrtc.mapped_product import MappedProductKernel
 from tenonrt_kernel_nvrtc.product import ProductKernel
 
 REGISTRY = Registry()
@@ -28,9 +29,9 @@ def problem_of(define: Callable[[tenonrt.Network], Sequence[Any]]) -> Problem:
     return pose(make_region(network.graph, network.graph.layers), "cuda", 1).problem
 
 
-def judge(problem: Problem) -> int:
+def judge(problem: Problem, kernel: Kernel | None = None) -> int:
     """How many tactics there are; one that is wrong fails."""
-    device, kernel = REGISTRY.device("cuda"), ProductKernel()
+    device, kernel = REGISTRY.device("cuda"), kernel or ProductKernel()
     with using(REGISTRY):
         support = kernel.supports(problem)
         assert support.ok, support.why
@@ -106,3 +107,41 @@ def test_siblings_are_one_kernel() -> None:
 
     for define in (projections, inception):
         assert judge(problem_of(define)) >= 4
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 2048, 1000), (300, 72, 136), (1024, 768, 2304), (1024, 3072, 768), (5000, 200, 768)]
+)
+@pytest.mark.parametrize("tail", ["", "gelu", "sum", "sum norm"])
+def test_products_by_tensor_maps(m: int, k: int, n: int, tail: str) -> None:
+    """More tiles than multiprocessors, so that blocks compute several, and teams take turns."""
+
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        y = net.add_fully_connected(net.add_input("x", (m, k)), weights(n, k), weights(n, 1)[:, 0])
+        if tail == "gelu":
+            y = net.add_activation(y, function="gelu")
+        if "sum" in tail:
+            y = net.add_elementwise(y, net.add_input("z", (m, n)), operation="sum")
+        if "norm" in tail:
+            y = net.add("LayerNormalization", [y, weights(n, 1)[:, 0], weights(n, 1)[:, 0]], {"axis": -1})[0]
+        return [y]
+
+    problem = problem_of(define)
+    if "norm" in tail and n != 768:
+        assert "divides" in MappedProductKernel().supports(problem).why
+    else:
+        assert judge(problem, MappedProductKernel()) >= 4
+
+
+@pytest.mark.parametrize("sizes", [(1, 64, 14, 14, 64, 1, 1, 0, "relu"), (4, 20, 30, 30, 96, 1, 1, 0, "sum relu")])
+def test_pixels_by_tensor_maps(sizes: Any) -> None:
+    assert judge(convolution(*sizes), MappedProductKernel()) >= 4
+
+
+def test_siblings_by_tensor_maps() -> None:
+    def projections(net: tenonrt.Network) -> Sequence[Any]:
+        x = net.add_input("x", (1, 128, 256))
+        made = [net.add_fully_connected(x, weights(n, 256), weights(n, 1)[:, 0]) for n in (256, 264)]
+        return [made[0], net.add_activation(made[1], function="relu")]
+
+    assert judge(problem_of(projections), MappedProductKernel()) >= 4

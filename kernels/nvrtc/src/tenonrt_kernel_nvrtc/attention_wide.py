@@ -102,6 +102,7 @@ def body(a: Attention, wide: Wide) -> str:
 
 
 def _start(a: Attention, wide: Wide) -> str:
+    zeros = f'_Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] = 0.f;'
     return f"""
     __shared__ alignas(1024) unsigned char memory[{(wide.rows + 2 * _KEYS) * 2 * DEPTH}];
     const unsigned k_at = shared_at(memory), v_at = k_at + {_KEYS * 2 * DEPTH}, q_at = v_at + {_KEYS * 2 * DEPTH};
@@ -111,7 +112,7 @@ def _start(a: Attention, wide: Wide) -> str:
     const half_t *k = x{a.key.number} + {at(a.key)};
     const half_t *v = x{a.value.number} + {at(a.value)};
     float result[{DEPTH // 2}], most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};
-    {'_Pragma("unroll") for (int i = 0; i < %d; ++i) result[i] = 0.f;' % (DEPTH // 2) if a.keys > _KEYS else ""}"""
+    {zeros if a.keys > _KEYS else ""}"""
 
 
 def _copied(name: str, operand: Operand, rows: int, most: int, first: str, wide: Wide, key: str = "r") -> str:
@@ -128,12 +129,13 @@ def _masks(a: Attention) -> str:
         return ""
     m = a.mask
     whole = m.strides[3] == 1 and a.keys % 8 == 0 and not any(stride % 8 for stride in m.strides[:3])
+    place = f"{at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]}"
     one = f"column + j < {a.keys} ? from[(long long)j * {m.strides[3]}] : (half_t)0"
     each = f"for (int j = 0; j < 8; ++j) mask[q][h].e[j] = {one};"
     return f"""Vec<half_t, 8> mask[{_KEYS // 32}][2];
         _Pragma("unroll") for (int q = 0; q < {_KEYS // 32}; ++q) _Pragma("unroll") for (int h = 0; h < 2; ++h) {{
             const int r = row + h * 8, column = start + q * 32 + l * 8;
-            const half_t *from = x{m.number} + {at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]};
+            const half_t *from = x{m.number} + {place};
             mask[q][h] = Vec<half_t, 8>{{}};
             if (r < {a.rows} && column < {a.keys}) {{ {"mask[q][h] = fetch<half_t, 8>(from);" if whole else each} }}
         }}"""
@@ -158,7 +160,8 @@ def _scores(a: Attention) -> str:
     """Scores, scaled and masked, and the largest of a row so far."""
     products = " ".join(f"scored<{int(s > 0)}>(scores, of_q + {2 * s}, of_k + {2 * s});" for s in range(DEPTH // 16))
     added = "s += to_float(mask[n / 4][i / 2].e[n % 4 * 2 + i % 2]);" if a.mask is not None else ""
-    inside = "" if a.keys % _KEYS == 0 else f"s = start + n / 4 * 32 + l * 8 + n % 4 * 2 + i % 2 < {a.keys} ? s : -infinity();"
+    key = "start + n / 4 * 32 + l * 8 + n % 4 * 2 + i % 2"
+    inside = "" if a.keys % _KEYS == 0 else f"s = {key} < {a.keys} ? s : -infinity();"
     return f"""float scores[{_KEYS // 2}];
         const descriptor_t of_q = described(q_at + wg * {64 * 2 * DEPTH}), of_k = described(k_at);
         {_multiplied(products, "scores")}
@@ -183,7 +186,8 @@ def _softmax() -> str:
             _Pragma("unroll") for (int i = 0; i < 4; ++i) {{
                 scores[4 * n + i] = __expf(scores[4 * n + i] - high[i / 2]); sum[i / 2] += scores[4 * n + i];
             }}
-            p[2 * n] = pair(scores[4 * n], scores[4 * n + 1]); p[2 * n + 1] = pair(scores[4 * n + 2], scores[4 * n + 3]);
+            p[2 * n] = pair(scores[4 * n], scores[4 * n + 1]);
+            p[2 * n + 1] = pair(scores[4 * n + 2], scores[4 * n + 3]);
         }}"""
 
 
@@ -191,7 +195,9 @@ def _results(a: Attention) -> str:
     """Added to what earlier keys gave, which is scaled by how much less it counts now."""
     several = a.keys > _KEYS
     scaled = f'_Pragma("unroll") for (int i = 0; i < {DEPTH // 2}; ++i) result[i] *= scale[i / 2 % 2];'
-    products = " ".join(f"weighed<{int(several or s > 0)}>(result, p + {4 * s}, of_v + {128 * s});" for s in range(_KEYS // 16))
+    products = " ".join(
+        f"weighed<{int(several or s > 0)}>(result, p + {4 * s}, of_v + {128 * s});" for s in range(_KEYS // 16)
+    )
     return f"""const descriptor_t of_v = described(v_at);
         {scaled if several else ""}
         {_multiplied(products, "result")}"""
@@ -207,7 +213,8 @@ def _stored(a: Attention) -> str:
         _Pragma("unroll") for (int q = 0; q < {DEPTH // 32}; ++q) {{
             unsigned o[4];
             _Pragma("unroll") for (int j = 0; j < 4; ++j) {{
-                float low = result[16 * q + 4 * j + 2 * h] * inverse, up = result[16 * q + 4 * j + 2 * h + 1] * inverse;
+                const int s = 16 * q + 4 * j + 2 * h;
+                float low = result[s] * inverse, up = result[s + 1] * inverse;
                 if (none) low = up = {masked_nowhere(a)};
                 o[j] = pair(low, up);
             }}

@@ -17,11 +17,11 @@ from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, others
 from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
 
-BEYOND = 256  # elements of bias that the last tile may read past the last column
+BEYOND = 2048  # elements of bias that the last cluster may read past the last column: 8 tiles of 256 columns
 _GROUP = 32  # columns that a quad exchanges at once
 _AHEAD = 2  # groups whose operands are read ahead where registers do not hold those of the whole tile
 
-# tanh is good to 2^-11, a half precision's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
+# tanh is good to 2^-11, a half's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
 _FUNCTIONS = r"""
 __device__ __forceinline__ float fast_gelu(float x) {
     const float s = fminf(x * x, 25.f), u = x * fmaf(s, fmaf(s, -3.522862e-4f, 0.03701043f), 0.79750255f);
@@ -143,7 +143,8 @@ class Finish:
     def ahead(self) -> str:
         """For the thread that copies: what a tile reads late is brought into the second-level cache."""
         tile = self.tile
-        if not self.slots or self.reads_early or len(self.parts) > 1 or self.columns % tile.columns:
+        outside = self.columns % (tile.columns * tile.across)
+        if not self.slots or self.reads_early or len(self.parts) > 1 or outside:
             return ""
         return "".join(
             f"for (int r = 0; r < {tile.rows} && m + r < {self.m}; ++r) asm volatile("
@@ -186,7 +187,7 @@ class Finish:
         late += ["load_read"] if self.slots and not self.reads_early else []
         first = " ".join(self._over(min(_AHEAD, groups), f"{load}(q);") for load in late)
         later = " ".join(f"if (q + {_AHEAD} < {groups}) {load}(q + {_AHEAD});" for load in late)
-        kept = "float sum[{0}][2] = {{}};".format(self.tile.heights) if self.normalizes else ""
+        kept = f"float sum[{self.tile.heights}][2] = {{}};" if self.normalizes else ""
         return f"""{first} {kept}
             _Pragma("unroll") for (int q = 0; q < {groups}; ++q) {{
                 const int n = n0 + q * {_GROUP};
@@ -265,14 +266,21 @@ class Finish:
 
     def _normalized(self) -> str:
         """Mean and squares of each block's columns, told to all blocks across, which put them together."""
-        assert self.norm is not None
-        tile, groups, half = self.tile, self._groups, self.tile.columns // 2
-        scale, shift = (f"own + {k * tile.columns} + q * {_GROUP} + l * 8" for k in (1, 2))
-        apart = 8 * tile.rows
-        mine = f"facts + (place * {tile.across} + across) * {apart}"
-        theirs = f"facts + (place * {tile.across} + i) * {apart}"
         return f"""
             const int place = 2 * team + turn % 2;
+            {self._told()}
+            await(told + place * 8, turn / 2 % 2);
+            {self._each()} {{
+                const int m = m0 + r * 64 + h * 8, row = above + r * 64 + warp * 16 + g + h * 8;
+                {self._together()}
+                {self._scaled()}
+            }}"""
+
+    def _told(self) -> str:
+        """Of this block's columns; the barrier completes when all blocks across have told."""
+        tile, half = self.tile, self.tile.columns // 2
+        mine = f"facts + (place * {tile.across} + across) * {8 * tile.rows}"
+        return f"""
             if (t % {128 * tile.warpgroups} == 0) expect(told + place * 8, {8 * tile.rows * tile.across});
             {self._each()} {{
                 const float mean = of_quad(sum[r][h]) * {1 / tile.columns!r}f;
@@ -285,19 +293,27 @@ class Finish:
                 for (int i = l; i < {tile.across}; i += 4)
                     tell(in_block({mine} + row * 8, down * {tile.across} + i),
                         in_block(told + place * 8, down * {tile.across} + i), mean, q2);
-            }}
-            await(told + place * 8, turn / 2 % 2);
-            {self._each()} {{
-                const int m = m0 + r * 64 + h * 8, row = above + r * 64 + warp * 16 + g + h * 8;
-                float mean = 0.f, squares = 0.f;
+            }}"""
+
+    def _together(self) -> str:
+        """Mean and squares of a row, of those of parts of equal size."""
+        assert self.norm is not None
+        tile = self.tile
+        theirs = f"facts + (place * {tile.across} + i) * {8 * tile.rows}"
+        return f"""float mean = 0.f, squares = 0.f;
                 _Pragma("unroll") for (int i = 0; i < {tile.across}; ++i) mean += known({theirs} + row * 8).x;
                 mean *= {1 / tile.across!r}f;
                 _Pragma("unroll") for (int i = 0; i < {tile.across}; ++i) {{
                     const float2 f = known({theirs} + row * 8);
                     squares += f.y + {float(tile.columns)}f * (f.x - mean) * (f.x - mean);
                 }}
-                const float inverse = rsqrtf(squares * {1 / self.columns!r}f + {literal(self.norm.attrs.epsilon)});
-                _Pragma("unroll") for (int q = 0; q < {groups}; ++q) {{
+                const float inverse = rsqrtf(squares * {1 / self.columns!r}f + {literal(self.norm.attrs.epsilon)});"""
+
+    def _scaled(self) -> str:
+        """The row of this block's columns, normalized and written."""
+        tile = self.tile
+        scale, shift = (f"own + {k * tile.columns} + q * {_GROUP} + l * 8" for k in (1, 2))
+        return f"""_Pragma("unroll") for (int q = 0; q < {self._groups}; ++q) {{
                     const int n = n0 + q * {_GROUP};
                     const auto scaled = fetch<float, 8>({scale}), shifted = fetch<float, 8>({shift});
                     Vec<half_t, 8> o;
@@ -306,5 +322,4 @@ class Finish:
                         o.e[j] = to_half((v - mean) * inverse * scaled.e[j] + shifted.e[j]);
                     }}
                     if (m < {self.m}) put(out0 + (long long)m * out0_pitch + n, o);
-                }}
-            }}"""
+                }}"""

@@ -23,7 +23,8 @@ __device__ __forceinline__ descriptor_t described(unsigned at) {
     return (descriptor_t)((at & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
 }
 __device__ __forceinline__ unsigned in_block(unsigned at, int rank) {
-    unsigned there; asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank)); return there;
+    unsigned there; asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
+    return there;
 }
 __device__ __forceinline__ void set_up(unsigned barrier, int count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(count) : "memory");
@@ -42,8 +43,8 @@ __device__ __forceinline__ void prefetch(const TensorMap &map) {
     asm volatile("prefetch.tensormap [%0];" :: "l"(&map) : "memory");
 }
 __device__ __forceinline__ void copy(unsigned to, const TensorMap &map, int k, int row, unsigned barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-        :: "r"(to), "l"(&map), "r"(k), "r"(row), "r"(barrier) : "memory");
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3}], [%4];" :: "r"(to), "l"(&map), "r"(k), "r"(row), "r"(barrier) : "memory");
 }
 __device__ __forceinline__ void copy(
     unsigned to, const TensorMap &map, int k, int row, unsigned barrier, unsigned short blocks) {
@@ -57,15 +58,11 @@ template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
 """
 # Nothing but the barriers themselves has to be seen by other blocks: a release to the cluster would wait for memory,
 # about 700 cycles, here as where stages are given back.
-_CLUSTER_SYNC = (
-    'asm volatile("barrier.cluster.arrive.relaxed.aligned;\\n barrier.cluster.wait.aligned;" ::: "memory");'
-)
+_CLUSTER_SYNC = 'asm volatile("barrier.cluster.arrive.relaxed.aligned;\\n barrier.cluster.wait.aligned;" ::: "memory");'
 _WAIT = 'asm volatile("griddepcontrol.wait;" ::: "memory");'
 
 
-def source(
-    problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, norm: ProblemLayer | None
-) -> str:
+def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, norm: ProblemLayer | None) -> str:
     """The instructions and the function ``kernel``."""
     columns, blocks = sum(part.columns for part in parts), -(-g.channels // DEPTH)
     finish = Finish(problem, parts, g.m, columns, tile, norm)
@@ -153,7 +150,8 @@ def _producer(tile: Tile, blocks: int, finish: Finish) -> str:
             }};
             auto copy_columns = [&](int i, int stage) {{
                 const int at = i / {blocks}, k = i % {blocks} * {DEPTH};
-                copy(base + stage * {tile.stage_bytes} + {tile.rows * 2 * DEPTH} + down * {columns * 2 * DEPTH}, matrix, k,
+                const unsigned to = base + stage * {tile.stage_bytes} + {tile.rows * 2 * DEPTH};
+                copy(to + down * {columns * 2 * DEPTH}, matrix, k,
                     column_of(first + at * step) + down * {columns}, full + 8 * stage{of_columns});
             }};
             for (int i = 0; i < ahead; ++i) {{ expect(full + 8 * i, {tile.stage_bytes}); copy_columns(i, i); }}
@@ -169,21 +167,32 @@ def _producer(tile: Tile, blocks: int, finish: Finish) -> str:
 
 
 def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
-    """A team's tiles: products over k, then what follows. A stage is given back when its products have ended.
-
-    Two teams take turns at multiplying: a barrier is waited for by the parity of its phase, so that nobody may be two
-    phases ahead.
-    """
-    team = f"wg / {tile.warpgroups}" if tile.teams > 1 else "0"
-    half = tile.columns // 2
-    multiplied = " ".join(
-        f"multiply(sums[{r}], a + {512 * r + 2 * k}, b + {2 * k}, {'block' if k == 0 else '1'});"
-        for k in range(DEPTH // 16) for r in range(tile.heights)
-    )  # fmt: skip
+    """A team's tiles: products over k, then what follows."""
     others = (tile.teams - 1) * blocks
     skipped = f"stage += {others % tile.stages}; parity ^= {others // tile.stages % 2};"
     skipped += f" if (stage >= {tile.stages}) {{ stage -= {tile.stages}; parity ^= 1; }}"
-    start = f"const int position = team * {blocks}; int stage = position % {tile.stages};"
+    settled = "".join(f"settled(sums[{r}]); " for r in range(tile.heights))
+    return f"""{_places(tile)}
+        const int position = team * {blocks}; int stage = position % {tile.stages};
+        int parity = position / {tile.stages} % 2;
+        float sums[{tile.heights}][{tile.columns // 2}];
+        {finish.once()}
+        {_WAIT}
+        for (int tile = first + team * step, turn = 0; tile < tiles; tile += {tile.teams} * step, ++turn) {{
+            const int m0 = row_of(tile) + above + warp * 16 + g, n0 = column_of(tile) + l * 8;
+            {finish.early()}
+            {_products(tile, blocks)}
+            {settled}
+            give_back(before);
+            {skipped if tile.teams > 1 else ""}
+            {finish.body()}
+        }}"""
+
+
+def _places(tile: Tile) -> str:
+    """Where a thread is, and the blocks that its warp tells when it has read a stage: those who copy into it."""
+    team = f"wg / {tile.warpgroups}" if tile.teams > 1 else "0"
+    tellers = tile.down + tile.across - 1
     return f"""
         const int wg = t / 128, team = {team}, warp = t / 32 % 4, lane = t % 32, g = lane / 4, l = lane % 4;
         const int above = wg % {tile.warpgroups} * {64 * tile.heights};
@@ -192,16 +201,24 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
             const int other = lane - {tile.across};
             target = (other + (other >= down)) * {tile.across} + across;
         }}
-        const unsigned given_back = in_block(empty, lane < {tile.down + tile.across - 1} ? target : rank);
-        auto give_back = [&](int stage) {{ if (lane < {tile.down + tile.across - 1}) arrive(given_back + 8 * stage); }};
-        {start} int parity = position / {tile.stages} % 2;
-        float sums[{tile.heights}][{half}];
-        {finish.once()}
-        {_WAIT}
-        for (int tile = first + team * step, turn = 0; tile < tiles; tile += {tile.teams} * step, ++turn) {{
-            const int m0 = row_of(tile) + above + warp * 16 + g, n0 = column_of(tile) + l * 8;
-            {finish.early()}
-            {"if (team + turn) await(turns + 8 * team, (turn - 1 + team) & 1);" if tile.teams > 1 else ""}
+        const unsigned given_back = in_block(empty, lane < {tellers} ? target : rank);
+        auto give_back = [&](int stage) {{ if (lane < {tellers}) arrive(given_back + 8 * stage); }};"""
+
+
+def _products(tile: Tile, blocks: int) -> str:
+    """Over k. A stage is given back when its products have ended.
+
+    Two teams take turns at multiplying: a barrier is waited for by the parity of its phase, so that nobody may be two
+    phases ahead.
+    """
+    multiplied = " ".join(
+        f"multiply(sums[{r}], a + {512 * r + 2 * k}, b + {2 * k}, {'block' if k == 0 else '1'});"
+        for k in range(DEPTH // 16) for r in range(tile.heights)
+    )  # fmt: skip
+    turn = "if (team + turn) await(turns + 8 * team, (turn - 1 + team) & 1);"
+    done = "if (lane == 0) arrive(in_block(turns + 8 - 8 * team, rank));"
+    return f"""
+            {turn if tile.teams > 1 else ""}
             int before = 0;
             for (int block = 0; block < {blocks}; ++block) {{
                 await(full + 8 * stage, parity);
@@ -215,10 +232,5 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
                 before = stage;
                 if (++stage == {tile.stages}) {{ stage = 0; parity ^= 1; }}
             }}
-            {"if (lane == 0) arrive(in_block(turns + 8 - 8 * team, rank));" if tile.teams > 1 else ""}
-            asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-            {"".join(f"settled(sums[{r}]); " for r in range(tile.heights))}
-            give_back(before);
-            {skipped if tile.teams > 1 else ""}
-            {finish.body()}
-        }}"""
+            {done if tile.teams > 1 else ""}
+            asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");"""

@@ -136,9 +136,7 @@ def _refuses_operands(problem: Problem, branch: Branch) -> str:
     return ""
 
 
-def packed_branches(
-    parts: Sequence[Branch], given: Mapping[int, Array], depth: int
-) -> tuple[Array, Array]:
+def packed_branches(parts: Sequence[Branch], given: Mapping[int, Array], depth: int) -> tuple[Array, Array]:
     """Weights [columns, taps, channels] in half precision, channels padded to multiples of ``depth``, and bias."""
     packed, added = list[Array](), list[Array]()
     for part in parts:

@@ -29,7 +29,7 @@ class Matrix:
     depth: int
 
     def encoded(self, address: int, pitch: int) -> Any:
-        """The map of a matrix whose rows lie ``pitch`` elements apart, as a ctypes value. What is outside reads as 0."""
+        """The map, as a ctypes value, of rows that lie ``pitch`` elements apart. What is outside reads as 0."""
         room = (ctypes.c_ubyte * (_BYTES + _ALIGNMENT))()
         aligned = (ctypes.c_ubyte * _BYTES).from_buffer(room, -ctypes.addressof(room) % _ALIGNMENT)
         status = driver().cuTensorMapEncodeTiled(
@@ -46,7 +46,12 @@ class MappedLaunch(Launched):
     """A kernel whose first parameters are the maps of its first input's rows and of the packed weights."""
 
     def __init__(
-        self, cubin: bytes, packed: Sequence[Any], rows: Matrix, weights: Matrix, source: int,
+        self,
+        cubin: bytes,
+        packed: Sequence[Any],
+        rows: Matrix,
+        weights: Matrix,
+        source: int,
         **how: Any,
     ) -> None:
         super().__init__(cubin, packed, **how)
