@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.contracts import Problem, UnsupportedError
+from tenonrt_kernel_nvrtc import attention_wide
 from tenonrt_kernel_nvrtc.attention import AttentionKernel
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
@@ -49,6 +50,16 @@ def attention(batch: int, length: int, heads: int, depth: int, masked: bool = Tr
 def strided(values: Any, operand: Operand | tuple[int, ...], shape: tuple[int, ...]) -> Any:
     strides = operand.strides if isinstance(operand, Operand) else operand
     return np.lib.stride_tricks.as_strided(values, shape, [s * values.itemsize for s in strides])
+
+
+def test_scores_of_a_thread_are_of_keys_that_follow_each_other() -> None:
+    """A thread l of a quad has the columns 8 n + 2 l and the next; the keys there are those whose masks it reads."""
+    key = [eval(attention_wide._ORDER, {"r": r}) for r in range(128)]  # noqa: S307 - an expression of ours, also C's
+    assert sorted(key) == list(range(128))
+    for lane in range(4):
+        for q in range(4):
+            columns = [32 * q + 8 * n + 2 * lane + c for n in range(4) for c in range(2)]
+            assert [key[column] for column in columns] == [32 * q + 8 * lane + j for j in range(8)]
 
 
 @settings(max_examples=15)
