@@ -18,7 +18,9 @@ from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
 
 DEPTH, _KEYS = 64, 128  # columns of a head; keys of a tile
-_ORDER = "(r & ~30 | (r & 6) << 2 | (r & 24) >> 2)"  # the key in row r of a tile
+# The key in a row of a tile: bits of the row's number and how far they move. Two of its bits change places with two.
+ORDER = ((~30, 0), (6, 2), (24, -2))
+_KEY = " | ".join(f"((r & {bits}) {'<<' if by >= 0 else '>>'} {abs(by)})" for bits, by in ORDER)
 
 INSTRUCTIONS = r"""
 typedef unsigned long long descriptor_t;
@@ -87,9 +89,9 @@ def body(a: Attention, wide: Wide) -> str:
     for (int start = 0; start < {a.keys}; start += {_KEYS}) {{
         if (start) __syncthreads();
         else {{ {_copied("q", a.query, wide.rows, a.rows, f"blockIdx.x * {wide.rows}", wide)} }}
-        {_copied("k", a.key, _KEYS, a.keys, "start", wide, _ORDER)}
+        {_copied("k", a.key, _KEYS, a.keys, "start", wide, f"({_KEY})")}
         asm volatile("cp.async.commit_group;" ::: "memory");
-        {_copied("v", a.value, _KEYS, a.keys, "start", wide, _ORDER)}
+        {_copied("v", a.value, _KEYS, a.keys, "start", wide, f"({_KEY})")}
         asm volatile("cp.async.commit_group;" ::: "memory");
         {_masks(a)}
         {_arrived(1)}
