@@ -12,7 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 from tenonrt_kernel_llvm.emitter import Function
+from tenonrt_kernel_llvm.objects import KnownObjects
 from tenonrt_kernel_llvm.target import Target
+
+# Addresses are computed where they are used, once a turn. LLVM's search for better ones takes up to a second for deep
+# loop nests, and what it finds is no faster.
+_OPTION = "-disable-lsr"
+_GENERATOR: dict[str, Any] = {"opt": 3, "reloc": "pic", "codemodel": "small"}
+_objects = KnownObjects()
 
 _ALLOCATED, _NO_BITS = 0x2, 8
 _SYMBOL_TABLE, _RELOCATIONS = 2, 4
@@ -45,26 +52,26 @@ def module_text(target: Target, functions: Sequence[Function]) -> str:
 
 def object_file(target: Target, text: str) -> bytes:
     """An ELF relocatable file."""
-    import llvmlite.binding as llvm
 
-    module = llvm.parse_assembly(text)
-    code: bytes = _machine(target).emit_object(module)
-    return code
+    def compile() -> bytes:
+        import llvmlite.binding as llvm
+
+        code: bytes = _machine(target).emit_object(llvm.parse_assembly(text))
+        return code
+
+    parts = (target.triple, target.cpu, target.extensions, _OPTION, str(_GENERATOR), text)
+    return _objects.get(parts, compile)
 
 
 @lru_cache
 def _machine(target: Target) -> Any:
     import llvmlite.binding as llvm
 
-    # Addresses are computed where they are used, once a turn. LLVM's search for better ones takes up to a second for
-    # deep loop nests, and what it finds is no faster.
-    llvm.set_option("tenonrt", "-disable-lsr")
+    llvm.set_option("tenonrt", _OPTION)
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     found = llvm.Target.from_triple(target.triple)
-    return found.create_target_machine(
-        cpu=target.cpu, features=target.extensions, opt=3, reloc="pic", codemodel="small"
-    )
+    return found.create_target_machine(cpu=target.cpu, features=target.extensions, **_GENERATOR)
 
 
 @dataclass(frozen=True)
