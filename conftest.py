@@ -20,12 +20,14 @@ _made = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder before workers are started, which inherit the variable."""
     if not os.environ.get(_OBJECTS):
         config.stash[_made] = os.environ[_OBJECTS] = tempfile.mkdtemp(prefix="tenonrt-objects-")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder that this process made."""
     folder = config.stash.get(_made, None)
-    if folder is not None:  # by this process, not by the one that started it
+    if folder is not None:
         os.environ.pop(_OBJECTS, None)
         shutil.rmtree(folder, ignore_errors=True)

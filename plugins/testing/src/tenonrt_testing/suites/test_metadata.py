@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 from tenonrt.plugins.discovery import Entry, incompatibility
 
+from tenonrt_testing.loading import Loading, loadings
 from tenonrt_testing.names import misnamed
 from tenonrt_testing.subjects import entries_of, load
 
@@ -16,21 +13,13 @@ GROUP = None  # entry points of every group
 
 # Slow to import or unwanted by most networks: to be imported when first used, never by merely loading a plugin.
 HEAVY = ("cupy", "onnx", "google.protobuf", "llvmlite", "torch", "scipy", "highspy", "onnxruntime")
-_PROBE = """
-import json, sys
-from tenonrt.plugins.discovery import scan
-heavy, found = sys.argv[2].split(","), {}
-for entry in [e for entries in scan().values() for e in entries if e.distribution == sys.argv[1]]:
-    before = set(sys.modules)
-    try:
-        entry.source.load()
-    except BaseException:
-        continue
-    added = [name for name in heavy if name in sys.modules and name not in before]
-    if added:
-        found[f"{entry.group} {entry.name}"] = added
-print(json.dumps(found))
-"""
+
+
+@pytest.fixture(scope="session")
+def loaded(request: pytest.FixtureRequest) -> dict[str, Loading]:
+    """What loading each tested distribution imports, by its name as discovery has it."""
+    named = {entry.distribution for entry in entries_of(request.config.getoption("--tenonrt-dist"))}
+    return loadings(sorted(named), HEAVY)
 
 
 def test_loads(entry: Entry) -> None:
@@ -92,15 +81,13 @@ def test_says_what_it_is(distribution: str) -> None:
     assert any(text and ("License ::" in text or "::" not in text) for text in licences), "no licence"
 
 
-def test_loading_is_light(distribution: str) -> None:
+def test_loading_is_light(distribution: str, loaded: dict[str, Loading]) -> None:
     """Loading every entry point of the distribution imports none of the heavy libraries.
 
     When this fails: move the import of the library into the function that uses it. Loading a plugin is part of starting
     every program that uses TenonRT.
     """
-    name = next(entry.distribution for entry in entries_of([distribution]))
-    command = [sys.executable, "-c", _PROBE, name, ",".join(HEAVY)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        pytest.fail(f"the process that loads {distribution} ended with {done.returncode}\n{done.stderr}", False)
-    assert json.loads(done.stdout.splitlines()[-1]) == {}
+    found = loaded[next(entry.distribution for entry in entries_of([distribution]))]
+    if found.status:
+        pytest.fail(f"the process that loads {distribution} ended with {found.status}\n{found.errors}", False)
+    assert found.heavy == {}
