@@ -73,9 +73,16 @@ def test_models_that_ask_for_too_much(bombs: dict[str, dict[str, Any]], name: st
         assert report["mebibytes"] < MEBIBYTES, tell(report)
 
 
+@pytest.fixture(scope="module")
+def damaged() -> list[dict[str, Any]]:
+    """The reports on all cases, each with its kind."""
+    return run("cases", str(SEED), *(f"{kind}={count}" for kind, count in CASES.items()))
+
+
+@pytest.mark.xdist_group("damaged models")
 @pytest.mark.parametrize("kind", CASES)
-def test_damaged_models(kind: str) -> None:
-    reports = run("cases", kind, str(SEED), str(CASES[kind]))
+def test_damaged_models(damaged: list[dict[str, Any]], kind: str) -> None:
+    reports = [report for report in damaged if report["kind"] == kind]
     batches = [report for report in reports if report["outcome"] == "batch"]
     outcomes = Counter(report["outcome"] for report in reports)
     assert sum(outcomes.values()) - len(batches) == CASES[kind]

@@ -1,7 +1,7 @@
 """Parses and builds hostile models, each in a forked child, and prints what became of them as lines of JSON.
 
     python worker.py bombs                      every model of bombs.py
-    python worker.py cases KIND SEED COUNT      damaged models, KIND "bytes" or "meaning"
+    python worker.py cases SEED KIND=COUNT...   damaged models, KIND "bytes" or "meaning"
 
 A child that crashes, hangs or takes too much memory is one line more, not the end.
 """
@@ -26,9 +26,9 @@ from typing import Any
 import bombs
 import mutations
 import tenonrt
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from tenonrt import PluginSet, Registry
-from tenonrt.plugins.registry import PluginWarning
+from tenonrt.plugins.registry import LAYERS, MAPPINGS, PASSES, PluginWarning
 from tenonrt_parser_onnx.standard import function_schema
 
 SECONDS = {"bombs": 10.0, "cases": 5.0}  # of the processor, so that a busy machine changes no outcome
@@ -103,7 +103,21 @@ def limit() -> None:
     warnings.filterwarnings("error", category=PluginWarning)  # a pass or a kernel that raised
 
 
+def prepare(path: Path, registry: Registry) -> None:
+    """Import and build what children would, each of them again."""
+    for group in (LAYERS, MAPPINGS, PASSES):
+        for entry in registry.usable(group):
+            entry.source.load()
+    types = [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [2, 3]) for tensor in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "plain", types[:1], types[1:])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    if attempt(path, registry) != "built":
+        raise AssertionError("a model without any damage is not built")
+
+
 def run_bombs(folder: Path) -> Iterator[Report]:
+    registry = Registry(PluginSet(deny=GENERATED))
+    prepare(folder / "plain.onnx", registry)
     for name, make in bombs.BOMBS.items():
         path = folder / f"{name}.onnx"
         made = make()
@@ -111,7 +125,7 @@ def run_bombs(folder: Path) -> Iterator[Report]:
 
         def work(tell: Callable[[Report], None], path: Path = path) -> None:
             limit()
-            tell(guarded(path, Registry(PluginSet(deny=GENERATED)), SECONDS["bombs"]))
+            tell(guarded(path, registry, SECONDS["bombs"]))
 
         report: Report = {"name": name, "outcome": "died", "kilobytes": path.stat().st_size >> 10}
         for part in forked(work):
@@ -148,6 +162,7 @@ def run_cases(
     registry = Registry(PluginSet(deny=("tenonrt-kernel-numpy:cpu/*", *GENERATED)))  # whose trials would take the time
     operators = sorted({node.op_type for _, model in models for node in model.graph.node})
     path, position = folder / "case.onnx", 0
+    prepare(path, registry)
 
     def work(tell: Callable[[Report], None]) -> None:
         limit()
@@ -156,6 +171,7 @@ def run_cases(
             name, model = random.choice(models)
             report = {"kind": kind, "seed": seed, "name": name}
             tell({**report, "outcome": "died"})
+            path.unlink()  # some file systems write a file out when it is overwritten
             if kind == "meaning":
                 path.write_bytes(mutations.change_meaning(model, random, operators))
             else:
@@ -176,15 +192,21 @@ def run_cases(
                 yield {"kind": kind, "outcome": "batch", "name": f"up to seed {seeds[position - 1]}", **report}
 
 
+def run_kinds(folder: Path, first: int, counts: dict[str, int]) -> Iterator[Report]:
+    """The cases of each kind. They share the models, whose making takes onnx six seconds."""
+    models = originals(Registry())
+    for kind, count in counts.items():
+        yield from run_cases(folder, kind, range(first, first + count), models)
+
+
 def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments[0] == "bombs":
             reports = run_bombs(folder)
         else:
-            models = originals(Registry())
-            kind, first, count = arguments[1], int(arguments[2]), int(arguments[3])
-            reports = run_cases(folder, kind, range(first, first + count), models)
+            counts = dict(argument.split("=") for argument in arguments[2:])
+            reports = run_kinds(folder, int(arguments[1]), {kind: int(count) for kind, count in counts.items()})
         for report in reports:
             sys.stdout.write(json.dumps(report) + "\n")
             sys.stdout.flush()
