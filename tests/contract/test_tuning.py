@@ -343,7 +343,8 @@ def test_code_is_kept_once_and_never_compiled_again(tmp_path: Path) -> None:
         return Code(posed, tactic, b"code")
 
     asked: Any = offer("key", "k", "t", None, ["Unary"])
-    asked.entry.version, asked.kernel.compile = "1", compile_one
+    asked.entry.distribution, asked.entry.value, asked.entry.version = "test-plugin", "no_module:K", "1"
+    asked.kernel.compile = compile_one
     for _ in range(2):
         cache = TimingCache(tmp_path / "timings", {"kind": "cpu"})
         tuner = Tuner(BuilderConfig(), None, None, cache, None)  # type: ignore[arg-type]

@@ -52,5 +52,4 @@ def _times(plans: list[Plan], graph: Graph, tuner: Tuner) -> list[float] | None:
 
 def _digest(plan: Plan) -> str:
     """The program and its kernels as a value."""
-    codes = [(code.problem, code.tactic) for code in plan.codes]
-    return hashlib.blake2b(msgspec.msgpack.encode((plan.program, codes)), digest_size=16).hexdigest()
+    return hashlib.blake2b(msgspec.msgpack.encode((plan.program, plan.codes)), digest_size=16).hexdigest()

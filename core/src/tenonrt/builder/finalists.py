@@ -26,6 +26,7 @@ from tenonrt.errors import ExecutionError
 from tenonrt.graph.graph import Graph
 from tenonrt.plan.plan import Plan
 from tenonrt.plan.program import BuildReport, Choice, PlanHeader, Program
+from tenonrt.plugins.code_version import code_version
 from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, is_float
 
@@ -125,7 +126,9 @@ def network_digest(selector: Selector, cover: Cover) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for column in cover.columns:
         source, _ = selector.sources[column.id]
-        digest.update(f"{column.id}\0{source.posed.key if isinstance(source, Offer) else ''}\0".encode())
+        digest.update(f"{column.id}\0".encode())
+        if isinstance(source, Offer):
+            digest.update(f"{source.posed.key}\0{code_version(source.entry)}\0".encode())
     return digest.hexdigest()
 
 
@@ -135,7 +138,7 @@ def _keys(selector: Selector, cover: Cover, columns: Sequence[Column], tuner: Tu
     for column in columns:
         offer = _offer(selector, column)
         where = f"in place {network} {column.layers}"
-        keys.append(tuner.cache.key(where, offer.entry.id, offer.entry.version, offer.tactic.key))
+        keys.append(tuner.cache.key(where, offer.entry.id, code_version(offer.entry), offer.tactic.key))
     return keys
 
 

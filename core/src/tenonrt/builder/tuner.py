@@ -21,6 +21,7 @@ from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.worker import TrialReply, TrialRequest
 from tenonrt.contracts import AllocatesOutputs, Device, Launch
 from tenonrt.errors import BuildError, ExecutionError
+from tenonrt.plugins.code_version import code_version
 from tenonrt.plugins.registry import Registry
 from tenonrt.problem import Code, Problem
 
@@ -334,7 +335,7 @@ class Tuner:
         self.cache.put(self._cache_key(offer), entry)
 
     def _cache_key(self, offer: Offer) -> str:
-        return self.cache.key(offer.posed.key, offer.entry.id, offer.entry.version, offer.tactic.key)
+        return self.cache.key(offer.posed.key, offer.entry.id, code_version(offer.entry), offer.tactic.key)
 
 
 def key_of(offer: Offer) -> Key:

@@ -65,10 +65,11 @@ def _useless(device: str, other_machines: bool) -> Any:
     import msgspec
 
     from tenonrt.builder.cache import TUNER_VERSION
+    from tenonrt.plugins.code_version import code_version
     from tenonrt.plugins.registry import KERNELS, Registry
 
     registry = Registry()
-    installed = {(entry.id, entry.version) for entry in registry.usable(KERNELS)} | {("", "")}
+    installed = {(entry.id, code_version(entry)) for entry in registry.usable(KERNELS)} | {("", "")}
     here = msgspec.json.encode(dict(sorted(registry.device(device).fingerprint().items()))).decode()
 
     def useless(row: Row) -> bool:
