@@ -3,101 +3,31 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenonrt.cli.options import (
-    NONE_GIVEN,
-    Disable,
-    Level,
-    MaxBatch,
-    ParserOptions,
-    ShapeRanges,
-    Threads,
-    calibration_of,
-    choice_of,
-    config,
-    layer_precision_of,
-    parsed,
-    plugin_set,
-    profiles_of,
-)
-from tenonrt.cli.quantities import nbytes, parse_bytes, seconds
+from tenonrt.cli.build_options import EngineOptions, PluginOptions, PrecisionOptions, TuningOptions
+from tenonrt.cli.groups import with_groups
+from tenonrt.cli.options import NONE_GIVEN, ParserOptions, config
+from tenonrt.cli.quantities import nbytes, seconds
 
 if TYPE_CHECKING:
     from tenonrt.runtime.engine import Engine
 
 
-class Precision(StrEnum):
-    """What kernels may compute in besides float32."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
-    best = "best"
-
-
+@with_groups
 def build(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file.")],
     plan: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="PLAN", help="Where to write; default MODEL's name.plan.")
     ] = None,
-    device: Annotated[str, typer.Option(help="The device to build for.")] = "cpu",
-    precision: Annotated[
-        Precision, typer.Option(help="What kernels may compute in besides float32; best: all that they offer.")
-    ] = Precision.float32,
-    layer_precision: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN=MODE:PRECISION", help="fc*=obey:float32, conv*=prefer:bfloat16. Repeatable."),
-    ] = None,
-    max_batch: MaxBatch = None,
-    shape: ShapeRanges = None,
-    opt_level: Level = 3,
-    timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep measured times here, for later builds on this machine.")
-    ] = None,
-    threads: Threads = 1,
-    tuning_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Stop timing after this many seconds; estimates decide the rest.")
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="The most workspace a tactic may use, such as 64M.")
-    ] = None,
-    plugins_allow: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Use only these distributions or entries. Repeatable.")
-    ] = None,
-    plugins_deny: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Use none of these, acme-* for instance. Repeatable.")
-    ] = None,
-    disable: Disable = None,
-    lock: Annotated[bool, typer.Option("--lock", help="Fail on whatever the timing cache does not know.")] = False,
-    replay: Annotated[
-        Path | None, typer.Option(metavar="PLAN", help="Take the choices of this plan as they are, without timing.")
-    ] = None,
-    prefer: Annotated[
-        Path | None, typer.Option(metavar="PLAN", help="Keep the choices of this plan where others are hardly faster.")
-    ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="Samples for int8: an .npz by input, an .npy, or a folder of either."),
-    ] = None,
-    calibrator: Annotated[str, typer.Option(help="The installed calibrator that finds ranges.")] = "entropy",
-    calibrator_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Of the calibrator, percentile=99.9. Repeatable.")
-    ] = None,
-    calibration_cache: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ranges as TensorRT writes them: read if it exists, else written."),
-    ] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Compute this layer in float32 all the same. Repeatable.")
-    ] = None,
     *,
+    engine: EngineOptions,
+    precision: PrecisionOptions,
+    tuning: TuningOptions,
+    plugins: PluginOptions,
     parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Optimize a model for this machine and save the plan.
@@ -106,37 +36,15 @@ def build(
     listed by `tenonrt build MODEL --help`.
     """
     target = _target(model, plan)
-    shapes, profiles = profiles_of(shape)
-    given = calibrate is not None or calibration_cache is not None
-    asked = precision if not (int8 or given) or precision != Precision.float32 else Precision.int8
-    settings = config(
-        device=device,
-        precision=asked.value,
-        layer_precisions=tuple(parsed("--layer-precision", layer_precision_of, text) for text in layer_precision or ()),
-        max_batch=max_batch,
-        workspace=None if workspace is None else parsed("--workspace", parse_bytes, workspace),
-        optimization_level=opt_level,
-        plugins=plugin_set(plugins_allow, plugins_deny),
-        timing_cache=timing_cache,
-        threads=threads,
-        tuning_seconds=tuning_seconds,
-        disable=frozenset(disable or ()),
-        lock=lock,
-        replay=None if replay is None else choice_of(replay),
-        prefer=None if prefer is None else choice_of(prefer),
-        shapes=shapes,
-        profiles=profiles,
-    )
+    settings = config(**engine.settings(), **precision.settings(), **tuning.settings(), **plugins.settings())
     from tenonrt.cli.sources import build_engine
 
-    calibration = None
-    if given:
-        calibration = calibration_of(calibrate, calibrator, calibrator_option, calibration_cache, keep)
+    calibration = precision.calibration()
     start = time.perf_counter()
-    engine = build_engine(model, settings, parser_options, calibration)
+    built = build_engine(model, settings, parser_options, calibration)
     elapsed = time.perf_counter() - start
-    engine.save(target)
-    _report(engine, model, target, elapsed)
+    built.save(target)
+    _report(built, model, target, elapsed)
 
 
 def _target(model: Path, plan: Path | None) -> Path:
