@@ -31,6 +31,7 @@ from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
 from tenonrt.progress import Progress
 from tenonrt.random_values import draw
+from tenonrt.region_patterns import MOVES, AttentionLayers, SumTail, added_operand, attention_layers, only_reader
 from tenonrt.shapes import (
     FLOATS,
     INTEGERS,
@@ -569,17 +570,17 @@ class Device(ABC):
 
 
 __all__ = [
-    "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC", "AllocatesOutputs",
-    "Array", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device", "Dim", "Dimension", "Draws",
-    "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView",
-    "Histogram", "HistogramCalibrator", "Kernel", "Launch", "Layer", "LayerMapping", "LayerType", "Model",
-    "NativeCall", "NativeCode", "NetworkView", "NewTensor", "PaddingMode", "ParseError", "Parser", "ParserOptions",
-    "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress", "Quant",
-    "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "Support", "Symbol", "Tactic",
-    "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View",
-    "Weights", "WindowAxis", "boxed", "broadcast", "broadcasts_to", "common_place", "contents", "differ", "draw",
-    "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load",
-    "load_library", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype",
-    "optional", "per_axis", "product", "ranked", "required", "same", "share_padding", "store", "surely_less", "symbol",
-    "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "MOVES", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC",
+    "AllocatesOutputs", "Array", "AttentionLayers", "Attributes", "Calibrator", "Candidate", "Case", "Code", "Device",
+    "Dim", "Dimension", "Draws", "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder", "GraphError",
+    "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel", "Launch", "Layer", "LayerMapping",
+    "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor", "PaddingMode", "ParseError", "Parser",
+    "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput", "ProblemLayer", "Progress",
+    "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode", "SumTail", "Support", "Symbol",
+    "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance", "UnsupportedError", "Verdict", "View",
+    "Weights", "WindowAxis", "added_operand", "attention_layers", "boxed", "broadcast", "broadcasts_to", "common_place",
+    "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined",
+    "known_values", "load", "load_library", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis",
+    "numpy_dtype", "only_reader", "optional", "per_axis", "product", "ranked", "required", "same", "share_padding",
+    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -16,10 +16,11 @@ from tenonrt.contracts import (
     Kernel,
     Layer,
     Problem,
+    SumTail,
     Support,
     Tactic,
-    Tensor,
     Weights,
+    added_operand,
 )
 
 from tenonrt_kernel_cublaslt.library import missing
@@ -30,6 +31,7 @@ CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
 # Heuristics that are tried: what is fastest for few rows comes late among those of a product.
 MOST = {"FullyConnected": 32, "Convolution": 8}
 _EPILOGUES = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu"}  # the library's is the tanh form: 5e-4 off at most
+TAIL = SumTail(lambda attrs: attrs.function in _EPILOGUES)
 
 
 class ProductKernel(Kernel):
@@ -38,12 +40,7 @@ class ProductKernel(Kernel):
     on_device: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        region, cuts = [layer], list[tuple[Layer, ...]]()
-        while (follower := _follower(view, region)) is not None:
-            if follower.kind == "Elementwise":
-                cuts.append(tuple(region))  # the other operand's product may take the sum instead
-            region.append(follower)
-        yield from dict.fromkeys((*cuts, tuple(region)))
+        return TAIL.regions(view, layer)
 
     def supports(self, problem: Problem) -> Support:
         why = _refusal(problem) or missing()
@@ -86,7 +83,7 @@ class ProductKernel(Kernel):
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         problem = code.problem
-        added = _added(problem)
+        added = added_operand(problem)
         x = problem.activations.index(problem.layer.inputs[0])
         c = None if added is None else problem.activations.index(added)
         return Launched(description(problem), code.blob, packed, x, None, c)
@@ -99,7 +96,7 @@ def description(problem: Problem) -> Description:
     biased = "bias" if len(layer.inputs) > 2 and layer.inputs[2] >= 0 else ""
     functions = [_EPILOGUES[f.attrs.function] for f in problem.layers if f.kind == "Activation"]
     epilogue = "+".join(filter(None, (biased, *functions))) or "none"
-    added = _added(problem) is not None
+    added = added_operand(problem) is not None
     if layer.kind == "Convolution":
         images, channels, height, width = source
         return Description(images * height * width, _ceil8(weights[0]), _ceil8(channels), epilogue, added)
@@ -112,37 +109,6 @@ def _ceil8(size: int) -> int:
 
 def _format(problem: Problem) -> Format:
     return CHANNELS_8 if problem.layer.kind == "Convolution" else HALF
-
-
-def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
-    """The next layer of a region: a sum of two equal shapes once, then an activation, which ends it."""
-    result = region[-1].outputs[0]
-    readers = {id(r): r for r in view.consumers(result)}
-    if len(readers) != 1 or view.is_output(result) or region[-1].kind == "Activation":
-        return None
-    (layer,) = readers.values()
-    if layer.kind == "Activation":
-        return layer if layer.attrs.function in _EPILOGUES else None
-    if layer.kind != "Elementwise" or layer.attrs.operation != "sum" or region[-1].kind == "Elementwise":
-        return None
-    others = [t for t in layer.inputs if t is not None and t is not result]
-    return layer if len(others) == 1 and _can_add(view, others[0], result, region) else None
-
-
-def _can_add(view: GraphView, other: Tensor, result: Tensor, region: Sequence[Layer]) -> bool:
-    producer = view.producer(other)
-    depends = producer is not None and view.reaches(producer, region)
-    return other.type == result.type and other.constant is None and not depends
-
-
-def _added(problem: Problem) -> int | None:
-    """The tensor that is added to the product."""
-    for layer in problem.layers[1:]:
-        if layer.kind == "Elementwise":
-            others = [i for i in layer.inputs if i != problem.layer.outputs[0]]
-            same = len(others) == 1 and problem.types[others[0]] == problem.types[problem.layer.outputs[0]]
-            return others[0] if same and others[0] in problem.activations else None
-    return None
 
 
 def _refusal(problem: Problem) -> str:
@@ -158,7 +124,7 @@ def _refusal(problem: Problem) -> str:
     if problem.outputs != (problem.layers[-1].outputs[0],):
         return "an interior result is wanted outside of the region"
     own = _refuses_convolution(problem) if layer.kind == "Convolution" else _refuses_sizes(problem)
-    return own or _refuses_tail(problem)
+    return own or TAIL.refusal(problem)
 
 
 def _refuses_sizes(problem: Problem) -> str:
@@ -172,20 +138,4 @@ def _refuses_convolution(problem: Problem) -> str:
     plain = not any((*attrs.pre_padding, *attrs.post_padding)) and set(attrs.stride) <= {1} and attrs.groups == 1
     if len(weights) != 4 or weights[2:] != (1, 1) or not plain:
         return "a window of more than one element, a stride, padding or groups"
-    return ""
-
-
-def _refuses_tail(problem: Problem) -> str:
-    kinds = problem.kinds[1:]
-    if kinds not in ((), ("Activation",), ("Elementwise",), ("Elementwise", "Activation")):
-        return f"{' + '.join(kinds)} follows it"
-    current = problem.layer
-    for layer in problem.layers[1:]:
-        if current.outputs[0] not in layer.inputs:
-            return "the region is not a chain"
-        if layer.kind == "Activation" and layer.attrs.function not in _EPILOGUES:
-            return f"the activation {layer.attrs.function}"
-        if layer.kind == "Elementwise" and (layer.attrs.operation != "sum" or _added(problem) is None):
-            return f"a {layer.attrs.operation} of something else than one computed tensor of its shape"
-        current = layer
     return ""

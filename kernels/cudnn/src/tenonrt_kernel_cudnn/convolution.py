@@ -16,11 +16,11 @@ from tenonrt.contracts import (
     Kernel,
     Layer,
     Problem,
-    ProblemLayer,
+    SumTail,
     Support,
     Tactic,
-    Tensor,
     Weights,
+    added_operand,
 )
 
 from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, Planned, built, planned
@@ -39,12 +39,7 @@ class ConvolutionKernel(Kernel):
     on_device: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        region, cuts = [layer], list[tuple[Layer, ...]]()
-        while (follower := _follower(view, region)) is not None:
-            if follower.kind == "Elementwise":
-                cuts.append(tuple(region))  # the other operand's convolution may take the sum instead
-            region.append(follower)
-        yield from dict.fromkeys((*cuts, tuple(region)))
+        return TAIL.regions(view, layer)
 
     def supports(self, problem: Problem) -> Support:
         why = _refusal(problem) or missing()
@@ -93,7 +88,7 @@ class ConvolutionKernel(Kernel):
             pointers[BIAS] = ("packed", 1)
         if any(_activation(f.attrs)[1] is not None for f in problem.layers if f.kind == "Activation"):  # type: ignore[index]
             pointers[LIMIT] = ("packed", len(packed) - 1)
-        if (added := _added(problem)) is not None:
+        if (added := added_operand(problem)) is not None:
             pointers[ADDED] = ("input", problem.activations.index(added))
         return Planned(code.blob, pointers, packed)
 
@@ -107,27 +102,6 @@ def _floor(problem: Problem) -> float:
     return max(flops / 5e14, sum(n for n in moved if isinstance(n, int)) / 2 / 4e12)
 
 
-def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
-    """The next layer of a region: a sum of two equal shapes once, then an activation, which ends it."""
-    result = region[-1].outputs[0]
-    readers = {id(r): r for r in view.consumers(result)}
-    if len(readers) != 1 or view.is_output(result) or region[-1].kind == "Activation":
-        return None
-    (layer,) = readers.values()
-    if layer.kind == "Activation":
-        return layer if _activation(layer.attrs) is not None else None
-    if layer.kind != "Elementwise" or layer.attrs.operation != "sum" or region[-1].kind == "Elementwise":
-        return None
-    others = [t for t in layer.inputs if t is not None and t is not result]
-    return layer if len(others) == 1 and _can_add(view, others[0], result, region) else None
-
-
-def _can_add(view: GraphView, other: Tensor, result: Tensor, region: Sequence[Layer]) -> bool:
-    producer = view.producer(other)
-    depends = producer is not None and view.reaches(producer, region)
-    return other.type == result.type and other.constant is None and not depends
-
-
 def _activation(attrs: Any) -> tuple[str, float | None] | None:
     """An activation as a graph has it, its upper limit with it; None for those that it has not."""
     if attrs.function == "clip" and attrs.alpha == 0 and attrs.beta is not None and 0 < attrs.beta < 65504:
@@ -135,6 +109,9 @@ def _activation(attrs: Any) -> tuple[str, float | None] | None:
     if attrs.function == "swish" and attrs.alpha in (None, 1.0):
         return ("swish", None)
     return (attrs.function, None) if attrs.function in ("relu", "sigmoid") else None
+
+
+TAIL = SumTail(lambda attrs: _activation(attrs) is not None)
 
 
 def _refusal(problem: Problem) -> str:
@@ -153,33 +130,7 @@ def _refusal(problem: Problem) -> str:
         return "a bias that is computed"
     if problem.outputs != (problem.layers[-1].outputs[0],):
         return "an interior result is wanted outside of the region"
-    return _refuses_tail(problem)
-
-
-def _refuses_tail(problem: Problem) -> str:
-    kinds = problem.kinds[1:]
-    if kinds not in ((), ("Activation",), ("Elementwise",), ("Elementwise", "Activation")):
-        return f"{' + '.join(kinds)} follows it"
-    current: ProblemLayer = problem.layer
-    for layer in problem.layers[1:]:
-        if current.outputs[0] not in layer.inputs:
-            return "the region is not a chain"
-        if layer.kind == "Activation" and _activation(layer.attrs) is None:
-            return f"the activation {layer.attrs.function}"
-        if layer.kind == "Elementwise" and (layer.attrs.operation != "sum" or _added(problem) is None):
-            return f"a {layer.attrs.operation} of something else than one computed tensor of its shape"
-        current = layer
-    return ""
-
-
-def _added(problem: Problem) -> int | None:
-    """The tensor that is added to the convolution's result."""
-    for layer in problem.layers[1:]:
-        if layer.kind == "Elementwise":
-            others = [i for i in layer.inputs if i != problem.layer.outputs[0]]
-            same = len(others) == 1 and problem.types[others[0]] == problem.types[problem.layer.outputs[0]]
-            return others[0] if same and others[0] in problem.activations else None
-    return None
+    return TAIL.refusal(problem)
 
 
 def variants(problem: Problem) -> dict[str, Description]:
@@ -194,7 +145,7 @@ def variants(problem: Problem) -> dict[str, Description]:
     activation = next(
         (_activation(follower.attrs) for follower in problem.layers if follower.kind == "Activation"), None
     )
-    added, biased = _added(problem) is not None, len(layer.inputs) > 2 and layer.inputs[2] >= 0
+    added, biased = added_operand(problem) is not None, len(layer.inputs) > 2 and layer.inputs[2] >= 0
     found: dict[str, Description] = {}
     for block in (8, 4) if channels <= 4 else (8,):
         depth = inner if attrs.groups > 1 else -(-channels // block) * block

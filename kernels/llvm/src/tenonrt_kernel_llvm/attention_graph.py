@@ -6,98 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenonrt.contracts import Dimension, GraphView, Layer, Problem, ProblemLayer, Tensor
+from tenonrt.contracts import MOVES, Dimension, GraphView, Layer, Problem, ProblemLayer, attention_layers
 
 from tenonrt_kernel_llvm import operations
 from tenonrt_kernel_llvm.layouts import Layout
 
-_MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 _POINTWISE = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
-_MAX_CHAIN = 12
 
 
 # regions of a graph -------------------------------------------------------------------------------------------------
 
 
 def attention_regions(view: GraphView, first: Layer) -> Iterator[Sequence[Layer]]:
-    """From a product of queries and keys to that with the values; then with the movement of data around it too.
-
-    Nothing inside is read by others, so that the regions are convex.
-    """
-    core = _core(view, first)
-    if core is None:
-        return
-    product = core[-1]
-    before = [
-        layer for tensor in (*first.inputs, product.inputs[1]) if tensor is not None for layer in _sources(view, tensor)
-    ]
-    after = _moves_after(view, product.outputs[0])
-    wide = tuple(dict.fromkeys((*before, *core)))
-    yield from dict.fromkeys((tuple(core), wide, (*wide, *after)))
-
-
-def _only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
-    readers = {id(layer): layer for layer in view.consumers(tensor)}
-    return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
-
-
-def _core(view: GraphView, first: Layer) -> list[Layer] | None:
-    region, tensor = [first], first.outputs[0]
-    while len(region) < _MAX_CHAIN:
-        reader = _only_reader(view, tensor)
-        if reader is None or len(reader.outputs) != 1 or reader.outputs[0].type.shape != tensor.type.shape:
-            return None
-        region.append(reader)
-        tensor = reader.outputs[0]
-        if reader.kind == "Softmax":
-            return _to_product(view, region, tensor)
-        if reader.kind not in _POINTWISE:
-            return None
-    return None
-
-
-def _to_product(view: GraphView, region: list[Layer], probabilities: Tensor) -> list[Layer] | None:
-    reader = _only_reader(view, probabilities)
-    if reader is None:
-        readers = sorted(view.consumers(probabilities), key=lambda layer: layer.kind)
-        if [layer.kind for layer in readers] != ["Select", "Unary"] or view.is_output(probabilities):
-            return None
-        chosen, asked = readers
-        if _only_reader(view, asked.outputs[0]) is not chosen:
-            return None
-        region += [asked, chosen]
-        probabilities = chosen.outputs[0]
-        reader = _only_reader(view, probabilities)
-    if reader is None or reader.kind != "MatrixMultiply" or reader.inputs[0] is not probabilities:
-        return None
-    return [*region, reader] if reader.inputs[1] is not probabilities else None
-
-
-def _sources(view: GraphView, tensor: Tensor) -> list[Layer]:
-    """Layers that only move or scale what becomes an operand, in order."""
-    found: list[Layer] = []
-    while len(found) < _MAX_CHAIN:
-        layer = view.producer(tensor)
-        if layer is None or _only_reader(view, tensor) is None or len(layer.outputs) != 1:
-            break
-        data = [t for t in layer.inputs if t is not None and t.constant is None]
-        scales = layer.kind == "Elementwise" and layer.attrs.operation in ("prod", "div")
-        if len(data) != 1 or not (layer.kind in _MOVES or scales) or data[0].type.size != tensor.type.size:
-            break
-        found.insert(0, layer)
-        tensor = data[0]
-    return found
-
-
-def _moves_after(view: GraphView, tensor: Tensor) -> list[Layer]:
-    found: list[Layer] = []
-    while len(found) < _MAX_CHAIN:
-        layer = _only_reader(view, tensor)
-        if layer is None or layer.kind not in _MOVES or layer.inputs[0] is not tensor:
-            break
-        found.append(layer)
-        tensor = layer.outputs[0]
-    return found
+    """From a product of queries and keys to that with the values; then with the movement of data around it too."""
+    found = attention_layers(view, first, _POINTWISE)
+    if found is not None:
+        wide = (*found.before, *found.core)
+        yield from dict.fromkeys((found.core, wide, (*wide, *found.after)))
 
 
 # the problem of a region --------------------------------------------------------------------------------------------
@@ -241,7 +166,7 @@ class _Reading:
     def _moved(self, layer: ProblemLayer, layout: Layout) -> Layout:
         if layer.kind == "Transpose":
             return layout.permute(_order(layer, len(layout.shape)))
-        _need(layer.kind in _MOVES, f"{layer.kind} comes before it")
+        _need(layer.kind in MOVES, f"{layer.kind} comes before it")
         return _need(layout.reshape(self.types[layer.outputs[0]].shape), "an operand's axes are merged across others")
 
     def _result(self, product: int) -> Layout:
@@ -256,7 +181,7 @@ class _Reading:
                 order = _order(layer, len(layout.shape))
                 layout = layout.permute([order.index(i) for i in range(len(order))])
             else:
-                _need(layer.kind in _MOVES, f"{layer.kind} follows it")
+                _need(layer.kind in MOVES, f"{layer.kind} follows it")
                 layout = _need(layout.reshape(self.types[layer.inputs[0]].shape), "the result's axes are merged")
             output = layer.inputs[0]
         return layout

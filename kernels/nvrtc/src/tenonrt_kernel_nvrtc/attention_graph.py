@@ -8,13 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor
+from tenonrt.contracts import MOVES, GraphView, Layer, Problem, ProblemLayer, attention_layers
 
-from tenonrt_kernel_nvrtc.growing import only_reader
-
-_MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 _SCALES = frozenset({"prod", "div"})
-_LONGEST = 12
 
 
 # regions ------------------------------------------------------------------------------------------------------------
@@ -22,65 +18,10 @@ _LONGEST = 12
 
 def regions(view: GraphView, first: Layer) -> Iterator[Sequence[Layer]]:
     """From the product of queries and keys to that with the values; then with the layers that move data around it."""
-    core = _core(view, first)
-    if core is None:
-        return
-    operands = (*first.inputs, core[-1].inputs[1])
-    before = [layer for tensor in operands if tensor is not None for layer in _sources(view, tensor)]
-    after = _moves_after(view, core[-1].outputs[0])
-    yield tuple(core)
-    yield tuple(dict.fromkeys((*before, *core, *after)))
-
-
-def _core(view: GraphView, first: Layer) -> list[Layer] | None:
-    region = [first]
-    while region[-1].kind != "Softmax":
-        reader = only_reader(view, region[-1].outputs[0])
-        if reader is None or reader.kind not in ("Elementwise", "Softmax") or len(region) > _LONGEST:
-            return None
-        region.append(reader)
-    guard = _guard(view, region[-1].outputs[0])
-    region += guard
-    product = only_reader(view, region[-1].outputs[0])
-    if product is None or product.kind != "MatrixMultiply" or product.inputs[0] is not region[-1].outputs[0]:
-        return None
-    return [*region, product]
-
-
-def _guard(view: GraphView, probabilities: Tensor) -> list[Layer]:
-    """Layers that make zeros of NaN, where there are some: a question and a choice, both of the probabilities."""
-    readers = sorted(view.consumers(probabilities), key=lambda layer: layer.kind)
-    if [layer.kind for layer in readers] != ["Select", "Unary"] or view.is_output(probabilities):
-        return []
-    chosen, asked = readers
-    return [asked, chosen] if only_reader(view, asked.outputs[0]) is chosen else []
-
-
-def _sources(view: GraphView, tensor: Tensor) -> list[Layer]:
-    """Layers that only move or scale what becomes an operand, in order."""
-    found: list[Layer] = []
-    while len(found) < _LONGEST:
-        layer = view.producer(tensor)
-        if layer is None or only_reader(view, tensor) is None or len(layer.outputs) != 1:
-            break
-        data = [t for t in layer.inputs if t is not None and t.constant is None]
-        scales = layer.kind == "Elementwise" and layer.attrs.operation in _SCALES
-        if len(data) != 1 or not (layer.kind in _MOVES or scales) or data[0].type.size != tensor.type.size:
-            break
-        found.insert(0, layer)
-        tensor = data[0]
-    return found
-
-
-def _moves_after(view: GraphView, tensor: Tensor) -> list[Layer]:
-    found: list[Layer] = []
-    while len(found) < _LONGEST:
-        layer = only_reader(view, tensor)
-        if layer is None or layer.kind not in _MOVES or layer.inputs[0] is not tensor:
-            break
-        found.append(layer)
-        tensor = layer.outputs[0]
-    return found
+    found = attention_layers(view, first, frozenset({"Elementwise"}))
+    if found is not None:
+        yield found.core
+        yield (*found.before, *found.core, *found.after)
 
 
 # problems -----------------------------------------------------------------------------------------------------------
@@ -311,7 +252,7 @@ class _Reading:
             inner, amount = self._scaled(layer)
             self.factor *= amount
             return self._trace(inner)
-        _need(layer.kind in _MOVES, f"{layer.kind} comes before it")
+        _need(layer.kind in MOVES, f"{layer.kind} comes before it")
         source, lies = self._trace(layer.inputs[0])
         if layer.kind == "Transpose":
             order = layer.attrs.permutation or range(len(lies))[::-1]
@@ -324,7 +265,7 @@ class _Reading:
         lies = _dense(self._shape(current))
         while current != product:
             layer = self.producers.get(current)
-            _need(layer is not None and layer.kind in _MOVES, "its result is changed")
+            _need(layer is not None and layer.kind in MOVES, "its result is changed")
             assert layer is not None
             self._take(layer)
             if layer.kind == "Transpose":
