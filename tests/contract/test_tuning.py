@@ -57,6 +57,24 @@ def test_every_group_is_answered() -> None:
     assert answers == {0: 1, 1: 2, 2: 3, 3: 4}
 
 
+def test_processes_are_started_for_enough_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[int] = set()
+
+    def answer(process: TrialProcess, request: TrialRequest) -> TrialReply:
+        asked.add(id(process))
+        return TrialReply(True)  # the processes take turns, however many threads wait for them
+
+    monkeypatch.setattr(TrialProcess, "answer", answer)
+    request = TrialRequest("none:cpu/None.none", problem(), Tactic())
+    used = []
+    with TrialPool(30, 3) as pool:
+        for count in (5, 16, 200, 5):
+            asked.clear()
+            pool.run([[request]] * count, lambda index, replies: None)
+            used.append(len(asked))
+    assert used == [1, 2, 3, 3], "those that were started are used again"
+
+
 def test_an_error_while_groups_are_answered_ends_them_all() -> None:
     def cancel(index: int, replies: list[TrialReply]) -> None:
         raise KeyboardInterrupt

@@ -50,12 +50,20 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+# First runs that take as long as a process takes to start.
+_WORTH_A_PROCESS = 8
+
+
 class TrialPool:
-    """As many worker processes as the machine has cores, for first runs; nothing is timed while they work."""
+    """As many worker processes as the machine has cores, for first runs; nothing is timed while they work.
+
+    A process is started when there is enough for it to do.
+    """
 
     def __init__(self, seconds: float, count: int | None = None) -> None:
         self.count = min(usable_cores(), _MOST_PROCESSES) if count is None else count
         self._processes = [TrialProcess(seconds, _ONE_THREAD) for _ in range(self.count)]
+        self._used = 0  # of the processes: the first so many have been asked before
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -76,8 +84,10 @@ class TrialPool:
 
         ``done(group, replies)`` is called in this thread as groups are finished; what it raises ends all of them.
         """
+        requests = sum(map(len, groups))
+        self._used = max(self._used, 1, min(self.count, requests // _WORTH_A_PROCESS))
         free: SimpleQueue[TrialProcess] = SimpleQueue()
-        for process in self._processes:
+        for process in self._processes[: self._used]:
             free.put(process)
         self._stopped = False
 
@@ -88,7 +98,7 @@ class TrialPool:
             finally:
                 free.put(process)
 
-        with ThreadPoolExecutor(self.count) as threads:
+        with ThreadPoolExecutor(self._used) as threads:
             pending = {threads.submit(answer, group): index for index, group in enumerate(groups)}
             try:
                 for future in as_completed(pending):
