@@ -217,23 +217,43 @@ def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0
         wrong = int((~same).sum())
         return Judgement(wrong == 0, float(wrong > 0), f"{wrong} of {output.size} values differ" if wrong else "")
     with np.errstate(invalid="ignore", over="ignore"):
-        # What is past the largest number of the output's type must be infinite there.
-        stored = expected.astype(output.dtype).astype(expected.dtype)
-        reachable = np.where(np.isinf(stored), stored, expected)
-        least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
-        return _judge_floats(output.astype(expected.dtype), reachable, tolerance, slack, least)
+        return _judge_floats(output, expected, tolerance, slack)
 
 
-def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float, least: float) -> Judgement:
-    finite = np.isfinite(expected)
-    special = ~finite & ~((output == expected) | (np.isnan(output) & np.isnan(expected)))
-    if special.any():
-        return Judgement(False, np.inf, f"{int(special.sum())} NaN or infinite values differ")
-    size = float(np.abs(expected[finite]).max(initial=0.0))
-    deviation = np.abs(output - expected)[finite]
-    deviation[deviation <= least] = 0.0
-    allowed = tolerance.relative * np.abs(expected[finite]) + tolerance.absolute * size + slack
-    error = float(deviation.max(initial=0.0)) / max(size, 1e-300)
-    bad = int((~(deviation <= allowed)).sum())
+# Values that are compared at once: what is made of them on the way stays in a core's cache.
+_BLOCK = 1 << 14
+
+
+def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float) -> Judgement:
+    starts, given, wanted = range(0, output.size, _BLOCK), output.reshape(-1), expected.reshape(-1)
+    reachable = [_reachable(wanted[i : i + _BLOCK], output.dtype) for i in starts]
+    size = max(float(np.abs(_finite(block)).max(initial=0.0)) for block in reachable)
+    least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
+    special, bad, worst = 0, 0, 0.0
+    for i, right in zip(starts, reachable, strict=True):
+        found = given[i : i + _BLOCK].astype(expected.dtype)
+        finite = np.isfinite(right)
+        if not finite.all():
+            special += int((~finite & ~((found == right) | (np.isnan(found) & np.isnan(right)))).sum())
+            found, right = found[finite], right[finite]
+        deviation = np.abs(found - right)
+        deviation[deviation <= least] = 0.0
+        allowed = tolerance.relative * np.abs(right) + (tolerance.absolute * size + slack)
+        bad += int((~(deviation <= allowed)).sum())
+        worst = float(np.maximum(worst, deviation.max(initial=0.0)))  # NaN stays
+    if special:
+        return Judgement(False, np.inf, f"{special} NaN or infinite values differ")
+    error = worst / max(size, 1e-300)
     why = f"{bad} of {output.size} values are off by up to {error:.2g} of max |y|" if bad else ""
     return Judgement(bad == 0, error, why)
+
+
+def _reachable(expected: Array, dtype: np.dtype[Any]) -> Array:
+    """The reference as an output of this type can hold it: what is past its largest number must be infinite there."""
+    stored = expected.astype(dtype).astype(expected.dtype)
+    return np.where(np.isinf(stored), stored, expected)
+
+
+def _finite(values: Array) -> Array:
+    finite = np.isfinite(values)
+    return values if finite.all() else values[finite]

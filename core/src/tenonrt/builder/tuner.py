@@ -18,6 +18,7 @@ from tenonrt.builder.sampling import separated, trial_values
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trial import Packs, Sample, bind_sample, compile_for
 from tenonrt.builder.trials import TrialPool
+from tenonrt.builder.watching import Watch
 from tenonrt.builder.worker import TrialReply, TrialRequest
 from tenonrt.contracts import AllocatesOutputs, Device, Launch
 from tenonrt.errors import BuildError, ExecutionError
@@ -202,8 +203,11 @@ class Tuner:
 
     def leaves(self, offer: Offer) -> bool:
         """Whether its step runs outside the device's program, where others stay inside."""
+        return self._has_native and not self._is_native(offer)
+
+    def _is_native(self, offer: Offer) -> bool:
         known = self.known(offer)
-        return self._has_native and not (known is not None and known.native)
+        return known is not None and known.native
 
     def time_again(self, offers: Sequence[Offer]) -> tuple[float, float] | None:
         """Race the leaders for one problem once more, steps in Python left out, and keep each one's lesser time.
@@ -258,7 +262,9 @@ class Tuner:
         offers, entrants = [offer for offer, _ in bound], [entrant for _, entrant in bound]
         if self._surroundings is None:
             self._surroundings = Surroundings(self.device, self.config.threads, self.touched)
-        return offers, race(entrants, self._surroundings, weight_bytes(problem)) if bound else []
+        # Idle threads of a library want cores that steps in Python then wait for: that is theirs, and no disturbance.
+        watch = Watch(self.config.threads) if all(self._is_native(offer) for offer in offers) else None
+        return offers, race(entrants, self._surroundings, weight_bytes(problem), watch) if bound else []
 
     def _raced_by_device(self, wanted: Sequence[Offer], sample: Sample) -> tuple[list[Offer], list[float]]:
         found: list[tuple[Offer, float]] = []
