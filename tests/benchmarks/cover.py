@@ -42,13 +42,12 @@ def compare_covers(path: Path, options: argparse.Namespace) -> str:
     )
     apart = [region for region in ours if region not in theirs]
     other = sum(ours[region] != theirs[region] for region in ours if region in theirs)
-    lines = [
+    found = (
         f"{path.stem}: greedy {greedy.report.cost * 1e3:.3f} ms, exact {exact.report.cost * 1e3:.3f} ms, "
         f"ratio {greedy.report.cost / exact.report.cost:.3f}; {len(ours)} regions, {len(apart)} of them apart, "
-        f"{other} with another tactic; solved in {exact.report.timings['select']:.2f} s"
-    ]
-    lines += [f"    apart: {region}" for region in apart[: options.regions]]
-    return "\n".join(lines)
+        f"{other} with another tactic; selected in {exact.report.timings['select']:.2f} s"
+    )
+    return "\n".join([found, *(f"    apart: {region}" for region in apart[: options.regions])])
 
 
 @dataclass
@@ -91,8 +90,8 @@ def compare_finals(path: Path, options: argparse.Namespace) -> str:
     if not twice.total:
         return f"{path.stem}: no finals"
     return (
-        f"{path.stem}: finals change {twice.steps} decisions, promise {100 * twice.promised / twice.total:.1f} % of the "
-        f"network's time and gain {100 * twice.shown / twice.total:.1f} %"
+        f"{path.stem}: finals change {twice.steps} decisions, promise {100 * twice.promised / twice.total:.1f} % "
+        f"of the network's time and gain {100 * twice.shown / twice.total:.1f} %"
     )
 
 

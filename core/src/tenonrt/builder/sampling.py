@@ -221,39 +221,43 @@ def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0
 
 
 # Values that are compared at once: what is made of them on the way stays in a core's cache.
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 
 
 def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float) -> Judgement:
     starts, given, wanted = range(0, output.size, _BLOCK), output.reshape(-1), expected.reshape(-1)
     reachable = [_reachable(wanted[i : i + _BLOCK], output.dtype) for i in starts]
-    size = max(float(np.abs(_finite(block)).max(initial=0.0)) for block in reachable)
+    size = max(largest for _, largest in reachable)
     least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
+    anywhere = max(tolerance.absolute * size + slack, least)
     special, bad, worst = 0, 0, 0.0
-    for i, right in zip(starts, reachable, strict=True):
-        found = given[i : i + _BLOCK].astype(expected.dtype)
-        finite = np.isfinite(right)
+    for i, (held, _) in zip(starts, reachable, strict=True):
+        found, right = given[i : i + _BLOCK].astype(expected.dtype), held
+        finite = np.isfinite(held)
         if not finite.all():
-            special += int((~finite & ~((found == right) | (np.isnan(found) & np.isnan(right)))).sum())
-            found, right = found[finite], right[finite]
+            special += int((~finite & ~((found == held) | (np.isnan(found) & np.isnan(held)))).sum())
+            found, right = found[finite], held[finite]
         deviation = np.abs(found - right)
-        deviation[deviation <= least] = 0.0
-        allowed = tolerance.relative * np.abs(right) + (tolerance.absolute * size + slack)
-        bad += int((~(deviation <= allowed)).sum())
-        worst = float(np.maximum(worst, deviation.max(initial=0.0)))  # NaN stays
+        largest = float(deviation.max(initial=0.0))
+        worst = float(np.maximum(worst, largest))  # NaN stays
+        if not largest <= anywhere:
+            allowed = tolerance.relative * np.abs(right) + tolerance.absolute * size + slack
+            bad += int((~(deviation <= np.maximum(allowed, least))).sum())
     if special:
         return Judgement(False, np.inf, f"{special} NaN or infinite values differ")
-    error = worst / max(size, 1e-300)
+    error = 0.0 if worst <= least else worst / max(size, 1e-300)
     why = f"{bad} of {output.size} values are off by up to {error:.2g} of max |y|" if bad else ""
     return Judgement(bad == 0, error, why)
 
 
-def _reachable(expected: Array, dtype: np.dtype[Any]) -> Array:
-    """The reference as an output of this type can hold it: what is past its largest number must be infinite there."""
+def _reachable(expected: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
+    """The reference as an output of this type can hold it, and its largest finite magnitude.
+
+    What is past the largest number of the type must be infinite there.
+    """
+    largest = np.abs(expected).max()
+    if np.isfinite(largest) and np.isfinite(largest.astype(dtype)):
+        return expected, float(largest)
     stored = expected.astype(dtype).astype(expected.dtype)
-    return np.where(np.isinf(stored), stored, expected)
-
-
-def _finite(values: Array) -> Array:
-    finite = np.isfinite(values)
-    return values if finite.all() else values[finite]
+    held = np.where(np.isinf(stored), stored, expected)
+    return held, float(np.abs(held[np.isfinite(held)]).max(initial=0.0))

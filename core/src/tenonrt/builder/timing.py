@@ -7,10 +7,11 @@ by Winograd took 503 µs so, 919 in the network, against 1084 of a direct kernel
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ _CLOSE = (2.5, 1.5, 1.25)
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 11
 # Runs that a candidate has before it can be out, unless they take this long.
 _IMPRESSIONS, _SLOW_SECONDS = 4, 0.02
-# A run that was disturbed is taken again, so many times and as long as all of them take no longer than the budget.
-_ATTEMPTS = 6
+# A disturbed run is taken again so many times at least, and for as long as other work may keep a core before it is
+# another thread's turn; but all of them in a race take no longer than so many times what all others may.
+_ATTEMPTS, _SLICES_SECONDS, _PATIENCE = 8, 16e-3, 3
 # Rounds end when repeated times of the leaders agree to this, or with the budget.
 _NOISE = 0.02
 _LEAST_SECONDS, _MOST_SECONDS = 0.02, 0.5
@@ -102,52 +104,73 @@ def race(
 
     watch: tells which runs were disturbed, to be taken again.
     """
-    start = time.monotonic()
-    first = [_first_impression(entrant.runnable, watch) for entrant in entrants]
+    runs = _Runs(watch, partial(surroundings.restore, weight_bytes=weight_bytes))
+    first = [runs.impression(entrant.runnable) for entrant in entrants]
     out = set(range(len(entrants))).difference(_close(range(len(entrants)), first, _CLOSE[0]))
     for index in out:  # something else may have had the processor all the while
-        first[index] = min(first[index], _first_impression(entrants[index].runnable, watch))
-    elapsed = time.monotonic() - start
+        first[index] = min(first[index], runs.impression(entrants[index].runnable))
+    elapsed = runs.elapsed()
     budget = min(_MOST_SECONDS, max(_LEAST_SECONDS, _LEAST_ROUNDS * elapsed))
     alive = sorted(_close(range(len(entrants)), first, _CLOSE[0]), key=lambda index: first[index])
     if elapsed > budget:
         return first
     primed = dict(zip(alive, surroundings.primed([entrants[index].launch for index in alive]), strict=True))
     times: dict[int, list[float]] = {index: [] for index in alive}
-    retaken = _Retaken(surroundings, weight_bytes, watch, budget)
+    runs.patience = runs.lost + _PATIENCE * budget
     for number in range(1, _MOST_ROUNDS):
         for index in alive:
-            times[index].append(retaken.run(entrants[index].launch, primed[index]))
+            times[index].append(runs.as_in_place(entrants[index].launch, primed[index]))
         if number >= _LEAST_ROUNDS and all(_spread(times[index]) < _NOISE for index in alive):
             break
-        if time.monotonic() - start - retaken.lost > budget:
+        if runs.elapsed() > budget:
             break
         known = {index: typical(times[index]) for index in alive}
         alive = _close(alive, known, _CLOSE[min(number, len(_CLOSE) - 1)])
     return [typical(times[index]) if index in times else seconds for index, seconds in enumerate(first)]
 
 
-class _Retaken:
-    """Timed runs, those that were disturbed taken again while that costs no more than ``budget`` seconds."""
+class _Runs:
+    """Timed runs of one race. Disturbed ones are taken again, and what they took is not the race's time."""
 
-    def __init__(self, surroundings: Surroundings, weight_bytes: int, watch: Watch | None, budget: float) -> None:
-        self.lost = 0.0  # seconds spent on disturbed runs
-        self._surroundings, self._weight_bytes, self._watch, self._budget = surroundings, weight_bytes, watch, budget
+    def __init__(self, watch: Watch | None, restore: Callable[[Launch], None]) -> None:
+        self.lost, self.patience = 0.0, _PATIENCE * _LEAST_SECONDS  # seconds of disturbed runs: how many, and at most
+        self._watch, self._restore, self._start = watch, restore, time.monotonic()
 
-    def run(self, launch: Launch, runnable: Runnable) -> float:
-        """Seconds of a run that nothing disturbed, or the least of a few that were."""
-        found = list[float]()
-        for _ in range(_ATTEMPTS):
-            begun = time.monotonic()
-            self._surroundings.restore(launch, self._weight_bytes)
+    def elapsed(self) -> float:
+        """Seconds of the race."""
+        return time.monotonic() - self._start - self.lost
+
+    def impression(self, runnable: Runnable) -> float:
+        """The least of a few runs, or the only one of a slow candidate.
+
+        Threads of the pool are asleep before the first run, and what else a core does can take longer than a kernel.
+        """
+        start, least = time.monotonic(), float("inf")
+        for _ in range(_IMPRESSIONS):
+            least = min(least, self._run(lambda: None, runnable))
+            if time.monotonic() - start > _SLOW_SECONDS:
+                break
+        return least
+
+    def as_in_place(self, launch: Launch, primed: Runnable) -> float:
+        """The last step of a program, its surroundings as in a network."""
+        return self._run(partial(self._restore, launch), primed)
+
+    def _run(self, restore: Callable[[], None], runnable: Runnable) -> float:
+        """Seconds of a run that nothing disturbed, or the least of some that were."""
+        begun, least = time.monotonic(), float("inf")
+        for attempt in count(1):
+            started = time.monotonic()
+            restore()
             seconds, disturbed = _timed(runnable, self._watch)
             if not disturbed:
                 return seconds
-            found.append(seconds)
-            if self.lost > self._budget:
+            least = min(least, seconds)
+            ended = time.monotonic()
+            if self.lost > self.patience or (attempt >= _ATTEMPTS and ended - begun > _SLICES_SECONDS):
                 break
-            self.lost += time.monotonic() - begun
-        return min(found)
+            self.lost += ended - started
+        return least
 
 
 def _timed(runnable: Runnable, watch: Watch | None) -> tuple[float, bool]:
@@ -158,21 +181,6 @@ def _timed(runnable: Runnable, watch: Watch | None) -> tuple[float, bool]:
         watch.begin()
         seconds = runnable.time(None)[-1]
         return seconds, watch.disturbed(seconds)
-
-
-def _first_impression(runnable: Runnable, watch: Watch | None) -> float:
-    """The least of a few runs, or the only one of a slow candidate; disturbed ones do not count.
-
-    Threads of the pool are asleep before the first run, and what else a core has to do can take longer than a kernel.
-    """
-    start, least, sound = time.monotonic(), float("inf"), 0
-    for _ in range(_ATTEMPTS * _IMPRESSIONS):
-        seconds, disturbed = _timed(runnable, watch)
-        least = min(least, seconds)
-        sound += not disturbed
-        if sound >= _IMPRESSIONS or time.monotonic() - start > _SLOW_SECONDS:
-            break
-    return least
 
 
 def _close(alive: Iterable[int], seconds: Mapping[int, float] | Sequence[float], factor: float) -> list[int]:

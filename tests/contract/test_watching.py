@@ -1,0 +1,111 @@
+"""Whether other work disturbed a run, as the system tells it, and what a race makes of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import get_native_id
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tenonrt.builder import watching
+from tenonrt.builder.timing import Entrant, Surroundings, race
+from tenonrt.builder.watching import Watch
+from tenonrt.contracts import Launch
+
+
+class System:
+    """What the system says of this process's threads, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tasks, self.runnable = folder / "task", folder / "loadavg"
+        (self.tasks / str(get_native_id())).mkdir(parents=True)
+        self.say(waited=0, wanting=1)
+
+    def say(self, waited: int, wanting: int) -> None:
+        """waited: nanoseconds for a core so far. wanting: threads of the machine that run or want to."""
+        self._write(self.tasks / str(get_native_id()) / "schedstat", f"123456 {waited} 7\n")
+        self._write(self.runnable, f"0.50 0.40 0.30 {wanting}/99 4711\n")
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        path.write_text(text)
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    system = System(tmp_path)
+    monkeypatch.setattr(watching, "_TASKS", system.tasks)
+    monkeypatch.setattr(watching, "_RUNNABLE", system.runnable)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    return system
+
+
+@pytest.mark.parametrize(("waited", "disturbed"), [(0, False), (4_000, False), (9_000, False), (12_000, True)])
+def test_a_run_whose_threads_waited_for_a_core_is_disturbed(system: System, waited: int, disturbed: bool) -> None:
+    """For more than 5 us and a twentieth of what it took."""
+    watch = Watch(2)
+    system.say(waited=1_000_000, wanting=2)
+    watch.begin()
+    system.say(waited=1_000_000 + waited, wanting=2)
+    assert watch.disturbed(1e-4) is disturbed
+
+
+@pytest.mark.parametrize(("threads", "wanting", "disturbed"), [(2, 3, True), (2, 2, False), (1, 3, False)])
+def test_a_run_whose_other_threads_got_no_core_is_disturbed(
+    system: System, threads: int, wanting: int, disturbed: bool
+) -> None:
+    """They may not have waited yet as the system counts. Where cores are free they had nothing to do."""
+    watch = Watch(threads)
+    watch.begin()
+    system.say(waited=0, wanting=wanting)
+    assert watch.disturbed(1.0) is disturbed
+
+
+def test_threads_may_end(system: System) -> None:
+    """Nobody has the thread's number that the folder names."""
+    (system.tasks / str(1 << 27)).mkdir()
+    (system.tasks / str(1 << 27) / "schedstat").write_text("1 2 3\n")
+    watch = Watch(2)
+    watch.begin()
+    assert not watch.disturbed(1.0)
+
+
+def test_where_the_system_says_nothing_nothing_is_disturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_TASKS", tmp_path / "none")
+    monkeypatch.setattr(watching, "_RUNNABLE", tmp_path / "none")
+    watch = Watch(2)
+    watch.begin()
+    assert not watch.disturbed(1.0)
+
+
+class Pattern:
+    """A runnable that takes these times, again and again."""
+
+    def __init__(self, *times: float) -> None:
+        self.times, self.runs = times, 0
+
+    def time(self, stream: object) -> list[float]:
+        self.runs += 1
+        return [self.times[(self.runs - 1) % len(self.times)]]
+
+
+def raced(*runnables: Pattern) -> list[float]:
+    """Their times in a race where runs of more than five seconds are disturbed."""
+    device: Any = SimpleNamespace(
+        allocate=lambda nbytes: np.zeros(nbytes, np.uint8), bind=lambda launches, threads: runnables[launches[-1].name]
+    )
+    watch: Any = SimpleNamespace(begin=lambda: None, disturbed=lambda seconds: seconds > 5)
+    launches: Any = [Launch(index, None, (), (), None, ()) for index in range(len(runnables))]  # type: ignore[arg-type]
+    entrants: Any = [Entrant(launch, runnable) for launch, runnable in zip(launches, runnables, strict=True)]  # type: ignore[arg-type]
+    return race(entrants, Surroundings(device, 1, 0), 0, watch)
+
+
+def test_disturbed_runs_do_not_count() -> None:
+    """Each candidate has one sound run in four: a quartile of all runs would be a disturbed one's time."""
+    assert raced(Pattern(9.0, 9.0, 9.0, 1.0), Pattern(9.0, 8.0, 7.0, 1.1)) == [1.0, 1.1]
+
+
+def test_where_every_run_is_disturbed_their_times_count_and_the_race_ends() -> None:
+    assert raced(Pattern(9.0), Pattern(6.5)) == [9.0, 6.5]
