@@ -18,7 +18,7 @@ from tenonrt.builder.rounds import race_again
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Tuner
-from tenonrt.builder.tuning import heirs, negligible_problems
+from tenonrt.builder.tuning import heirs, negligible_problems, within_reach
 from tenonrt.builder.worker import TrialReply, TrialRequest, Worker
 from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
 
@@ -245,6 +245,18 @@ def test_regions_inherit_the_best_tactics_of_the_layer_that_they_begin_with() ->
         "the two best sound ones, the unknown one, the other region"
     )
     assert [o.tactic.key for o in refused] == ["a", "b"]
+
+
+def test_a_tactic_that_its_kernel_estimates_far_behind_its_others_is_not_tried() -> None:
+    near, far = offer("p", "k", "near", 1.2e-6, ["Conv"]), offer("p", "k", "far", 1.3e-6, ["Conv"])
+    best, unknown = offer("p", "k", "best", 1e-6, ["Conv"]), offer("p", "k", "unknown", None, ["Conv"])
+    other, elsewhere = offer("p", "l", "other", 9e-6, ["Conv"]), offer("q", "k", "far", 9e-6, ["Conv"])
+    refused = {}
+    kept = within_reach(
+        [near, far, best, unknown, other, elsewhere], lambda o, why: refused.update({o.tactic.key: why})
+    )
+    assert kept == [near, best, unknown, other, elsewhere]
+    assert refused == {"far": "its kernel estimates another tactic at 1.0 us, this one at 1.3"}
 
 
 def test_reformats_are_timed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
