@@ -81,6 +81,31 @@ def test_pooling_in_both_formats(function: str) -> None:
     assert judge(PoolingKernel(), problem_of(define)) == ["nhwc", "nchw"]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_maxima_of_bytes(dtype: str) -> None:
+    def define(net: tenonrt.Network) -> Any:
+        x = net.add_input("x", (2, 16, 9, 7), dtype)
+        sizes = {"window": (3, 3), "stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
+        return net.add_pooling(x, function="max", **sizes)
+
+    assert judge(PoolingKernel(), problem_of(define)) == ["nhwc"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("zero", [None, 3], ids=["no zero point", "zero point"])
+def test_bytes_and_real_numbers(dtype: str, zero: int | None) -> None:
+    """Both ways, with layers between, in rows and with channels innermost."""
+    points = [] if zero is None else [np.array(zero, dtype)]
+
+    def define(net: tenonrt.Network) -> Any:
+        x, y = net.add_input("x", (2, 11, 5, 3), dtype), net.add_input("y", (2, 11, 5, 3))
+        real = net.add("Dequantize", [x, np.float32(0.25), *points], {})[0]
+        real = net.add_activation(net.add_elementwise(real, y, operation="sum"), function="relu")
+        return net.add("Quantize", [real, np.float32(0.5), *points], {"dtype": dtype})[0]
+
+    assert len(judge(PointwiseKernel(), problem_of(define))) == 3
+
+
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
 def test_depthwise_convolution_with_its_tail(stride: int, dilation: int) -> None:
     def define(net: tenonrt.Network) -> Any:

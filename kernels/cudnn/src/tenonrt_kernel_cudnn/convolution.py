@@ -141,7 +141,7 @@ def variants(problem: Problem) -> dict[str, Description]:
     result = problem.types[layer.outputs[0]].concrete({})
     attrs, made = layer.attrs, result[2:]
     stride, dilation = attrs.stride or (1,) * rank, attrs.dilation or (1,) * rank
-    before, after = _padding(attrs, sizes, window, made, stride, dilation)
+    before, after = padding(attrs, sizes, window, made, stride, dilation)
     activation = next(
         (_activation(follower.attrs) for follower in problem.layers if follower.kind == "Activation"), None
     )
@@ -160,7 +160,7 @@ def variants(problem: Problem) -> dict[str, Description]:
     return found
 
 
-def _padding(
+def padding(
     attrs: Any, sizes: Sequence[int], window: Sequence[int], made: Sequence[int], stride: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[list[int], list[int]]:  # fmt: skip

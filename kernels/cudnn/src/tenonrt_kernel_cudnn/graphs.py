@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from tenonrt_kernel_cudnn.library import cudnn, handle, lock
 
@@ -36,6 +36,17 @@ class Description:
     added: bool
     activation: tuple[str, float | None] | None
     added_first: bool = False
+
+    def stated(self) -> Any:
+        """The graph, validated."""
+        return stated(self)
+
+
+class Stated(Protocol):
+    """What a graph is made from: a value that is equal for equal graphs."""
+
+    def stated(self) -> Any: ...
+    def __hash__(self) -> int: ...
 
 
 def channels_innermost(sizes: Sequence[int]) -> list[int]:
@@ -82,11 +93,11 @@ def _activated(graph: Any, value: Any, name: str, limit: float | None, tensor: A
 
 # A worker is asked about one problem after the other, with a few variants of each.
 @lru_cache(maxsize=8)
-def planned(description: Description, workspace: int) -> tuple[Any, Mapping[str, int]]:
+def planned(description: Stated, workspace: int) -> tuple[Any, Mapping[str, int]]:
     """The graph with its engine configurations: their names, best guess first, and their numbers."""
     cu = cudnn()
     with lock:
-        graph = stated(description)
+        graph = description.stated()
         graph.deselect_workspace_greater_than(workspace)
         graph.create_execution_plans([cu.heur_mode.A, cu.heur_mode.B, cu.heur_mode.FALLBACK])
         names: dict[str, int] = {}
@@ -95,7 +106,7 @@ def planned(description: Description, workspace: int) -> tuple[Any, Mapping[str,
     return graph, names
 
 
-def built(description: Description, workspace: int, name: str) -> tuple[bytes, int]:
+def built(description: Stated, workspace: int, name: str) -> tuple[bytes, int]:
     """A configuration as a serialised plan, and its workspace in bytes; `ValueError` where it is no longer offered."""
     graph, names = planned(description, workspace)
     if name not in names:

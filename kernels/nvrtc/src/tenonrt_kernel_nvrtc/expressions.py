@@ -10,6 +10,9 @@ from tenonrt.contracts import Problem, ProblemLayer, is_float
 from tenonrt_kernel_nvrtc.storage import C_TYPES, value_type
 
 KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
+# Between real numbers and bytes, by one scale for the whole tensor.
+QUANTIZING = frozenset({"Quantize", "Dequantize"})
+_LIMITS = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0)}
 
 
 def literal(value: float | bool) -> str:
@@ -82,7 +85,7 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
     """Why a layer is none of these; empty when it is one."""
     types = [problem.types[i] for i in (*layer.inputs, *layer.outputs) if i >= 0]
     other = next((t for t in types if t.dtype not in C_TYPES), None)
-    if layer.kind not in KINDS or other is not None or len(layer.outputs) != 1:
+    if layer.kind not in KINDS | QUANTIZING or other is not None or len(layer.outputs) != 1:
         return f"{layer.kind} of {other.dtype}" if other is not None else f"{layer.kind} is not pointwise"
     return "" if _template(problem, layer) else f"{layer.kind} {_name(layer)} of {types[0].dtype}"
 
@@ -100,6 +103,8 @@ def _name(layer: ProblemLayer) -> str:
 
 def _template(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | None:
     first = problem.types[layer.inputs[0]].dtype
+    if layer.kind in QUANTIZING:
+        return _quantizing(problem, layer)
     if layer.kind == "Select":
         return "({0} ? {1} : {2})".format
     if layer.kind == "Cast":
@@ -112,6 +117,24 @@ def _template(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | Non
         text = _UNARY.get(layer.attrs.operation)
         return text.format if text and is_float(first) else None
     return _binary(layer.attrs.operation, first, problem.types[layer.inputs[1]].dtype)
+
+
+def _quantizing(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | None:
+    """The quotient is rounded to even before a zero point is added; a NaN becomes 0."""
+    real, stored = layer.inputs[0], layer.outputs[0]
+    if layer.kind == "Dequantize":
+        real, stored = stored, real
+    types, scale = problem.types, layer.inputs[1]
+    if types[stored].dtype not in _LIMITS or types[real].dtype != "float32" or types[scale].dtype != "float32":
+        return None
+    if types[scale].size != 1 or layer.attrs.block:
+        return None
+    shifted = len(layer.inputs) > 2 and layer.inputs[2] >= 0
+    if layer.kind == "Dequantize":
+        return ("((float)({0} - {2}) * {1})" if shifted else "((float){0} * {1})").format
+    low, high = map(literal, _LIMITS[types[stored].dtype])
+    steps = "rintf({0} / {1}) + (float){2}" if shifted else "rintf({0} / {1})"
+    return f"({{0}} != {{0}} ? 0ll : (long long)larger(smaller({steps}, {high}), {low}))".format
 
 
 def _cast(source: str, target: str) -> Callable[..., str] | None:

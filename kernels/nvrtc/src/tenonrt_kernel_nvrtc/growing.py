@@ -18,30 +18,32 @@ def only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
     return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
 
 
-def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST) -> list[Layer]:
-    """The region with the pointwise layers that can follow it."""
+def grow(
+    view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: frozenset[str] = KINDS
+) -> list[Layer]:
+    """The region with the layers of these kinds that can follow it."""
     grown = list(region)
     while len(grown) < most:
-        follower = _follower(view, grown)
+        follower = _follower(view, grown, kinds)
         if follower is None:
             break
         grown.append(follower)
     return grown
 
 
-def absorbs(view: GraphView, layer: Layer) -> bool:
+def absorbs(view: GraphView, layer: Layer, kinds: frozenset[str] = KINDS) -> bool:
     """Whether a pointwise layer before this one takes it along."""
     for tensor in layer.inputs:
         producer = view.producer(tensor) if tensor is not None else None
-        if producer is not None and producer.kind in KINDS and _follower(view, [producer]) is layer:
+        if producer is not None and producer.kind in kinds and _follower(view, [producer], kinds) is layer:
             return True
     return False
 
 
-def _follower(view: GraphView, region: Sequence[Layer]) -> Layer | None:
+def _follower(view: GraphView, region: Sequence[Layer], kinds: frozenset[str]) -> Layer | None:
     result = region[-1].outputs[0]
     layer = only_reader(view, result)
-    if layer is None or layer.kind not in KINDS or len(layer.outputs) != 1:
+    if layer is None or layer.kind not in kinds or len(layer.outputs) != 1:
         return None
     if layer.outputs[0].type.shape != result.type.shape or layer.outputs[0].type.dtype not in C_TYPES:
         return None

@@ -13,25 +13,30 @@ from tenonrt.contracts import (
     Layer,
     Problem,
     Tactic,
+    TensorType,
     Weights,
     broadcasts_to,
     is_float,
 )
 
-from tenonrt_kernel_nvrtc.expressions import KINDS, constant, expression, refusal
+from tenonrt_kernel_nvrtc.expressions import KINDS, QUANTIZING, constant, expression, refusal
 from tenonrt_kernel_nvrtc.growing import absorbs, grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF, formats_for, known, value_type
 
 
+_KINDS = KINDS | QUANTIZING
+_BYTES = frozenset({"int8", "uint8"})
+
+
 class PointwiseKernel(CudaKernel):
-    """floats, int32, int64 and bool, of any rank; rows, or channels innermost in half precision."""
+    """floats, int32, int64, bool and bytes, of any rank; rows, or channels innermost, real numbers in half precision."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         yield (layer,)
-        if layer.kind in KINDS and not absorbs(view, layer):
-            region = grow(view, [layer])
+        if layer.kind in _KINDS and not absorbs(view, layer, _KINDS):
+            region = grow(view, [layer], kinds=_KINDS)
             if len(region) > 1:
                 yield region
 
@@ -48,7 +53,7 @@ class PointwiseKernel(CudaKernel):
         found = [_tactic(problem, LINEAR)]
         if any(is_float(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
             found.append(_tactic(problem, HALF))
-            if result.rank == 4 and is_float(result.dtype) and all(_fits(problem, i) for i in problem.activations):
+            if _is_image(result) and all(_fits(problem, i) for i in problem.activations):
                 found.append(_tactic(problem, CHANNELS_8))
         return found
 
@@ -105,7 +110,11 @@ def chain(
 def _fits(problem: Problem, number: int) -> bool:
     """Whether an operand can be read along with a result whose channels are innermost: an image, or one element."""
     type = problem.types[number]
-    return (type.rank == 4 and is_float(type.dtype)) or type.size == 1
+    return _is_image(type) or type.size == 1
+
+
+def _is_image(type: TensorType) -> bool:
+    return type.rank == 4 and (is_float(type.dtype) or type.dtype in _BYTES)
 
 
 def _tactic(problem: Problem, wanted: Any) -> Tactic:
@@ -117,7 +126,8 @@ def _tactic(problem: Problem, wanted: Any) -> Tactic:
         (0, k) for k, i in enumerate(problem.activations) if problem.types[i] == result and inputs[k] == output
     )
     images = wanted == CHANNELS_8
-    reads = tuple(k for k, i in enumerate(problem.activations) if images and problem.types[i].shape == result.shape)
+    whole = [problem.types[i].shape == result.shape for i in problem.activations]
+    reads = tuple(k for k, format in enumerate(inputs) if images and format.blocks and whole[k])
     precision = "float16" if wanted != LINEAR else "float32"
     return Tactic(str(wanted), inputs, (output,), precision, inplace=same, reads_strided=reads,
-                  writes_strided=(0,) if images else ())  # fmt: skip
+                  writes_strided=(0,) if images and output.blocks else ())  # fmt: skip

@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tenonrt.contracts import LINEAR, Problem, Tactic
+from tenonrt.contracts import LINEAR, NHWC, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.storage import C_TYPES, CHANNELS_8, Axes, read, stored, write
 from tenonrt_kernel_nvrtc.windows import Window, windows
 
 _BLOCK = 128
+_VECTOR = 8  # channels of a thread, where they are innermost
+_BYTES = frozenset({"int8", "uint8"})
 
 
 class PoolingKernel(CudaKernel):
-    """Maxima and averages over windows of two axes."""
+    """Maxima and averages over windows of two axes; of bytes, maxima."""
 
     def refuses(self, problem: Problem) -> str:
         attrs, type = problem.layer.attrs, problem.types[problem.layer.inputs[0]]
         if len(problem.layers) != 1 or attrs.with_indices or attrs.function not in ("max", "average"):
             return "another function, indices, or more layers"
-        if type.rank != 4 or type.dtype != "float32" or not problem.types[problem.outputs[0]].size or not type.size:
+        if type.dtype in _BYTES and attrs.function == "max" and type.rank == 4 and type.concrete({})[1] % _VECTOR:
+            return f"bytes of channels that are no multiple of {_VECTOR}"
+        taken = type.dtype == "float32" or (type.dtype in _BYTES and attrs.function == "max")
+        if type.rank != 4 or not taken or not problem.types[problem.outputs[0]].size or not type.size:
             return f"no image, or an empty one: {type}"
         return ""
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        if problem.types[problem.layer.inputs[0]].dtype in _BYTES:
+            return [Tactic("nhwc", (NHWC,), (NHWC,))]
         return [
             Tactic("nhwc", (CHANNELS_8,), (CHANNELS_8,), "float16", reads_strided=(0,), writes_strided=(0,)),
             Tactic("nchw", (LINEAR,), (LINEAR,)),
@@ -40,7 +47,7 @@ class PoolingKernel(CudaKernel):
         source = problem.types[problem.layer.inputs[0]].stored_as(tactic.input_format(0))
         result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
         rows, columns = windows(problem, attrs.window)
-        vector = 8 if channels else 1
+        vector = _VECTOR if channels else 1
         count = (
             result.concrete({})[0]
             * rows.positions
@@ -48,22 +55,25 @@ class PoolingKernel(CudaKernel):
             * (Axes.of(result).sizes[-1] // vector if channels else result.concrete({})[1])
         )
         dtype, ctype = stored(source), C_TYPES[stored(source)]
-        numbers = ", int out_pitch, int x_pitch" if channels else ""
+        pitched = bool(tactic.writes_strided)
+        numbers = ", int out_pitch, int x_pitch" if pitched else ""
+        width = Axes.of(source).sizes[-1]
         lines = [
+            *([f"const int out_pitch = {width}, x_pitch = {width};"] if channels and not pitched else []),
             *_position(result, channels, rows, columns, count),
             *_window(attrs, rows, columns, dtype, vector, channels),
         ]
         body = "\n    ".join(lines)
         text = f'extern "C" __global__ void kernel({ctype} *out, const {ctype} *x{numbers}) {{\n    {body}\n}}\n'
-        return text, {"grid": grid(count, _BLOCK), "block": (_BLOCK,), "pitches": (0, 1) if channels else ()}
+        return text, {"grid": grid(count, _BLOCK), "block": (_BLOCK,), "pitches": (0, 1) if pitched else ()}
 
 
 def _position(result: Any, channels: bool, rows: Window, columns: Window, count: int) -> list[str]:
     """Which element a thread computes: n, c, p, q, and where it is."""
     lines = ["int t = blockIdx.x * blockDim.x + threadIdx.x;", f"if (t >= {count}) return;"]
     if channels:
-        groups = Axes.of(result).sizes[-1] // 8
-        lines += [f"const int c = t % {groups} * 8; const int pixel = t / {groups};",
+        groups = Axes.of(result).sizes[-1] // _VECTOR
+        lines += [f"const int c = t % {groups} * {_VECTOR}; const int pixel = t / {groups};",
                   f"const int q = pixel % {columns.positions}, p = pixel / {columns.positions} % {rows.positions};",
                   f"const int n = pixel / {columns.positions * rows.positions};",
                   "const long long to = (long long)pixel * out_pitch + c;"]  # fmt: skip

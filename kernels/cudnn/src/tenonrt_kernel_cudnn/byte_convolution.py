@@ -1,0 +1,147 @@
+"""Convolution on bytes with channels innermost: what lies between Dequantize and Quantize layers, as one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from tenonrt.contracts import (
+    NHWC,
+    Array,
+    Code,
+    Executable,
+    GraphView,
+    Kernel,
+    Layer,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+)
+
+from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
+from tenonrt_kernel_cudnn.byte_regions import ByteRegion, byte_regions, read_region, upper_limit
+from tenonrt_kernel_cudnn.convolution import CHANNELS_8, MOST, WORKSPACE, padding
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Planned, built, planned
+from tenonrt_kernel_cudnn.library import missing
+
+# Tensor cores take 16 bytes of a pixel at once.
+_CHANNELS = 16
+
+
+class ByteConvolutionKernel(Kernel):
+    """Images of int8 or uint8 without zero points, two spatial axes, one group; results in bytes or half precision."""
+
+    on_device: ClassVar[bool] = True
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        return byte_regions(view, layer)
+
+    def supports(self, problem: Problem) -> Support:
+        why = refusal(problem) or missing()
+        return Support(not why, why)
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        _, names = planned(description(problem), WORKSPACE)
+        real = problem.types[problem.outputs[0]].dtype == "float32"
+        inputs, output = (NHWC,) * len(problem.activations), CHANNELS_8 if real else NHWC
+        precision = "float16" if real else "float32"
+        return [Tactic(name, inputs, (output,), precision, WORKSPACE) for name in list(names)[:MOST]]
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        d = description(problem)
+        flops = 2 * float(np.prod(d.filters[1:])) * float(np.prod(d.result))
+        moved = float(np.prod(d.image)) + float(np.prod(d.result)) * (1 if d.added is None else 2)
+        return 3e-6 + max(flops / 1e15, moved / 4e12)
+
+    def compile(self, problem: Problem, tactic: Tactic) -> Code:
+        plan, workspace = built(description(problem), WORKSPACE, tactic.key)
+        if workspace > WORKSPACE:
+            raise ValueError(f"it needs {workspace} bytes of workspace")
+        return Code(problem, tactic, plan)
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Filters [K, R, S, C] in int8; in steps of the result: factors and offsets [K], factor of the sum, limit."""
+        problem, region = code.problem, _region(code.problem)
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        step = 1.0 if region.quantize is None else _number(given[region.quantize.inputs[1]])
+        filters = given[region.weights.inputs[0]]
+        scales = given[region.weights.inputs[1]].reshape(-1).astype(np.float64)
+        factors = np.broadcast_to(scales * _number(given[region.source.inputs[1]]) / step, filters.shape[:1])
+        bias = np.zeros(len(filters)) if region.bias < 0 else given[region.bias].astype(np.float64)
+        packed = [np.ascontiguousarray(filters.transpose(0, 2, 3, 1)), factors.astype(np.float32)]
+        packed.append((bias / step).astype(np.float32))
+        if region.added is not None:
+            packed.append(np.array([_number(given[region.added.inputs[1]]) / step], np.float32))
+        limit = _limit(region)
+        return packed if limit is None else [*packed, np.array([limit / step], np.float32)]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "bytes"
+
+    def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
+        problem, region = code.problem, _region(code.problem)
+        pointers = {
+            IMAGE: ("input", problem.activations.index(region.source.inputs[0])),
+            FILTERS: ("packed", 0), FACTORS: ("packed", 1), BIAS: ("packed", 2), RESULT: ("output", 0),
+        }  # fmt: skip
+        if region.added is not None:
+            pointers[ADDED] = ("input", problem.activations.index(region.added.inputs[0]))
+            pointers[ADDED_FACTOR] = ("packed", 3)
+        if _limit(region) is not None:
+            pointers[LIMIT] = ("packed", len(packed) - 1)
+        return Planned(code.blob, pointers, packed)
+
+
+def _number(scale: Array) -> float:
+    return float(scale.reshape(()))
+
+
+def _region(problem: Problem) -> ByteRegion:
+    region = read_region(problem)
+    assert isinstance(region, ByteRegion), region
+    return region
+
+
+def _limit(region: ByteRegion) -> float | None:
+    limit = None if region.rectifier is None else upper_limit(region.rectifier)
+    return None if limit is None else limit[0]
+
+
+def refusal(problem: Problem) -> str:
+    """Why a problem is none of this kernel's, whatever GPU there is; empty when it is one."""
+    region = read_region(problem)
+    if isinstance(region, str):
+        return region
+    if not all(type.static for type in problem.types):
+        return "a size that changes at run time"
+    image, filters = (problem.types[layer.inputs[0]] for layer in (region.source, region.weights))
+    sizes, window = image.concrete({}), filters.concrete({})
+    if len(sizes) != 4 or 0 in sizes or 0 in problem.types[problem.outputs[0]].concrete({}):
+        return f"no image, or an empty one: {image}"
+    if region.convolution.attrs.groups > 1 or sizes[1] % _CHANNELS or window[0] % _CHANNELS:
+        return f"groups, or channels that are no multiple of {_CHANNELS}"
+    inputs = {region.source.inputs[0]} | (set() if region.added is None else {region.added.inputs[0]})
+    return "" if inputs == set(problem.activations) else "an operand is constant, or is read twice"
+
+
+def description(problem: Problem) -> ByteDescription:
+    """The graph of a problem that is supported."""
+    region = _region(problem)
+    attrs, types = region.convolution.attrs, problem.types
+    image, filters = (types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
+    result = types[problem.outputs[0]]
+    made = result.concrete({})
+    stride, dilation = attrs.stride or (1, 1), attrs.dilation or (1, 1)
+    before, after = padding(attrs, image[2:], filters[2:], made[2:], stride, dilation)
+    added = None if region.added is None else types[region.added.inputs[0]].dtype
+    return ByteDescription(
+        tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
+        types[region.source.inputs[0]].dtype, _stored(result.dtype), added,
+        region.rectifier is not None, _limit(region) is not None,
+    )  # fmt: skip
+
+
+def _stored(dtype: str) -> str:
+    return "half" if dtype == "float32" else dtype

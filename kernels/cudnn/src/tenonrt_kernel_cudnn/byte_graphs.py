@@ -1,0 +1,78 @@
+"""Convolutions on bytes as cuDNN graphs: sums in int32, then one factor and one offset for each channel.
+
+NVIDIA, "cuDNN", graph API: an integer convolution with pointwise operations behind it is one engine, which rounds to the
+nearest integer and saturates where it stores bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, channels_innermost
+from tenonrt_kernel_cudnn.library import cudnn, handle
+
+# What the factors of channels and of what is added are called in a graph.
+FACTORS, ADDED_FACTOR = 7, 8
+
+
+@dataclass(frozen=True)
+class ByteDescription:
+    """result = convert(clip(factors * convolution + bias + added_factor * added)); sizes as cuDNN orders them, NCHW.
+
+    read, stored: element types of image and result, ``int8``, ``uint8`` or ``half``. added: that of what is added, None:
+    nothing. rectified: negative values are zero; limited: large ones are an upper limit.
+    """
+
+    image: tuple[int, ...]
+    filters: tuple[int, ...]
+    result: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    read: str
+    stored: str
+    added: str | None
+    rectified: bool
+    limited: bool
+
+    def stated(self) -> Any:
+        """The graph, validated."""
+        cu = cudnn()
+        single = cu.data_type.FLOAT
+        graph = cu.pygraph(io_data_type=_type("int8"), intermediate_data_type=single, compute_data_type=single,
+                           handle=handle())  # fmt: skip
+
+        def tensor(sizes: Sequence[int], uid: int, kind: Any) -> Any:
+            return graph.tensor(dim=list(sizes), stride=channels_innermost(sizes), data_type=kind, uid=uid)
+
+        value = graph.conv_fprop(
+            image=tensor(self.image, IMAGE, _type(self.read)), weight=tensor(self.filters, FILTERS, _type("int8")),
+            pre_padding=list(self.before), post_padding=list(self.after), stride=list(self.stride),
+            dilation=list(self.dilation), compute_data_type=cu.data_type.INT32,
+        )  # fmt: skip
+        value.set_data_type(cu.data_type.INT32)
+        channels, one = (1, self.result[1], 1, 1), (1, 1, 1, 1)
+        value = graph.mul(a=value, b=tensor(channels, FACTORS, single))
+        value.set_data_type(single)
+        value = graph.add(a=value, b=tensor(channels, BIAS, single))
+        if self.added is not None:
+            other = tensor(self.result, ADDED, _type(self.added))
+            scaled = graph.mul(a=other, b=tensor(one, ADDED_FACTOR, single))
+            scaled.set_data_type(single)
+            value = graph.add(a=value, b=scaled)
+        if self.rectified:
+            value = graph.relu(input=value)
+        if self.limited:
+            value = graph.min(input0=value, input1=tensor(one, LIMIT, single))
+        value.set_output(True).set_data_type(_type(self.stored)).set_uid(RESULT)
+        value.set_dim(list(self.result)).set_stride(channels_innermost(self.result))
+        graph.validate()
+        graph.build_operation_graph()
+        return graph
+
+
+def _type(name: str) -> Any:
+    return getattr(cudnn().data_type, name.upper())
