@@ -101,7 +101,7 @@ def compile(
         registry = Registry(settings.plugins) if settings.plugins is not None else None
         model = parse(model, registry=registry, options=options)
     if calibration is not None:
-        if settings.precision != "int8":
-            raise BuildError(f"calibration is for precision int8, not {settings.precision}")
+        if settings.precision not in ("int8", "best"):
+            raise BuildError(f"calibration is for precision int8 or best, not {settings.precision}")
         quantize_network(model, calibrate(model, settings, calibration), calibration.keep)
     return Builder(settings).build(model)

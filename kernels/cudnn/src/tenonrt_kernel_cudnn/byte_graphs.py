@@ -1,7 +1,7 @@
 """Convolutions on bytes as cuDNN graphs: sums in int32, then one factor and one offset for each channel.
 
-NVIDIA, "cuDNN", graph API: an integer convolution with pointwise operations behind it is one engine, which rounds to the
-nearest integer and saturates where it stores bytes.
+NVIDIA, "cuDNN", graph API: an integer convolution with pointwise operations behind it is one engine, which rounds
+to the nearest integer and saturates where it stores bytes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ FACTORS, ADDED_FACTOR = 7, 8
 class ByteDescription:
     """result = convert(clip(factors * convolution + bias + added_factor * added)); sizes as cuDNN orders them, NCHW.
 
-    read, stored: element types of image and result, ``int8``, ``uint8`` or ``half``. added: that of what is added, None:
-    nothing. rectified: negative values are zero; limited: large ones are an upper limit.
+    read, stored: element types of image and result, ``int8``, ``uint8`` or ``half``. added: that of what is added,
+    None: nothing. rectified: negative values are zero; limited: large ones are an upper limit.
     """
 
     image: tuple[int, ...]

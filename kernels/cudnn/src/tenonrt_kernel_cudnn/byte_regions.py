@@ -1,6 +1,6 @@
 """Quantized regions: a convolution of dequantized operands, a sum with another one, a ReLU, and what quantizes it.
 
-real = stored * scale. Zero points other than zero are refused: the borders of an image would have to be padded with them.
+real = stored * scale. Other zero points than zero are refused: borders of images would be padded with them.
 """
 
 from __future__ import annotations

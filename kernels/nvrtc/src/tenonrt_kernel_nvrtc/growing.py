@@ -18,9 +18,7 @@ def only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
     return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
 
 
-def grow(
-    view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: frozenset[str] = KINDS
-) -> list[Layer]:
+def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: frozenset[str] = KINDS) -> list[Layer]:
     """The region with the layers of these kinds that can follow it."""
     grown = list(region)
     while len(grown) < most:

@@ -25,13 +25,12 @@ from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF, formats_for, known, value_type
 
-
 _KINDS = KINDS | QUANTIZING
 _BYTES = frozenset({"int8", "uint8"})
 
 
 class PointwiseKernel(CudaKernel):
-    """floats, int32, int64, bool and bytes, of any rank; rows, or channels innermost, real numbers in half precision."""
+    """floats, int32, int64, bool and bytes, of any rank; rows, or channels innermost in half precision."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         yield (layer,)

@@ -1,0 +1,264 @@
+"""Networks on a GPU beside PyTorch's kernels for the same graph, row by row.
+
+python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] ROW ...
+
+A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision) or ``resnet50:8:int8`` (with ranges from
+FOLDER/resnet50.ranges). Each is measured in a process of its own and appended to rows.jsonl, so that a limit of time
+or a failure loses nothing; rows that are there are left out. Ours, PyTorch recorded into a CUDA graph and, with
+--compile, ``torch.compile`` are timed in turns by CUDA events; PyTorch eager by itself. Errors are against PyTorch in
+single precision: the largest deviation, in units of how far the reference moves between two inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+ROUNDS, RUNS = 15, 10
+_LEAST_SECONDS = 25  # of the time that is left, for a row to be begun
+
+
+def measure(name: str, batch: int, precision: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One row."""
+    import cupy
+    import tenonrt
+
+    path = options.models / f"{name}-{batch}.onnx"
+    settings: dict[str, Any] = {"precision": "float16"}
+    if precision == "int8":
+        ranges = tenonrt.Calibration(None, "min-max", options.models / f"{name}.ranges")
+        settings = {"precision": "best", "calibration": ranges}
+    start = time.monotonic()
+    engine = tenonrt.compile(path, device="cuda", timing_cache=options.results / "times.sqlite", **settings)
+    row = {
+        "name": name, "batch": batch, "precision": precision, "build": round(time.monotonic() - start, 1),
+        "phases": {k: round(v, 1) for k, v in engine.report.timings.items()},
+        "notes": engine.report.notes, "gpu": engine.registry.device("cuda").fingerprint()["model"],
+    }  # fmt: skip
+    row |= steps_of(engine)
+    if options.plans:
+        engine.save(options.results / f"{name}-{batch}-{precision}.plan")
+    context, stream = engine.create_context(), cupy.cuda.Stream(non_blocking=True)
+    runs: dict[str, Callable[[], object]] = {"ours": lambda: context.enqueue(stream=stream)}
+    try:
+        torch_side = TorchSide(path, stream, options)
+        runs |= torch_side.runs()
+        row["eager_ms"] = torch_side.eager_ms()
+        row |= torch_side.errors(context, stream)
+    except Exception as error:  # noqa: BLE001 - ours is measured whatever becomes of the peer
+        row["torch"] = repr(error)[:300]
+    row["gemm_us"] = gemm_microseconds(stream)
+    for who, times in interleaved(runs, stream).items():
+        row[f"{who}_ms"] = round(statistics.median(times), 5)
+        row[f"{who}_min"] = round(min(times), 5)
+    row["joules"] = joules(runs["ours"], stream)
+    return row
+
+
+def steps_of(engine: Any) -> dict[str, Any]:
+    """How many steps there are, and the seconds that their kernels were raced at, summed and by kernel."""
+    kernels: dict[str, float] = defaultdict(float)
+    for step in engine.report.steps:
+        kernels[step.kernel.rpartition(":")[2]] += (step.seconds or 0.0) * 1e6
+    return {
+        "steps": len(engine.report.steps), "kernels_us": round(sum(kernels.values()), 1),
+        "cost_us": round(engine.report.cost * 1e6, 1), "by_kernel_us": {k: round(v, 1) for k, v in kernels.items()},
+    }  # fmt: skip
+
+
+def interleaved(runs: dict[str, Callable[[], object]], stream: Any) -> dict[str, list[float]]:
+    """Milliseconds of each, in turns."""
+    import cupy
+
+    found: dict[str, list[float]] = {who: [] for who in runs}
+    for number in range(ROUNDS + 2):
+        for who, run in runs.items():
+            events = [cupy.cuda.Event() for _ in range(RUNS + 1)]
+            events[0].record(stream)
+            for event in events[1:]:
+                run()
+                event.record(stream)
+            stream.synchronize()
+            if number >= 2:
+                found[who] += [cupy.cuda.get_elapsed_time(before, after) for before, after in pairwise(events)]
+    return found
+
+
+def joules(run: Callable[[], object], stream: Any, seconds: float = 1.0) -> float | None:
+    """Energy of one run, while runs follow each other."""
+    from tenonrt_device_cuda.management import energy_joules
+
+    first, start, count = energy_joules(), time.monotonic(), 0
+    while time.monotonic() - start < seconds:
+        for _ in range(20):
+            run()
+        stream.synchronize()
+        count += 20
+    last = energy_joules()
+    return None if first is None or last is None else round((last - first) / count, 6)
+
+
+def gemm_microseconds(stream: Any) -> float:
+    """A fixed product of cuBLASLt, 4096 x 4096 x 4096 in half precision: figures of two runs compare where it does."""
+    import torch
+
+    a, b = (torch.randn(4096, 4096, device="cuda", dtype=torch.half) for _ in range(2))
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.ExternalStream(stream.ptr)):
+        times = interleaved({"gemm": lambda: torch.matmul(a, b)}, stream)["gemm"]
+    return round(statistics.median(times) * 1e3, 2)
+
+
+class TorchSide:
+    """The same graph in PyTorch, in half precision."""
+
+    def __init__(self, path: Path, stream: Any, options: argparse.Namespace) -> None:
+        import onnx
+        import torch
+        from torch_network import TorchNetwork, images_innermost
+
+        self.torch, self.options = torch, options
+        self.model = onnx.load(path)
+        self.stream = torch.cuda.ExternalStream(stream.ptr)
+        torch.backends.cudnn.benchmark = True
+        self.half = images_innermost(TorchNetwork(self.model), torch.half)
+        self.given = self._feed("noise", torch.half)
+
+    def _feed(self, kind: str, dtype: Any) -> list[Any]:
+        arrays = self._arrays(kind)
+        tensors = [self.torch.from_numpy(arrays[name]).cuda() for name in self.half.inputs]
+        made = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
+        return [t.contiguous(memory_format=self.torch.channels_last) if t.ndim == 4 else t for t in made]
+
+    def _arrays(self, kind: str) -> dict[str, Any]:
+        """Inputs of the graph, drawn as for other runtimes."""
+        from network_inputs import feed
+
+        return feed(self, kind == "noise", smooth=kind == "smooth")
+
+    def get_inputs(self) -> list[Any]:
+        """The inputs as a session of onnxruntime describes them."""
+        names = {1: "float", 6: "int32", 7: "int64", 9: "bool"}
+        given = [i for i in self.model.graph.input if i.name in self.half.inputs]
+        return [
+            SimpleNamespace(
+                name=i.name,
+                type=f"tensor({names[i.type.tensor_type.elem_type]})",
+                shape=[d.dim_value for d in i.type.tensor_type.shape.dim],
+            )
+            for i in given
+        ]
+
+    def runs(self) -> dict[str, Callable[[], object]]:
+        """Recorded into a graph, and compiled where that is asked for."""
+        torch = self.torch
+        made: dict[str, Callable[[], object]] = {"graph": self._graph(self.half)}
+        if self.options.compile:
+            compiled = torch.compile(self.half, mode=self.options.mode)
+            with torch.no_grad(), torch.cuda.stream(self.stream):
+                for _ in range(3):
+                    compiled(*self.given)
+                torch.cuda.synchronize()
+            made["compile"] = self._graph(compiled)
+        return made
+
+    def _graph(self, module: Any) -> Callable[[], object]:
+        torch = self.torch
+        with torch.no_grad(), torch.cuda.stream(self.stream):
+            for _ in range(3):
+                module(*self.given)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self.stream):
+                self._held = module(*self.given)
+
+        def replay() -> None:
+            with torch.cuda.stream(self.stream):
+                graph.replay()
+
+        return replay
+
+    def eager_ms(self) -> float:
+        torch = self.torch
+
+        def run() -> None:
+            with torch.no_grad(), torch.cuda.stream(self.stream):
+                self.half(*self.given)
+
+        import cupy
+
+        times = interleaved({"eager": run}, cupy.cuda.ExternalStream(self.stream.cuda_stream))["eager"]
+        return round(statistics.median(times), 4)
+
+    def errors(self, context: Any, stream: Any) -> dict[str, float]:
+        """Of ours and of PyTorch's half precision, against PyTorch's single precision without TF32."""
+        from network_inputs import disagreement
+        from torch_network import TorchNetwork, images_innermost
+
+        torch = self.torch
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        names = self.half.outputs
+        with torch.no_grad():
+            half = self._named(names, self.half(*self._feed("smooth", torch.half)))
+            single = images_innermost(TorchNetwork(self.model), torch.float)
+            smooth, noise = (self._named(names, single(*self._feed(k, torch.float))) for k in ("smooth", "noise"))
+        ours = {k: np.asarray(v) for k, v in context.execute(self._arrays("smooth")).items()}
+        return {"error": disagreement(ours, smooth, noise), "error_torch": disagreement(half, smooth, noise)}
+
+    def _named(self, names: list[str], made: Any) -> dict[str, Any]:
+        return {name: tensor.float().cpu().numpy() for name, tensor in zip(names, made, strict=True)}
+
+
+def known_rows(file: Path) -> set[str]:
+    """Those that were measured before."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return {f"{r['name']}:{r['batch']}:{r['precision']}" for r in rows if "ours_ms" in r}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+")
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=500.0)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--mode", default="default", help="of torch.compile")
+    parser.add_argument("--plans", action="store_true", help="keep the plans")
+    parser.add_argument("--here", action="store_true", help="measure one row in this process")
+    options = parser.parse_args()
+    rows = [(*row.split(":"), "float16")[:3] for row in options.rows]
+    if options.here:
+        ((name, batch, precision),) = rows
+        with (options.results / "rows.jsonl").open("a") as file:
+            file.write(json.dumps(measure(name, int(batch), precision, options)) + "\n")
+        return
+    deadline = time.monotonic() + options.seconds
+    for row in rows:
+        text = ":".join(row)
+        left = deadline - time.monotonic()
+        if text in known_rows(options.results / "rows.jsonl") or left < _LEAST_SECONDS:
+            print(f"{text}: {'known' if left >= _LEAST_SECONDS else 'no time left'}", flush=True)
+            continue
+        given = [a for a in sys.argv[1:] if a not in options.rows]
+        start = time.monotonic()
+        try:
+            done = subprocess.run([sys.executable, __file__, *given, "--here", text], timeout=left, check=False)
+            print(f"{text}: status {done.returncode} after {time.monotonic() - start:.0f} s", flush=True)
+        except subprocess.TimeoutExpired:
+            print(f"{text}: stopped after {left:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
