@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import Judgement, judge, problem_tolerance
 from tenonrt.contracts import Tolerance
@@ -33,3 +35,25 @@ def test_results_below_the_smallest_normal_number_may_be_zero() -> None:
     assert judge(np.zeros(2, np.float32), expected, Tolerance(1e-5, 1e-5)) == Judgement(True, 0.0)
     assert not judge(np.zeros(2, np.float32), expected * 1e4, Tolerance(1e-5, 1e-5)).ok
     assert not judge(np.zeros(2, np.float64), expected, Tolerance(1e-5, 1e-5)).ok
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["float16", "float32"]), st.floats(0, 3), st.booleans())
+def test_what_is_asked_first_changes_no_verdict(seed: int, dtype: str, factor: float, special: bool) -> None:
+    rng = np.random.default_rng(seed)
+    expected = rng.standard_normal(50) * 10.0 ** rng.integers(-3, 4)
+    if special:
+        expected[rng.integers(50)] = rng.choice([np.nan, np.inf, 1e6])
+    tolerance = Tolerance(1e-3, 1e-3)
+    noise = factor * 2e-3 * np.abs(expected).max(initial=0.0, where=np.isfinite(expected)) * rng.uniform(-1, 1, 50)
+    with np.errstate(over="ignore", invalid="ignore"):
+        output = (expected + noise).astype(dtype)
+        stored = expected.astype(dtype).astype(np.float64)
+        reachable = np.where(np.isinf(stored), stored, expected)
+        size = np.abs(reachable[np.isfinite(reachable)]).max()
+        deviation = np.abs(output - reachable)
+        same = (output == reachable) | (np.isnan(output) & np.isnan(reachable))
+    right = np.where(np.isfinite(reachable), deviation <= 1e-3 * np.abs(reachable) + 1e-3 * size, same)
+    found = judge(output, expected, tolerance)
+    assert found.ok == bool(right.all())
+    if found.ok:
+        np.testing.assert_allclose(found.error, deviation[np.isfinite(reachable)].max() / size, rtol=1e-9)

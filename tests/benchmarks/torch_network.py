@@ -51,10 +51,19 @@ class TorchNetwork(nn.Module):
 
     def forward(self, *given: Any) -> Any:
         values = dict(zip(self.inputs, given, strict=True))
+        dtype = self.dtype
         for operator, inputs, outputs, attrs in self.nodes:
             made = operator(attrs, *(self._value(values, name) for name in inputs))
-            values.update(zip(outputs, made if isinstance(made, (tuple, list)) else (made,), strict=True))
+            several = made if isinstance(made, (tuple, list)) else (made,)
+            # Of two Python numbers PyTorch makes single precision.
+            several = [t.to(dtype) if t.is_floating_point() and t.dtype != dtype else t for t in several]
+            values.update(zip(outputs, several, strict=True))
         return tuple(values[name] for name in self.outputs)
+
+    @property
+    def dtype(self) -> Any:
+        """The element type of real tensors."""
+        return next(b.dtype for b in self.buffers() if b.is_floating_point())
 
     def _value(self, values: dict[str, Any], name: str) -> Any:
         if name in values or not name:

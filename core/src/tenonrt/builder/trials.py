@@ -41,7 +41,7 @@ class TrialProcess(WorkerProcess):
 # Processes side by side would fight over the cores if the references of each used all of them.
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP", "VECLIB")}
 # Each process holds the samples of one problem, which may be large.
-_MOST_PROCESSES = 8
+_MOST_PROCESSES = 16
 
 
 def usable_cores() -> int:
