@@ -182,3 +182,28 @@ def test_slices_that_no_kernel_writes_are_not_reformatted_into() -> None:
     selector.unwritable.add(HALF)
     assert selector.reformat_price(selector.number(parts[0]), part) is None
     assert selector.reformat_price(selector.number(parts[0]), SliceOf(part.layer, part.index)) is not None
+
+
+def test_a_mask_that_all_items_share_is_drawn_whole() -> None:
+    def masked(net: tenonrt.Network) -> Any:
+        mask, x = net.add_input("m", (1, 30), "bool"), net.add_input("x", (40, 30))
+        return net.add("Softmax", [net.add("Select", [mask, x, np.float32(0)], {})[0]], {"axis": 1})[0]
+
+    problem = problem_of(masked)
+    sample = Sample.draw(problem, REGISTRY.layer_type, 2, 0)
+    assert sample.items == (0, 39)
+    device = REGISTRY.device("cpu")
+    whole = [
+        sample.stored(i, problem.types[i], None, device) if i in problem.activations else a
+        for i, a in enumerate(sample.inputs)
+    ]
+    assert [array.shape for array in whole if array.ndim == 2] == [(1, 30), (40, 30)]
+    (expected,) = reference_outputs(problem, REGISTRY.layer_type, whole)
+    np.testing.assert_allclose(sample.expected[0], expected[[0, 39]])
+
+
+def test_what_depends_on_all_items_is_not_shared() -> None:
+    problem = problem_of(
+        lambda net: net.add("Reduce", [net.add_input("x", (40, 30))], {"axes": (0,), "keep_dims": True})[0]
+    )
+    assert Sample.draw(problem, REGISTRY.layer_type, 2, 0).items is None

@@ -54,8 +54,9 @@ def measure(name: str, batch: int, precision: str, options: argparse.Namespace) 
     runs: dict[str, Callable[[], object]] = {"ours": lambda: context.enqueue(stream=stream)}
     try:
         torch_side = TorchSide(path, stream, options)
-        runs |= torch_side.runs()
-        row["eager_ms"] = torch_side.eager_ms()
+        if options.peers:
+            runs |= torch_side.runs()
+            row["eager_ms"] = torch_side.eager_ms()
         row |= torch_side.errors(context, stream)
     except Exception as error:  # noqa: BLE001 - ours is measured whatever becomes of the peer
         row["torch"] = repr(error)[:300]
@@ -232,6 +233,7 @@ class TorchSide:
 
         torch = self.torch
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
         names = self.half.outputs
         with torch.no_grad():
             half = self._named(names, self.half(*self._feed("smooth", torch.half)))
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=500.0)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="errors only")
     parser.add_argument("--mode", default="default", help="of torch.compile")
     parser.add_argument("--plans", action="store_true", help="keep the plans")
     parser.add_argument("--here", action="store_true", help="measure one row in this process")

@@ -90,7 +90,7 @@ def compile(
     """Build an engine from a file or a network; the keywords are those of `BuilderConfig`.
 
     options: of the file's parser, as for `parse`. calibration: where the ranges for int8 come from, which
-    ``precision="int8"`` wants unless the model is quantized itself.
+    ``precision="int8"`` wants unless the model is quantized itself, and ``"best"`` may have.
     """
     known = {field.name for field in fields(BuilderConfig)}
     unknown = sorted(set(config) - known)
@@ -103,5 +103,6 @@ def compile(
     if calibration is not None:
         if settings.precision not in ("int8", "best"):
             raise BuildError(f"calibration is for precision int8 or best, not {settings.precision}")
-        quantize_network(model, calibrate(model, settings, calibration), calibration.keep)
+        unsigned = model.registry.device(settings.device).multiplies_unsigned
+        quantize_network(model, calibrate(model, settings, calibration), calibration.keep, unsigned=unsigned)
     return Builder(settings).build(model)

@@ -517,6 +517,8 @@ class Device(ABC):
 
     # True: candidates are timed by `race`. False: by the core's clock around `Runnable.time`.
     races: ClassVar[bool] = False
+    # Whether kernels here multiply uint8 too: calibrated tensors that are never negative are stored so then.
+    multiplies_unsigned: ClassVar[bool] = True
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:

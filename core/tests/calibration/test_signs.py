@@ -92,3 +92,13 @@ def test_what_is_never_negative_has_all_levels_of_uint8() -> None:
     assert grids[x.name].inputs[1].constant == pytest.approx(5.1 / 255)
     assert grids[y.name].attrs.dtype == "int8"
     assert grids[y.name].inputs[1].constant == pytest.approx(2.54 / 127)
+
+
+def test_devices_that_multiply_no_uint8_have_int8() -> None:
+    made, x = network(True)
+    weights = RNG.standard_normal((8, 4, 1, 1)).astype(np.float32)
+    made.mark_output(made.add_convolution(x, weights, name="first"), "z")
+    quantize_network(made, {x.name: Range(-5.1, 5.1)}, unsigned=False)
+    (grid,) = [layer for layer in made.layers if layer.kind == "Quantize"]
+    assert grid.attrs.dtype == "int8"
+    assert grid.inputs[1].constant == pytest.approx(5.1 / 127)

@@ -1,7 +1,8 @@
 """Quantize and Dequantize layers by ranges: a calibrated network takes the form of a quantized model.
 
 Weights are symmetric int8 with a scale for each output, as TensorRT's are. Activations are symmetric int8 by their
-range, or uint8 where they are never negative: half of int8's levels would stand for nothing.
+range, or uint8 where they are never negative and the device multiplies it: half of int8's levels would stand for
+nothing.
 """
 
 from __future__ import annotations
@@ -33,21 +34,23 @@ def quantizable(layer: Layer) -> bool:
     return real and weights.constant.ndim >= 2 and (maker is None or maker.kind != "Dequantize")
 
 
-def quantize_network(network: Network, ranges: Mapping[str, Range], keep: Collection[str] = ()) -> list[str]:
+def quantize_network(
+    network: Network, ranges: Mapping[str, Range], keep: Collection[str] = (), *, unsigned: bool = True
+) -> list[str]:
     """Insert the layers; names of those that now compute with int8.
 
     keep: layers that stay real, by their own name or that of a node of the model that is in them. A layer whose input
-    has no range, or one that is no interval, stays real too.
+    has no range, or one that is no interval, stays real too. unsigned: what is never negative is uint8.
     """
     graph = network.graph
     keep = _kept(graph, keep)
     for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
         tensor.range = ranges.get(tensor.name, tensor.range)
     chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]
-    unsigned = nonnegative_tensors(graph)
+    nonnegative = nonnegative_tensors(graph) if unsigned else set()
     inner = [t for layer in chosen for t in layer.inputs[:1] if t is not None]
     for tensor in dict.fromkeys([*inner, *_added(graph, inner, keep)]):
-        _quantize_tensor(network, tensor, keep, "uint8" if tensor in unsigned else "int8")
+        _quantize_tensor(network, tensor, keep, "uint8" if tensor in nonnegative else "int8")
     for layer in chosen:
         _quantize_weights(network, layer)
     return [layer.name for layer in chosen]

@@ -31,7 +31,7 @@ _CHANNELS = 16
 
 
 class ByteConvolutionKernel(Kernel):
-    """Images of int8 or uint8 without zero points, two spatial axes, one group; results in bytes or half precision."""
+    """Images of int8 without zero points, two spatial axes, one group; results in int8 or half precision."""
 
     on_device: ClassVar[bool] = True
 
@@ -52,7 +52,7 @@ class ByteConvolutionKernel(Kernel):
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         d = description(problem)
         flops = 2 * float(np.prod(d.filters[1:])) * float(np.prod(d.result))
-        moved = float(np.prod(d.image)) + float(np.prod(d.result)) * (1 if d.added is None else 2)
+        moved = float(np.prod(d.image)) + float(np.prod(d.result)) * (2 if d.added else 1)
         return 3e-6 + max(flops / 1e15, moved / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
@@ -135,13 +135,8 @@ def description(problem: Problem) -> ByteDescription:
     made = result.concrete({})
     stride, dilation = attrs.stride or (1, 1), attrs.dilation or (1, 1)
     before, after = padding(attrs, image[2:], filters[2:], made[2:], stride, dilation)
-    added = None if region.added is None else types[region.added.inputs[0]].dtype
     return ByteDescription(
         tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
-        types[region.source.inputs[0]].dtype, _stored(result.dtype), added,
+        "half" if result.dtype == "float32" else result.dtype, region.added is not None,
         region.rectifier is not None, _limit(region) is not None,
     )  # fmt: skip
-
-
-def _stored(dtype: str) -> str:
-    return "half" if dtype == "float32" else dtype

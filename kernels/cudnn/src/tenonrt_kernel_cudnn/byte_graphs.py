@@ -21,8 +21,8 @@ FACTORS, ADDED_FACTOR = 7, 8
 class ByteDescription:
     """result = convert(clip(factors * convolution + bias + added_factor * added)); sizes as cuDNN orders them, NCHW.
 
-    read, stored: element types of image and result, ``int8``, ``uint8`` or ``half``. added: that of what is added,
-    None: nothing. rectified: negative values are zero; limited: large ones are an upper limit.
+    stored: the element type of the result, ``int8`` or ``half``. added: whether a tensor of int8 is added. rectified:
+    negative values are zero; limited: large ones are an upper limit.
     """
 
     image: tuple[int, ...]
@@ -32,9 +32,8 @@ class ByteDescription:
     after: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    read: str
     stored: str
-    added: str | None
+    added: bool
     rectified: bool
     limited: bool
 
@@ -49,7 +48,7 @@ class ByteDescription:
             return graph.tensor(dim=list(sizes), stride=channels_innermost(sizes), data_type=kind, uid=uid)
 
         value = graph.conv_fprop(
-            image=tensor(self.image, IMAGE, _type(self.read)), weight=tensor(self.filters, FILTERS, _type("int8")),
+            image=tensor(self.image, IMAGE, _type("int8")), weight=tensor(self.filters, FILTERS, _type("int8")),
             pre_padding=list(self.before), post_padding=list(self.after), stride=list(self.stride),
             dilation=list(self.dilation), compute_data_type=cu.data_type.INT32,
         )  # fmt: skip
@@ -58,8 +57,8 @@ class ByteDescription:
         value = graph.mul(a=value, b=tensor(channels, FACTORS, single))
         value.set_data_type(single)
         value = graph.add(a=value, b=tensor(channels, BIAS, single))
-        if self.added is not None:
-            other = tensor(self.result, ADDED, _type(self.added))
+        if self.added:
+            other = tensor(self.result, ADDED, _type("int8"))
             scaled = graph.mul(a=other, b=tensor(one, ADDED_FACTOR, single))
             scaled.set_data_type(single)
             value = graph.add(a=value, b=scaled)

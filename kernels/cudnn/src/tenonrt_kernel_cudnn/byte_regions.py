@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor
 
 BYTES = frozenset({"int8", "uint8"})
-RESULTS = BYTES | {"float32"}
 
 
 def byte_regions(view: GraphView, convolution: Layer) -> Iterator[Sequence[Layer]]:
@@ -130,7 +129,10 @@ def _refusal(problem: Problem, region: ByteRegion) -> str:
     result = types[problem.outputs[0]]
     if region.added is not None and types[region.added.inputs[0]].shape != result.shape:
         return "what is added has another shape"
-    return "" if result.dtype in RESULTS else f"a result of {result.dtype}"
+    read = [types[layer.inputs[0]].dtype for layer in (region.source, region.added) if layer is not None]
+    if "uint8" in (*read, result.dtype):
+        return "unsigned bytes, for which cuDNN 9 has no engine on Hopper"
+    return "" if result.dtype in ("int8", "float32") else f"a result of {result.dtype}"
 
 
 def _per_tensor(problem: Problem, layer: ProblemLayer) -> bool:

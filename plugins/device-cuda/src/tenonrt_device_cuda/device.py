@@ -19,6 +19,7 @@ class CudaDevice(Device):
     """The current NVIDIA GPU. Everything raises `ExecutionError` where CuPy or a GPU is missing."""
 
     races: ClassVar[bool] = True
+    multiplies_unsigned: ClassVar[bool] = False  # cuDNN has no engine for uint8 on Hopper
 
     def __init__(self) -> None:
         self._surroundings: racing.Surroundings | None = None
