@@ -202,8 +202,9 @@ def test_a_mask_that_all_items_share_is_drawn_whole() -> None:
     np.testing.assert_allclose(sample.expected[0], expected[[0, 39]])
 
 
-def test_what_depends_on_all_items_is_not_shared() -> None:
-    problem = problem_of(
-        lambda net: net.add("Reduce", [net.add_input("x", (40, 30))], {"axes": (0,), "keep_dims": True})[0]
-    )
-    assert Sample.draw(problem, REGISTRY.layer_type, 2, 0).items is None
+def test_a_result_that_all_items_share_depends_on_all() -> None:
+    def total(net: tenonrt.Network) -> Any:
+        attrs = {"operation": "sum", "axes": (0,), "keep_dims": True}
+        return net.add("Reduce", [net.add_input("x", (40, 30))], attrs)[0]
+
+    assert Sample.draw(problem_of(total), REGISTRY.layer_type, 2, 0).items is None

@@ -198,5 +198,12 @@ def test_weights_have_127_steps_on_either_side() -> None:
 
 
 def test_calibration_is_for_int8() -> None:
-    with pytest.raises(BuildError, match="for precision int8, not float32"):
+    with pytest.raises(BuildError, match="for precision int8 or best, not float32"):
         tenonrt.compile(residual(), calibration=Calibration(BATCHES))
+
+
+def test_calibrated_networks_may_use_all_precisions() -> None:
+    engine = tenonrt.compile(
+        residual(), precision="best", optimization_level=0, calibration=Calibration(BATCHES, "min-max")
+    )
+    assert "int8" in {tensor.type.dtype for tensor in engine.plan.program.tensors}
