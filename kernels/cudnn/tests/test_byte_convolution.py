@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import NHWC, Code, Problem, Tactic, Weights
 from tenonrt.plugins.registry import Registry
+from tenonrt_kernel_cudnn import graphs
 from tenonrt_kernel_cudnn.byte_convolution import ByteConvolutionKernel, description, refusal
 from tenonrt_kernel_cudnn.convolution import CHANNELS_8
 
@@ -138,3 +140,17 @@ def test_weights_of_another_type_and_other_activations_stay_outside() -> None:
     anchor = next(layer for layer in net.graph.layers if layer.kind == "Convolution")
     widest = list(KERNEL.regions(net.graph, anchor))[-1]
     assert [layer.kind for layer in widest][-1] == "Elementwise"
+
+
+def test_a_graph_that_no_engine_takes_has_no_tactics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one such graph would put the kernel out of the whole build."""
+
+    class NotSupported(Exception):  # noqa: N818 - cuDNN's has such a name
+        pass
+
+    def refuse(description: Any, workspace: int) -> Any:
+        raise NotSupported
+
+    monkeypatch.setattr(graphs, "cudnn", lambda: SimpleNamespace(cudnnGraphNotSupportedError=NotSupported))
+    monkeypatch.setattr(graphs, "planned", refuse)
+    assert list(KERNEL.tactics(Block().problems()[-1])) == []

@@ -437,11 +437,8 @@ def _try_sample(
     if not bound.intact():
         return Judgement(False, np.inf, "it wrote outside its buffers")
     written = {pair[1] for pair in code.tactic.inplace}
-    kept = {
-        index: _same_bytes(old, new)
-        for index, (old, new) in enumerate(zip(before, bound.launch.inputs, strict=True))
-        if index not in written
-    }
+    pairs = enumerate(zip(before, bound.launch.inputs, strict=True))
+    kept = {index: _same_bytes(old, new) for index, (old, new) in pairs if index not in written}
     if not _all_true(kept.values()):
         changed = next(index for index, truth in kept.items() if not bool(truth))
         return Judgement(False, np.inf, f"it changed its input {changed}")

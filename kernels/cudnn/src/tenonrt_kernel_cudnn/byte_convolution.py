@@ -23,7 +23,7 @@ from tenonrt.contracts import (
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
 from tenonrt_kernel_cudnn.byte_regions import ByteRegion, byte_regions, read_region, upper_limit
 from tenonrt_kernel_cudnn.convolution import CHANNELS_8, MOST, WORKSPACE, padding
-from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Planned, built, planned
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Planned, built, offered
 from tenonrt_kernel_cudnn.library import missing
 
 # Tensor cores take 16 bytes of a pixel at once.
@@ -43,11 +43,11 @@ class ByteConvolutionKernel(Kernel):
         return Support(not why, why)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        _, names = planned(description(problem), WORKSPACE)
+        names = offered(description(problem), WORKSPACE)
         real = problem.types[problem.outputs[0]].dtype == "float32"
         inputs, output = (NHWC,) * len(problem.activations), CHANNELS_8 if real else NHWC
         precision = "float16" if real else "float32"
-        return [Tactic(name, inputs, (output,), precision, WORKSPACE) for name in list(names)[:MOST]]
+        return [Tactic(name, inputs, (output,), precision, WORKSPACE) for name in names[:MOST]]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         d = description(problem)

@@ -23,7 +23,7 @@ from tenonrt.contracts import (
     added_operand,
 )
 
-from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, Planned, built, planned
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, Planned, built, offered
 from tenonrt_kernel_cudnn.library import missing
 
 CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
@@ -48,8 +48,7 @@ class ConvolutionKernel(Kernel):
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         found: list[Tactic] = []
         for key, description in variants(problem).items():
-            _, names = planned(description, WORKSPACE)
-            found += [_tactic(problem, key, name) for name in list(names)[:MOST]]
+            found += [_tactic(problem, key, name) for name in offered(description, WORKSPACE)[:MOST]]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:

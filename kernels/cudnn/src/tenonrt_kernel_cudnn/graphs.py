@@ -106,6 +106,14 @@ def planned(description: Stated, workspace: int) -> tuple[Any, Mapping[str, int]
     return graph, names
 
 
+def offered(description: Stated, workspace: int) -> list[str]:
+    """Names of the engine configurations, best guess first; none where no engine of this GPU takes the graph."""
+    try:
+        return list(planned(description, workspace)[1])
+    except cudnn().cudnnGraphNotSupportedError:
+        return []
+
+
 def built(description: Stated, workspace: int, name: str) -> tuple[bytes, int]:
     """A configuration as a serialised plan, and its workspace in bytes; `ValueError` where it is no longer offered."""
     graph, names = planned(description, workspace)
