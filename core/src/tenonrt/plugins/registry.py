@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -281,18 +281,8 @@ def current_registry() -> Registry:
 @contextmanager
 def using(registry: Registry) -> Iterator[Registry]:
     """Make a registry the current one inside the block."""
-    token = put_in_force(registry)
+    token = _current.set(registry)
     try:
         yield registry
     finally:
-        put_back(token)
-
-
-def put_in_force(registry: Registry) -> Token[Registry | None]:
-    """Enter `using` without a ``with``, which takes 1.5 µs of each run, this 0.25; `put_back` leaves it."""
-    return _current.set(registry)
-
-
-def put_back(token: Token[Registry | None]) -> None:
-    """Leave what `put_in_force` entered."""
-    _current.reset(token)
+        _current.reset(token)

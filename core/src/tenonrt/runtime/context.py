@@ -12,7 +12,7 @@ import numpy as np
 from tenonrt.containers import boxed, is_container
 from tenonrt.errors import ExecutionError
 from tenonrt.plan.program import Binding
-from tenonrt.plugins.registry import put_back, put_in_force
+from tenonrt.plugins.registry import using
 from tenonrt.runtime.dispatch import Dispatcher
 from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, dtype_name, numpy_dtype
@@ -40,9 +40,10 @@ class ExecutionContext:
             else ProgramRunner(engine.plan.program, resources)
         )
         self._inputs = [(b, numpy_dtype(b.type.dtype)) for b in engine.bindings if b.is_input]
+        self._names = [b.name for b, _ in self._inputs]
+        self._wanted = set(self._names)
         # NumPy has one object for each type in native byte order; arrays of other types are looked at more closely.
-        self._expected = [(b.name, None if dtype.hasobject else dtype) for b, dtype in self._inputs]
-        self._wanted = {b.name for b, _ in self._inputs}
+        self._dtypes = [None if dtype.hasobject else dtype for _, dtype in self._inputs]
         self._outputs = [name for name, _ in engine.plan.program.outputs]
         self._boxes = {b.name for b in engine.bindings if not b.is_input and is_container(b.type.dtype)}
         # Which thread runs, claimed by one operation. Not a lock: an interrupt just after it was taken would leave it
@@ -56,10 +57,10 @@ class ExecutionContext:
         A sequence is a list, a map a dict, an optional its value or None, as input and as output.
         """
         arrays = self._check(inputs)
-        outputs = self._alone(self._runner.run, (arrays, None, self._stream, self.profiler))
-        found: dict[str, Any] = dict(zip(self._outputs, outputs, strict=True))
-        for name in self._boxes:
-            found[name] = found[name].item()
+        outputs = self._alone(self._runner.run, arrays, None, self._stream, self.profiler)
+        found: dict[str, Any] = dict(zip(self._outputs, outputs))  # noqa: B905 - the keyword takes as long as the rest
+        if self._boxes:
+            found |= {name: found[name].item() for name in self._boxes}
         return found
 
     def prepare(self, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -71,20 +72,16 @@ class ExecutionContext:
         if shapes.keys() != self._wanted:
             raise self._other_names(shapes)
         ordered = [tuple(shapes[binding.name]) for binding, _ in self._inputs]
-        self._alone(self._runner.instance, (ordered,))
+        self._alone(self._runner.instance, ordered)
 
-    def _alone(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        """Do what one thread at a time may do, with the engine's plugins in force: kernels are bound at first use."""
+    def _alone(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do what one thread at a time may do."""
         thread = threading.get_ident()
         if self._owner.setdefault("thread", thread) != thread or self._running:
             raise ExecutionError("this context is running already; create one context per thread")
         try:
             self._running = True
-            in_force = put_in_force(self.engine.registry)
-            try:
-                return work(*arguments)
-            finally:
-                put_back(in_force)
+            return work(*arguments)
         finally:
             self._running = False
             self._owner.clear()
@@ -129,17 +126,14 @@ class ExecutionContext:
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
-        """One thread at a time, with this engine's plugins in force: kernels are bound at the first run of a shape."""
+        """As `_alone`, around a block, with this engine's plugins in force."""
         thread = threading.get_ident()
         if self._owner.setdefault("thread", thread) != thread or self._running:
             raise ExecutionError("this context is running already; create one context per thread")
         try:
             self._running = True
-            in_force = put_in_force(self.engine.registry)
-            try:
+            with using(self.engine.registry):
                 yield
-            finally:
-                put_back(in_force)
         finally:
             self._running = False
             self._owner.clear()
@@ -147,8 +141,8 @@ class ExecutionContext:
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
         if inputs.keys() != self._wanted:
             raise self._other_names(inputs)
-        arrays = [inputs[name] for name, _ in self._expected]
-        for index, (_, dtype) in enumerate(self._expected):
+        arrays = [inputs[name] for name in self._names]
+        for index, dtype in enumerate(self._dtypes):
             array = arrays[index]
             if type(array) is not np.ndarray or array.dtype is not dtype:
                 arrays[index] = _check_type(*self._inputs[index], array)

@@ -16,7 +16,7 @@ from tenonrt.graph.attributes import restore_attrs
 from tenonrt.layout import aligned
 from tenonrt.plan.plan import MAX_THREADS, Plan
 from tenonrt.plan.program import KernelStep, Program
-from tenonrt.plugins.registry import Registry
+from tenonrt.plugins.registry import Registry, using
 from tenonrt.problem import Code, Problem
 from tenonrt.runtime.codes import CodeCache
 from tenonrt.runtime.instance import Instance, Profiler
@@ -151,7 +151,8 @@ class ProgramRunner:
         if key in self._instances:
             self._instances.move_to_end(key)
         else:
-            self._instances[key] = Instance(self.program, self.resources, values)
+            with using(self.resources.registry):  # kernels are bound and perhaps compiled
+                self._instances[key] = Instance(self.program, self.resources, values)
             if len(self._instances) > _MAX_INSTANCES:
                 self._instances.popitem(last=False)
         return self._instances[key]
