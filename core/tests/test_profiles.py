@@ -256,7 +256,7 @@ def changed(change: Callable[[Any], Any]) -> Callable[[Plan], Plan]:
 
     def apply(plan: Plan) -> Plan:
         first = msgspec.structs.replace(plan.tuned[0], **change(plan.tuned[0]))
-        return Plan(**{**vars(plan), "tuned": (first, *plan.tuned[1:])})
+        return msgspec.structs.replace(plan, tuned=(first, *plan.tuned[1:]))
 
     return apply
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -290,7 +289,7 @@ def test_code_of_inner_graphs_is_compiled_anew_too(registry: Registry, tmp_path:
     choice = Choice({"first": native, "second": native, "choose": ("control", "")})
     plan = build(network, replay=choice).plan
     foreign = [msgspec.structs.replace(code, blob=b"code of another machine") for code in plan.codes]
-    Engine(replace(plan, codes=foreign), registry).save(tmp_path / "foreign.plan")
+    Engine(msgspec.structs.replace(plan, codes=foreign), registry).save(tmp_path / "foreign.plan")
     engine = Engine.load(tmp_path / "foreign.plan", code="ignore", registry=registry)
     assert [code.blob for code in engine.plan.codes] == [code.blob for code in plan.codes]
     value = draw(4, 8)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,13 @@ def with_codes(engine: Engine, **changes: Any) -> Engine:
         for code in engine.plan.codes
         if code.native is not None
     ]
-    return Engine(replace(engine.plan, codes=codes), engine.registry)
+    return Engine(msgspec.structs.replace(engine.plan, codes=codes), engine.registry)
 
 
 def moved(engine: Engine) -> Engine:
     """The same engine, as if tuned on a machine of another model."""
     header = msgspec.structs.replace(engine.header, fingerprint={**engine.header.fingerprint, "model": "another"})
-    return Engine(replace(engine.plan, header=header), engine.registry)
+    return Engine(msgspec.structs.replace(engine.plan, header=header), engine.registry)
 
 
 def test_nothing_but_the_device_is_needed(engine: Engine, tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_nothing_but_the_device_is_needed(engine: Engine, tmp_path: Path) -> Non
 
 def test_code_is_compiled_anew_when_it_is_not_trusted(engine: Engine, tmp_path: Path) -> None:
     foreign = [msgspec.structs.replace(code, blob=b"no code at all") for code in engine.plan.codes]
-    Engine(replace(engine.plan, codes=foreign), engine.registry).save(tmp_path / "a.plan")
+    Engine(msgspec.structs.replace(engine.plan, codes=foreign), engine.registry).save(tmp_path / "a.plan")
     loaded = Engine.load(tmp_path / "a.plan", code="ignore", registry=engine.registry)
     assert [code.blob for code in loaded.plan.codes] == [code.blob for code in engine.plan.codes]
     assert answer(loaded) == answer(engine)

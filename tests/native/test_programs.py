@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_a_status_stops_the_program_and_names_the_step(
     codes.append(msgspec.structs.replace(codes[step.code], blob=bad))
     steps = [msgspec.structs.replace(s, code=len(codes) - 1) if s is step else s for s in plan.program.steps]
     program = msgspec.structs.replace(plan.program, steps=tuple(steps))
-    context = Engine(replace(plan, program=program, codes=codes), registry).create_context()
+    context = Engine(msgspec.structs.replace(plan, program=program, codes=codes), registry).create_context()
     for _ in range(3):
         with pytest.raises(ExecutionError, match=r"'relu_3' failed: its native code returned status 7"):
             context.execute({"x": ones(*SHAPE)})

@@ -9,23 +9,26 @@ ever a constant of a plan.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-_FORM = re.compile(r"(sequence|optional|map)\((.+)\)")
-_RANKED = re.compile(r"([a-z0-9_]+)(?::(\d+))?")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Compiled when first asked about: most networks have tensors only.
+_FORM = r"(sequence|optional|map)\((.+)\)"
+_RANKED = r"([a-z0-9_]+)(?::(\d+))?"
 
 
 def is_container(name: str) -> bool:
     """Whether an element type is a sequence, an optional or a map; of what, is not looked at."""
-    return _FORM.fullmatch(name) is not None
+    return name.endswith(")") and re.fullmatch(_FORM, name) is not None
 
 
 def contents(name: str) -> tuple[str, tuple[str, ...]]:
     """Which container an element type is and what it is made of; `ValueError` for one that is none."""
-    match = _FORM.fullmatch(name)
+    match = re.fullmatch(_FORM, name)
     if match is None:
         raise ValueError(f"{name} is no sequence, optional or map")
     kind, inner = match.groups()
@@ -34,7 +37,7 @@ def contents(name: str) -> tuple[str, tuple[str, ...]]:
 
 def ranked(name: str) -> tuple[str, int | None]:
     """Element type and rank of the tensors in a container: ``float32:2``; None where the rank differs or is unknown."""
-    match = _RANKED.fullmatch(name)
+    match = re.fullmatch(_RANKED, name)
     if match is None:
         return name, None
     return match[1], None if match[2] is None else int(match[2])

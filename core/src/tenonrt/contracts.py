@@ -12,44 +12,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import numpy as np
 
-from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
-from tenonrt.calibration.histogram import Histogram
 from tenonrt.containers import boxed, contents, is_container, joined, ranked
 from tenonrt.dims import Dim, Dimension, Symbol, maximum, minimum, product, symbol, unknown
 from tenonrt.drawing import Draws
 from tenonrt.errors import ExecutionError, GraphError, ParseError, TenonError, UnsupportedError
 from tenonrt.launches import Launch, Runnable
 from tenonrt.layout import Part, from_storage, load, logical_shape, store, to_storage
-from tenonrt.libraries import load_library
-from tenonrt.patch import NewTensor, Patch
 from tenonrt.problem import Code, NativeCode, Problem, ProblemInput, ProblemLayer, Role, Support, Tactic, Weights
-from tenonrt.progress import Progress
-from tenonrt.random_values import draw
-from tenonrt.region_patterns import MOVES, AttentionLayers, SumTail, added_operand, attention_layers, only_reader
-from tenonrt.shapes import (
-    FLOATS,
-    INTEGERS,
-    broadcast,
-    broadcasts_to,
-    common_place,
-    differ,
-    known_values,
-    normalize_axes,
-    normalize_axis,
-    optional,
-    required,
-    same,
-    surely_less,
-    vector_length,
-    working_dtype,
-)
-from tenonrt.special import erf
 from tenonrt.types import (
     LINEAR,
     NCHW16C,
@@ -66,10 +41,64 @@ from tenonrt.types import (
     is_float,
     numpy_dtype,
 )
-from tenonrt.verdicts import Candidate, Verdict, hookimpl
-from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, window_axes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
+    from tenonrt.calibration.histogram import Histogram
+    from tenonrt.libraries import load_library
+    from tenonrt.patch import NewTensor, Patch
+    from tenonrt.progress import Progress
+    from tenonrt.random_values import draw
+    from tenonrt.region_patterns import MOVES, AttentionLayers, SumTail, added_operand, attention_layers, only_reader
+    from tenonrt.shapes import (
+        FLOATS,
+        INTEGERS,
+        broadcast,
+        broadcasts_to,
+        common_place,
+        differ,
+        known_values,
+        normalize_axes,
+        normalize_axis,
+        optional,
+        required,
+        same,
+        surely_less,
+        vector_length,
+        working_dtype,
+    )
+    from tenonrt.special import erf
+    from tenonrt.verdicts import Candidate, Verdict, hookimpl
+    from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, window_axes
 
 CONTRACT_VERSION = 1
+
+# What only authors of layers, passes, calibrators and hooks need is imported when it is asked for: running a plan
+# needs a `Device` from here and no more.
+_ELSEWHERE = {
+    "calibration.calibrator": "Calibrator HistogramCalibrator",
+    "calibration.histogram": "Histogram",
+    "libraries": "load_library",
+    "patch": "NewTensor Patch",
+    "progress": "Progress",
+    "random_values": "draw",
+    "region_patterns": "MOVES AttentionLayers SumTail added_operand attention_layers only_reader",
+    "shapes": "FLOATS INTEGERS broadcast broadcasts_to common_place differ known_values normalize_axes normalize_axis "
+    "optional required same surely_less vector_length working_dtype",
+    "special": "erf",
+    "verdicts": "Candidate Verdict hookimpl",
+    "windows": "PaddingMode WindowAxis per_axis share_padding window_axes",
+}
+_WHERE = {name: module for module, names in _ELSEWHERE.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"tenonrt.{_WHERE[name]}"), name)
+    return found
 
 
 class Attributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,6 +297,8 @@ class LayerType(ABC):
 
         Override where values matter (indices, variances).
         """
+        from tenonrt.random_values import draw
+
         return [None if t is None else draw(t, rng) for t in types]
 
     def cases(self) -> Iterable[Case]:

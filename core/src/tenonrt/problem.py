@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -151,8 +150,7 @@ class Code(msgspec.Struct, frozen=True):
     native: NativeCode | None = None
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(msgspec.Struct, frozen=True):
     """The real values behind a problem: constants per `Problem.constants`, scales per activation and per output.
 
     A scale is float32, scalar or per channel, where the tactic's format is quantized; else None.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from tenonrt.containers import contents, is_container, ranked
 from tenonrt.dims import Dim, Dimension, bounds, evaluate, product, substitute, symbols
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = np.ndarray  # to import `numpy.typing` takes a millisecond of each load
 Shape = tuple[Dimension, ...]
 Place = Literal["device", "host"]
 
@@ -197,8 +200,7 @@ def check_possible(type: TensorType) -> None:
     type.nbytes  # noqa: B018 - a product of symbols can itself be past what `Dim` expresses
 
 
-@dataclass(frozen=True, eq=False)
-class TensorInfo:
+class TensorInfo(msgspec.Struct, frozen=True, eq=False):
     """What is known of a tensor while inferring: its type, where it lives, and its value when that is small and known.
 
     value: an object array of ``int``/`Dim` (or other scalars) of the tensor's shape, for shape arithmetic. A constant's
@@ -236,4 +238,4 @@ class TensorInfo:
         return [int(v) for v in flat]
 
     def with_value(self, value: Array | None) -> TensorInfo:
-        return replace(self, value=value)
+        return msgspec.structs.replace(self, value=value)

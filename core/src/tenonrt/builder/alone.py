@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import msgspec
 
@@ -12,7 +11,7 @@ from tenonrt.builder.finalists import is_repeatable
 from tenonrt.builder.tuner import Tuner
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.graph import Graph
-from tenonrt.plan.plan import Plan
+from tenonrt.plan.plan import BuildRecord, Plan
 from tenonrt.runtime.runner import ProgramRunner, Resources
 
 # Above this the hand-overs, half a microsecond for each step, are lost in the work.
@@ -25,7 +24,7 @@ def on_fewest_threads(plan: Plan, graph: Graph, tuner: Tuner) -> Plan:
     """The plan, for one thread where it is a small one that is no slower so. Its bits do not depend on threads."""
     if plan.header.threads == 1 or not is_repeatable(graph):
         return plan
-    alone = replace(plan, header=msgspec.structs.replace(plan.header, threads=1))
+    alone = msgspec.structs.replace(plan, header=msgspec.structs.replace(plan.header, threads=1))
     try:
         seconds = _times([plan, alone], graph, tuner)
     except ExecutionError:  # drawn inputs do not suit every network
@@ -34,7 +33,7 @@ def on_fewest_threads(plan: Plan, graph: Graph, tuner: Tuner) -> Plan:
         return plan
     note = f"on one thread: {seconds[1] * 1e6:.1f} us, on {plan.header.threads} {seconds[0] * 1e6:.1f} us"
     report = msgspec.structs.replace(plan.report, notes=(*plan.report.notes, note))
-    return replace(alone, report=report)
+    return msgspec.structs.replace(alone, record=BuildRecord(plan.choice, report))
 
 
 def _times(plans: list[Plan], graph: Graph, tuner: Tuner) -> list[float] | None:

@@ -24,7 +24,7 @@ from tenonrt.contracts import draw
 from tenonrt.dims import symbols
 from tenonrt.errors import ExecutionError
 from tenonrt.graph.graph import Graph
-from tenonrt.plan.plan import Plan
+from tenonrt.plan.plan import BuildRecord, Plan
 from tenonrt.plan.program import BuildReport, Choice, PlanHeader, Program
 from tenonrt.plugins.code_version import code_version
 from tenonrt.runtime.runner import ProgramRunner, Resources
@@ -173,7 +173,7 @@ def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> Progra
     threads = tuner.config.threads
     header = PlanHeader("", 0, "", "", tuner.config.device, {}, (), (), threads)  # never written
     report = BuildReport((), (), {}, (), (), 0.0, True)
-    plan = Plan(header, program, constants.codes, constants.weights, Choice({}), report)
+    plan = Plan(header, program, constants.codes, constants.weights, BuildRecord(Choice({}), report))
     return ProgramRunner(program, Resources(plan, tuner.registry, tuner.device, 0))
 
 

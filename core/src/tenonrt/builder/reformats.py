@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 
 from tenonrt.builder.choices import ReformatChoice, SliceOf, format_of
@@ -65,7 +63,7 @@ def pose_reformat(
     layer = Layer(
         "Reformat", tensor.name, layer_type, make_attrs(layer_type, "Reformat", tensor.name, plain), (tensor,)
     )
-    output = Tensor(tensor.name, replace(tensor.info, value=None))
+    output = Tensor(tensor.name, tensor.info.with_value(None))
     output.producer = layer
     layer.outputs = (output,)
     return pose(Region((layer,), (tensor,), (output,)), config.device, config.posed_threads)

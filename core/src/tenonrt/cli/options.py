@@ -97,12 +97,12 @@ def plugin_set(allow: list[str] | None, deny: list[str] | None) -> PluginSet | N
     """What the environment selects, narrowed by the options; None when there are none."""
     if not allow and not deny:
         return None
-    from dataclasses import replace
+    import msgspec
 
     from tenonrt.plugins.selection import PluginSet
 
     base = PluginSet.from_environment()
-    return replace(base, allow=tuple(allow) if allow else base.allow, deny=(*base.deny, *(deny or ())))
+    return msgspec.structs.replace(base, allow=tuple(allow) if allow else base.allow, deny=(*base.deny, *(deny or ())))
 
 
 def layer_precision_of(text: str) -> Any:

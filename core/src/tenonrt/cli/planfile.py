@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from tenonrt.errors import PlanCorruptError
 from tenonrt.plan.container import PlanFile
-from tenonrt.plan.plan import ProgramSection
+from tenonrt.plan.plan import ProgramSection, decoded
 from tenonrt.problem import Code
 
 if TYPE_CHECKING:
@@ -32,14 +29,7 @@ class PlanContents:
     def read(cls, path: Path) -> PlanContents:
         """`NotAPlanError`, `PlanVersionError` and `PlanCorruptError` as `tenonrt.Engine.load` raises them."""
         file = PlanFile(path)
-        section: ProgramSection = _decode(file, "program", ProgramSection)
-        codes: list[Code] = _decode(file, "code", list[Code])
+        section: ProgramSection = decoded(file.section("program"), ProgramSection, path, "program")
+        codes: list[Code] = decoded(file.section("code"), list[Code], path, "code")
         weights = len(file.section("weights", verify=False))
         return cls(file.header.plan, section.program, section.report, codes, weights, section.tuned)
-
-
-def _decode(file: PlanFile, name: str, type: Any) -> Any:
-    try:
-        return msgspec.msgpack.decode(file.section(name), type=type)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise PlanCorruptError(f"{file.path}: section {name!r} cannot be understood: {error}") from error

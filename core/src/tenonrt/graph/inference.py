@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tenonrt.contracts import LayerType
@@ -102,4 +102,4 @@ def _name_unknowns(info: TensorInfo, prefix: str) -> TensorInfo:
         else:
             named = unnamed.renamed(f"{prefix}.{axis}")
             shape.append(substitute(dimension, {UNKNOWN: named}))
-    return replace(info, type=info.type.reshape(shape))
+    return msgspec.structs.replace(info, type=info.type.reshape(shape))

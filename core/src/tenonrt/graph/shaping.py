@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from tenonrt.dims import Dim, Dimension, Symbol, substitute, symbol, symbols
 from tenonrt.errors import BuildError
@@ -44,7 +45,7 @@ def _add(values: dict[str, int], found: Mapping[str, int], name: str) -> None:
 def substitute_symbols(graph: Graph, values: Mapping[str, Dimension]) -> None:
     """Replace symbols in the inputs' types and infer every layer again."""
     for tensor in graph.inputs:
-        tensor.info = replace(tensor.info, type=tensor.type.substitute(values))
+        tensor.info = msgspec.structs.replace(tensor.info, type=tensor.type.substitute(values))
     reinfer(graph)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 
-from tenonrt.plan.plan import Plan
+from tenonrt.plan.plan import BuildRecord, Plan
 from tenonrt.plan.program import UNPLACED, ControlStep, Profile, Program, Requirement, Step, TunedProgram
 from tenonrt.problem import Code
 from tenonrt.types import Array
@@ -46,12 +45,12 @@ class Joining:
         requires: tuple[Requirement, ...] = tuple(self._requires.values())
         header = msgspec.structs.replace(self._plan.header, requires=requires, profiles=self._profiles)
         choice = msgspec.structs.replace(self._choices[0], tuned=tuple(self._choices[1:]))
-        return replace(
+        return msgspec.structs.replace(
             self._plan,
             header=header,
             codes=self._codes,
             weights=self._weights,
-            choice=choice,
+            record=BuildRecord(choice, self._plan.report),
             tuned=tuple(self._tuned),
         )
 

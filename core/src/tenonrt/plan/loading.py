@@ -15,9 +15,10 @@ from tenonrt.graph.attributes import make_attrs, restore_attrs
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.consistency import check_code, check_program
 from tenonrt.plan.container import PlanFile
-from tenonrt.plan.plan import MAX_THREADS, PRODUCT, Plan, ProgramSection, WeightEntry
+from tenonrt.plan.plan import MAX_THREADS, PRODUCT, BuildRecord, Plan, StoredSection, WeightEntry, decoded
 from tenonrt.plan.program import (
     Binding,
+    BuildReport,
     Choice,
     ControlStep,
     PlanHeader,
@@ -37,7 +38,7 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
     file = PlanFile(path)
     header = file.header.plan
     _check_needs(path, header, registry)
-    section = _decode(file, "program", ProgramSection)
+    section = _decode(file, "program", StoredSection)
     codes = _decode(file, "code", list[Code])
     try:
         alone = _self_contained([section.program, *(tuned.program for tuned in section.tuned)], codes)
@@ -46,7 +47,11 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
         program = _checked_program(path, section.program, codes, weights, registry)
         _check_header(path, header, program)
         tuned = tuple(
-            msgspec.structs.replace(t, program=_checked_program(path, t.program, codes, weights, registry))
+            TunedProgram(
+                t.sizes,
+                _checked_program(path, t.program, codes, weights, registry),
+                decoded(t.report, BuildReport, path, "program"),
+            )
             for t in section.tuned
         )
         _check_tuned(path, header, tuned)
@@ -56,20 +61,17 @@ def load_plan(path: Path, registry: Registry, verify: bool = False) -> Plan:
         ) from error
     except PluginError as error:
         raise PlanPluginError(f"{path} cannot be used with the installed plugins: {error}") from error
-    return Plan(header, program, codes, weights, section.choice, section.report, tuned)
+    return Plan(header, program, codes, weights, BuildRecord(section.choice, section.report, path), tuned)
 
 
 def recorded_choice(path: Path) -> Choice:
     """The selection that a plan records; neither its device nor its plugins need be installed."""
-    section: ProgramSection = _decode(PlanFile(path), "program", ProgramSection)
-    return section.choice
+    section: StoredSection = _decode(PlanFile(path), "program", StoredSection)
+    return BuildRecord(section.choice, section.report, path).choice
 
 
 def _decode(file: PlanFile, name: str, type: Any) -> Any:
-    try:
-        return msgspec.msgpack.decode(file.section(name), type=type)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise PlanCorruptError(f"{file.path}: section {name!r} cannot be understood: {error}") from error
+    return decoded(file.section(name), type, file.path, name)
 
 
 def _check_needs(path: Path, header: PlanHeader, registry: Registry) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from tenonrt.errors import PlanCorruptError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.container import FORMAT_VERSION, write_plan
 from tenonrt.plan.program import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tenonrt.graph.graph import Graph
 
 PRODUCT = "TenonRT"
+T = TypeVar("T")
+
 # No machine has as many cores; a larger number would only exhaust it.
 MAX_THREADS = 4096
 
@@ -53,19 +56,72 @@ class ProgramSection(msgspec.Struct, frozen=True):
     tuned: tuple[TunedProgram, ...] = ()
 
 
-@dataclass(frozen=True)
-class Plan:
+class StoredProgram(msgspec.Struct, frozen=True):
+    """A `TunedProgram` as it is loaded."""
+
+    sizes: dict[str, int]
+    program: Program
+    report: msgspec.Raw
+
+
+class StoredSection(msgspec.Struct, frozen=True):
+    """A `ProgramSection` as it is loaded: nine tenths of it tell how it was built, which no run asks for."""
+
+    program: Program
+    weights: tuple[WeightEntry, ...]
+    choice: msgspec.Raw
+    report: msgspec.Raw
+    tuned: tuple[StoredProgram, ...] = ()
+
+
+class BuildRecord:
+    """What was chosen in a build, and its report; those of a file are decoded when they are asked for."""
+
+    def __init__(
+        self, choice: Choice | msgspec.Raw, report: BuildReport | msgspec.Raw, path: Path | None = None
+    ) -> None:
+        self._choice, self._report, self._path = choice, report, path
+
+    @cached_property
+    def choice(self) -> Choice:
+        """`PlanCorruptError` where a file has something else in its place."""
+        found = self._choice
+        return decoded(found, Choice, self._path, "program") if isinstance(found, msgspec.Raw) else found
+
+    @cached_property
+    def report(self) -> BuildReport:
+        """`PlanCorruptError` where a file has something else in its place."""
+        found = self._report
+        return decoded(found, BuildReport, self._path, "program") if isinstance(found, msgspec.Raw) else found
+
+
+def decoded(data: memoryview | msgspec.Raw, type: type[T], path: Path | None, section: str) -> T:
+    """A section of a file, or a part of one, as values; `PlanCorruptError` where they are not of the type."""
+    try:
+        return msgspec.msgpack.decode(data, type=type)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PlanCorruptError(f"{path}: section {section!r} cannot be understood: {error}") from error
+
+
+class Plan(msgspec.Struct, frozen=True):
     """Everything an engine needs. tuned: programs for single sets of sizes; ``program`` takes all others."""
 
     header: PlanHeader
     program: Program
     codes: Sequence[Code]
     weights: Sequence[Array]
-    choice: Choice
-    report: BuildReport
+    record: BuildRecord
     tuned: tuple[TunedProgram, ...] = ()
     # Weights where the device's kernels read them, by their index: shared by all contexts of an engine.
-    placed: dict[int, Any] = field(default_factory=dict, compare=False)
+    placed: dict[int, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def choice(self) -> Choice:
+        return self.record.choice
+
+    @property
+    def report(self) -> BuildReport:
+        return self.record.report
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -124,7 +180,7 @@ def make_plan(
         PRODUCT, FORMAT_VERSION, f"tenonrt-core {core_version()}", graph.name, device, dict(fingerprint), requires,
         tuple(bindings), threads,
     )  # fmt: skip
-    return Plan(header, program, codes, weights, choice, report)
+    return Plan(header, program, codes, weights, BuildRecord(choice, report))
 
 
 def core_version() -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from tenonrt.errors import PluginError
-from tenonrt.plugins.metadata import Distribution, distributions, headers_of, normal
+from tenonrt.plugins.metadata import Distribution, distributions, entry_points, group_names, headers_of, normal
 
 
 class PluginWarning(UserWarning):
     """A plugin is present but cannot be used."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry point of one installed distribution."""
 
     group: str
@@ -36,35 +37,80 @@ class Entry:
 
 @lru_cache(maxsize=1)
 def scan() -> Mapping[str, Sequence[Entry]]:
-    """Every ``tenonrt.*`` entry point by group, sorted by (name, distribution); read once a process."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in _installed():
-        groups.setdefault(entry.group, []).append(entry)
-    return {group: sorted(entries, key=lambda e: (e.name, e.distribution)) for group, entries in groups.items()}
+    """Every ``tenonrt.*`` entry point by group, sorted by (name, distribution); looked for once a process."""
+    distributions.cache_clear()
+    return InstalledGroups(distributions(tuple(sys.path)))
 
 
-def _installed() -> Iterator[Entry]:
-    seen = set()
-    for distribution in distributions():
-        try:
-            points = distribution.entry_points()
-            if not points:
+class InstalledGroups(Mapping[str, Sequence[Entry]]):
+    """Groups whose distributions are understood when one is asked for: to run a plan, that is one or two."""
+
+    def __init__(self, found: Sequence[Distribution]) -> None:
+        self._files = list(_offering(found))
+        self._names = set().union(*(group_names(data) for _, _, data in self._files))
+        self._groups: dict[str, Sequence[Entry]] = {}
+        self._understood: dict[int, Sequence[Entry]] = {}  # by position among the files
+        if _strict():
+            list(self.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, group: str) -> Sequence[Entry]:
+        if group not in self._names:
+            raise KeyError(group)
+        if group not in self._groups:
+            entries = [entry for entry in self._candidates(group) if entry.group == group]
+            self._groups[group] = sorted(entries, key=lambda e: (e.name, e.distribution))
+        return self._groups[group]
+
+    def _candidates(self, group: str) -> Iterator[Entry]:
+        """Entries of all distributions that may have some of the group."""
+        wanted, seen = f"[{group}]".encode(), set[str]()
+        for position, (name, _, data) in enumerate(self._files):
+            if name in seen:  # the first distribution of a name on the path shadows later ones, as it does for imports
                 continue
-            headers = distribution.headers()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one distribution, the others are found
+            if wanted in data:
+                yield from self._entries(position)
+            if self._understood.get(position, True):
+                seen.add(name)
+
+    def _entries(self, position: int) -> Sequence[Entry]:
+        """All of a distribution, none where its metadata are broken."""
+        if position not in self._understood:
+            _, distribution, data = self._files[position]
+            try:
+                headers = distribution.headers()
+                self._understood[position] = [
+                    Entry(p.group, p.name, p.value, headers.name, headers.version, p) for p in entry_points(data)
+                ]
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one distribution, the others are found
+                self._understood[position] = ()
+                _complain(distribution, error)
+        return self._understood[position]
+
+
+def _offering(found: Sequence[Distribution]) -> Iterator[tuple[str, Distribution, bytes]]:
+    """Those that offer something to TenonRT: name, distribution, file of entry points."""
+    for distribution in found:
+        try:
+            if data := distribution.groups():
+                yield distribution.key, distribution, data
+        except Exception as error:  # noqa: BLE001 - as below
             _complain(distribution, error)
-            continue
-        # The first distribution of a name on the path shadows later ones, as it does for imports.
-        if normal(headers.name) not in seen:
-            seen.add(normal(headers.name))
-            for point in points:
-                yield Entry(point.group, point.name, point.value, headers.name, headers.version, point)
+
+
+def _strict() -> bool:
+    return os.environ.get("TENONRT_STRICT") == "1"
 
 
 def _complain(distribution: Distribution, error: Exception) -> None:
     """One loud line for metadata that cannot be read; an error where TENONRT_STRICT=1 asks for it."""
     line = f"the metadata in {distribution.path} cannot be read, its plugins are not found: {error!r}"
-    if os.environ.get("TENONRT_STRICT") == "1":
+    if _strict():
         raise PluginError(line) from error
     warnings.warn(line, PluginWarning, stacklevel=2)
 

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 PREFIX = "tenonrt."
+_GROUP = f"[{PREFIX}".encode()
 _SUFFIXES = (".dist-info", ".egg-info")
 
 
@@ -53,13 +53,18 @@ class InstalledFolder(NamedTuple):
     path: str
     name: str
 
-    def entry_points(self) -> list[EntryPoint]:
-        """Those of TenonRT's groups. `ValueError` for a line that is none, `UnicodeDecodeError` for other than text."""
+    @property
+    def key(self) -> str:
+        """The distribution's name as Python compares it, told by the folder's."""
+        return normal(self.name.rpartition(".")[0].partition("-")[0])
+
+    def groups(self) -> bytes:
+        """Its file of entry points, empty where none is of TenonRT's groups."""
         try:
             data = _read(f"{self.path}/entry_points.txt")
         except (FileNotFoundError, NotADirectoryError):
-            return []
-        return list(_points(data.decode())) if PREFIX.encode() in data else []
+            return b""
+        return data if _GROUP in data else b""
 
     def headers(self) -> Headers:
         """`OSError` where there is no such file, `ValueError` where it names no distribution."""
@@ -88,9 +93,13 @@ class AskedDistribution(NamedTuple):
     def path(self) -> str:
         return str(self.found.locate_file(""))
 
-    def entry_points(self) -> list[EntryPoint]:
-        points = self.found.entry_points
-        return [EntryPoint(p.group, p.name, p.value) for p in points if p.group.startswith(PREFIX)]
+    @property
+    def key(self) -> str:
+        return normal(self.headers().name)
+
+    def groups(self) -> bytes:
+        points = [p for p in self.found.entry_points if p.group.startswith(PREFIX)]
+        return "\n".join(f"[{p.group}]\n{p.name} = {p.value}" for p in points).encode()
 
     def headers(self) -> Headers:
         name = self.found.metadata["Name"]
@@ -102,13 +111,17 @@ class AskedDistribution(NamedTuple):
 Distribution = InstalledFolder | AskedDistribution
 
 
-def distributions() -> list[Distribution]:
-    """All that are installed, in the order of the path."""
-    if all(map(_plain, sys.path)) and not any(map(_finds_others, sys.meta_path)):
-        return [found for folder in sys.path for found in _folders(folder)]
+@lru_cache(maxsize=4)
+def distributions(path: tuple[str, ...]) -> Sequence[Distribution]:
+    """All that are installed on a path (`sys.path`), in its order; looked for once, until the cache is cleared."""
+    if not any(folder.lower().endswith(".egg") for folder in path) and not any(map(_finds_others, sys.meta_path)):
+        try:
+            return [found for folder in path for found in _folders(folder)]
+        except NotADirectoryError:
+            pass  # a zip file
     from importlib_metadata import distributions as ask
 
-    return [AskedDistribution(found) for found in ask()]
+    return [AskedDistribution(found) for found in ask(path=list(path))]
 
 
 def headers_of(name: str) -> Headers | None:
@@ -136,16 +149,10 @@ def normal(name: str) -> str:
 def _by_name(path: tuple[str, ...]) -> dict[str, InstalledFolder]:
     """Folders by the names that they bear."""
     found: dict[str, InstalledFolder] = {}
-    for distribution in distributions():
+    for distribution in distributions(path):
         if isinstance(distribution, InstalledFolder):
-            found.setdefault(normal(distribution.name.partition("-")[0]), distribution)
+            found.setdefault(distribution.key, distribution)
     return found
-
-
-def _plain(folder: str) -> bool:
-    """Whether listing a folder finds all its distributions; one that is not there has none."""
-    path = Path(folder or ".")
-    return path.suffix.lower() != ".egg" and (path.is_dir() or not path.exists())
 
 
 def _finds_others(finder: Any) -> bool:
@@ -159,7 +166,9 @@ def _folders(folder: str) -> list[InstalledFolder]:
     try:
         with os.scandir(folder or ".") as inside:
             return [InstalledFolder(f.path, f.name) for f in inside if f.name.lower().endswith(_SUFFIXES)]
-    except OSError:
+    except NotADirectoryError:
+        raise
+    except OSError:  # there is no such folder, or it is not for us to read
         return []
 
 
@@ -168,8 +177,15 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _points(text: str) -> Iterator[EntryPoint]:
-    group = ""
+def group_names(data: bytes) -> set[str]:
+    """Which groups of TenonRT's a file of entry points has, whatever else is in it."""
+    parts = data.split(_GROUP)[1:]
+    return {PREFIX + part.partition(b"]")[0].decode(errors="replace") for part in parts}
+
+
+def entry_points(data: bytes) -> Iterator[EntryPoint]:
+    """Those of TenonRT's groups. `ValueError` for a line that is none, `UnicodeDecodeError` for other than text."""
+    group, text = "", data.decode()
     for line in map(str.strip, text.splitlines()):
         if not line or line.startswith("#"):
             continue

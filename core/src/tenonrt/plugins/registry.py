@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from tenonrt.contracts import Device, Exporter, Kernel, LayerMapping, LayerType, Parser, Pass
 from tenonrt.errors import PluginError
@@ -30,8 +30,7 @@ _BASES: dict[str, type] = {
 State = Literal["found", "blocked", "incompatible", "loaded", "failed"]
 
 
-@dataclass
-class Record:
+class Record(msgspec.Struct):
     """What became of an entry."""
 
     entry: Entry
@@ -135,7 +134,9 @@ class Registry:
         self._fail(self.record(entry), why)
 
     def _fail(self, record: Record, why: str) -> None:
-        record.state, record.why, record.traceback = "failed", why, traceback.format_exc()
+        from traceback import format_exc  # nothing fails in most processes
+
+        record.state, record.why, record.traceback = "failed", why, format_exc()
         self._complain(record)
 
     def _complain(self, record: Record) -> Record:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
-from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry
 
 _PROJECT_FILE = "pyproject.toml"
-# A key of TOML that begins or continues with our name, or a table's that ends with it.
-_TABLE = r"""(^|[.\[{,])\s*(["']?)tenonrt\2\s*[.=]|\.\s*(["']?)tenonrt\3\s*(\]|$)"""
+_NAME = "tenonrt"
 
 
-@dataclass(frozen=True)
-class PluginSet:
+class PluginSet(msgspec.Struct, frozen=True):
     """Patterns over distribution names and entry ids (``acme-*``, ``acme-kernels:cpu/Softmax.acme``).
 
     allow: None admits everything. deny: wins over allow. replace: distributions whose declared replacements of a layer
@@ -30,7 +27,7 @@ class PluginSet:
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
-    prefer: tuple[str, ...] = field(default=())
+    prefer: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
 
     def blocked(self, entry: Entry) -> str | None:
@@ -50,6 +47,8 @@ class PluginSet:
         """`PluginError` lists every required distribution that is missing or of another version. Imports no plugin."""
         faults = [fault for line in self.required if (fault := _fault(line))]
         if faults:
+            import shlex  # only where something is wrong
+
             command = shlex.join(["pip", "install", *(line for line, _ in faults)])
             raise PluginError(
                 f"the application requires what is not installed: {'; '.join(why for _, why in faults)}. Run: {command}"
@@ -65,7 +64,7 @@ class PluginSet:
         project = Path(_PROJECT_FILE)
         base = cls.from_project(project) if project.is_file() else cls()
         allow = os.environ.get("TENONRT_PLUGINS_ALLOW")
-        return replace(
+        return msgspec.structs.replace(
             base,
             allow=_split(allow) if allow is not None else base.allow,
             deny=(*base.deny, *_split(os.environ.get("TENONRT_PLUGINS_DENY", ""))),
@@ -79,7 +78,7 @@ class PluginSet:
         """
         path = Path(path)
         path = path / _PROJECT_FILE if path.is_dir() else path
-        table, known = _tool_table(path), {field.name for field in fields(cls)}
+        table, known = _tool_table(path), set(cls.__struct_fields__)
         chosen = {name: value for name, value in table.items() if not isinstance(value, dict)}
         for name, value in chosen.items():
             if name not in known:
@@ -94,7 +93,7 @@ def _tool_table(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PluginError(f"{path} cannot be read: {error}") from error
-    if "tenonrt" not in text or not re.search(_TABLE, text, re.MULTILINE):
+    if not _may_have_table(text):
         return {}  # most projects that a run happens to start in: spare them the parser, and us their mistakes
     import tomllib
 
@@ -106,6 +105,28 @@ def _tool_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise PluginError(f"{path}: tool.tenonrt is {table!r}; it must be a table")
     return table
+
+
+def _may_have_table(text: str) -> bool:
+    """Whether a key of TOML begins or continues with our name, or a table's ends with it: ``[tool.tenonrt]``.
+
+    Not by a regular expression, which takes longer to compile than a small plan to read.
+    """
+    bare = text.replace(" ", "").replace("\t", "").replace("\r", "")
+    begin = bare.find(_NAME)
+    while begin >= 0:
+        end = begin + len(_NAME)
+        quote = bare[end : end + 1]
+        # The whole name is quoted, as "tenonrt" is and "tenonrt.x" not.
+        quoted = begin > 0 and quote in ("'", '"') and bare[begin - 1] == quote
+        first, last = (begin - 1, end + 1) if quoted else (begin, end)
+        before, after = bare[max(first - 1, 0) : first], bare[last : last + 1]
+        if (before in ("", "\n", ".", "[", "{", ",") and after in (".", "=")) or (
+            before == "." and after in ("]", "\n", "")
+        ):
+            return True
+        begin = bare.find(_NAME, end)
+    return False
 
 
 def _fault(line: str) -> tuple[str, str] | None:

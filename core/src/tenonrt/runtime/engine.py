@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +119,7 @@ def _prepare(path: object, plan: Plan, registry: Registry, ignore: bool) -> Plan
     for number, step in stale.items():
         codes[number] = _compile_again(step, codes[number], fingerprint, registry)
     header = msgspec.structs.replace(plan.header, fingerprint=fingerprint)
-    return replace(plan, header=header, codes=codes)
+    return msgspec.structs.replace(plan, header=header, codes=codes)
 
 
 def _foreign(code: Code, fingerprint: Mapping[str, str], moved: bool) -> bool:

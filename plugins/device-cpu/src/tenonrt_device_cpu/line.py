@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenonrt.contracts import Executable, ExecutionError, Launch, NativeCall
 
@@ -35,8 +34,7 @@ class StraightLine:
         return [seconds for segment in self._segments for seconds in segment.time()]
 
 
-@dataclass(frozen=True)
-class PythonStep:
+class PythonStep(NamedTuple):
     """An executable called through `Executable.launch`."""
 
     launch: Launch

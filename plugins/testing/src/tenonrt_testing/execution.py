@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from tenonrt.builder.sampling import judge, problem_tolerance
 from tenonrt.builder.trial import Bound, Guarded, Sample, bind_sample, sliceable
@@ -119,7 +120,7 @@ def wrong(outputs: Sequence[Array], sample: Sample, code: Code, bound: Bound, re
 
 def with_operands(bound: Bound, inputs: Sequence[Array], outputs: Sequence[Array]) -> Bound:
     """The same executable on other arrays."""
-    launch = replace(bound.launch, inputs=tuple(inputs), outputs=tuple(outputs))
+    launch = msgspec.structs.replace(bound.launch, inputs=tuple(inputs), outputs=tuple(outputs))
     triples = [(type, array, scale) for (type, _, scale), array in zip(bound.outputs, outputs, strict=True)]
     return replace(bound, launch=launch, outputs=triples)
 
