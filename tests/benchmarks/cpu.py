@@ -7,9 +7,9 @@ rest, then as many timed runs as fit in a twentieth of a second.
 The ratio is the better median of onnxruntime and OpenVINO over ours. OpenVINO computes in float32 unless --precision
 says otherwise: left alone it takes bfloat16 where the processor has it. The floor is the arithmetic of matrix products
 and convolutions at the measured peak of float32, so more than 100 % says that an algorithm (Winograd) saved arithmetic,
-or bfloat16 did it faster. Memory and loading are measured in a process for each runtime, its second one, so that Python
-finds its modules compiled: ours loads a saved plan, the others make a session from the model. Importing the runtime is
-timed apart; ours imports most of itself when it loads.
+or bfloat16 did it faster. Memory and loading are measured in processes of each runtime in turns (--processes, medians),
+with Python's modules compiled: ours loads a saved plan, the others make a session from the model. Importing the runtime
+is timed apart; ours imports most of itself when it loads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -192,14 +193,26 @@ def probe(runtime: str, path: Path, threads: int, folder: Path) -> None:
 
 
 def probed(runtime: str, path: Path, threads: int, folder: Path) -> dict[str, float]:
+    """What `probe` prints in a process that is started for it."""
     command = [sys.executable, __file__, str(path), "--probe", runtime, str(folder), "--threads", str(threads)]
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
-    for _ in range(2):
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if ran.returncode:
-            raise SystemExit(f"{runtime} failed in a process of its own:\n{ran.stderr}")
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if ran.returncode:
+        raise SystemExit(f"{runtime} failed in a process of its own:\n{ran.stderr}")
     found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
     return found
+
+
+def loads(files: dict[str, Path], threads: int, folder: Path, processes: int) -> dict[str, dict[str, float]]:
+    """Medians over processes of each runtime, in turns; the first of each compiles its modules and does not count."""
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in files}
+    for _ in range(processes + 1):
+        for name, file in files.items():
+            turns[name].append(probed(name, file, threads, folder))
+    return {
+        name: {key: statistics.median(turn[key] for turn in found[1:]) for key in found[0]}
+        for name, found in turns.items()
+    }
 
 
 def fixed_inputs(session: Any, batch: int) -> Any:
@@ -238,9 +251,9 @@ def measure(path: Path, options: argparse.Namespace, peak: float, folder: Path) 
     if torch_run is not None:
         runs["torch"] = torch_run
     runtimes: dict[str, Any] = {n: summary(t) for n, t in race(runs, smooth, options.seconds).items()}
-    for name in RUNTIMES:
-        file = plan if name == "tenonrt" else path
-        runtimes[name] |= {"error": errors[name], **probed(name, file, options.threads, folder)}
+    files = {name: plan if name == "tenonrt" else path for name in RUNTIMES}
+    for name, loaded in loads(files, options.threads, folder, options.processes).items():
+        runtimes[name] |= {"error": errors[name], **loaded}
     floor = product_flops(path, shapes) / peak * 1e3
     for found in runtimes.values():
         found["floor_percent"] = 100 * floor / found["median_ms"]
@@ -278,6 +291,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--level", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of racing, for each model")
+    parser.add_argument("--processes", type=int, default=5, help="of each runtime, to measure loading and memory in")
     parser.add_argument("--peak", type=float, help="GFLOP/s of float32 multiply-adds; measured when not given")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--precision", default="float32", help="others than float32: OpenVINO computes in bfloat16")
