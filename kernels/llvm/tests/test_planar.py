@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvm_judging import TARGETS, compiles, judge, problem_of
 from tenonrt.contracts import Problem, symbol
-from tenonrt_kernel_llvm.contraction.planar import PlanarConvolution
+from tenonrt_kernel_llvm.contraction.planar import IMAGE_CHANNELS, PlanarConvolution
 from tenonrt_kernel_llvm.target import NEON, Target
 
 FEW = settings(max_examples=16, deadline=None)
@@ -38,9 +38,11 @@ def convolutions(draw: st.DrawFn) -> Problem:
     dilation = tuple(draw(st.integers(1, 2)) for _ in range(axes))
     reach = [(w - 1) * d for w, d in zip(window, dilation, strict=True)]
     image = tuple(n + 1 + draw(st.integers(0, 70)) for n in reach)
+    channels = draw(st.integers(1, 5))
+    outputs = draw(st.integers(1, 8) if channels > IMAGE_CHANNELS else st.integers(1, 8) | st.integers(9, 32))
     return convolution(
-        (draw(st.integers(1, 2)), draw(st.integers(1, 5)), *image), draw(st.integers(1, 8)), window,
-        draw(st.booleans()), stride=(*(draw(st.integers(1, 2)) for _ in range(axes - 1)), 1), dilation=dilation,
+        (draw(st.integers(1, 2)), channels, *image), outputs, window, draw(st.booleans()), dilation=dilation,
+        stride=(*(draw(st.integers(1, 2)) for _ in range(axes - 1)), 1),
         pre_padding=tuple(draw(st.integers(0, n)) for n in reach),
         post_padding=tuple(draw(st.integers(0, n + 3)) for n in reach),
     )  # fmt: skip
@@ -62,13 +64,22 @@ def test_a_batch_of_any_size(target: Target) -> None:
 
 def test_what_it_refuses() -> None:
     refusals = {
-        "output channels": convolution((1, 2, 8, 8), 9, (3, 3)),
+        "up to 8 output channels of 5": convolution((1, 5, 8, 8), 9, (3, 3)),
+        "up to 32 output channels of 2": convolution((1, 2, 8, 8), 33, (3, 3)),
         "stride 1": convolution((1, 2, 8, 8), 3, (3, 3), stride=(2, 2)),
         "wider than the window": convolution((1, 2, 8, 8), 3, (1, 1), pre_padding=(0, 2)),
         "longer than the cache": convolution((1, 16, 5, 9000), 3, (3, 3)),
     }
     for why, problem in refusals.items():
         assert why in PlanarConvolution().supports(problem).why
+
+
+def test_rows_that_make_no_whole_tile_or_band() -> None:
+    for rows in range(1, 12):
+        problem = convolution(
+            (2, 1, rows, 20), 6, (3, 3), False, stride=(1, 1), pre_padding=(1, 1), post_padding=(1, 1)
+        )
+        judge(PlanarConvolution(), problem, TARGETS[0])
 
 
 def test_arm() -> None:
