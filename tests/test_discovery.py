@@ -148,6 +148,35 @@ def test_the_first_of_a_name_on_the_path_shadows_the_others(tmp_path: Path) -> N
     assert found in (["fake.First"], ["fake.Second"])
 
 
+def test_metadata_are_understood_when_a_group_of_theirs_is_asked_for(tmp_path: Path) -> None:
+    distribution(tmp_path / "first", "same", {"tenonrt.layers": {"fake.First": "a:A"}}, **CORE)
+    distribution(tmp_path / "second", "same", {"tenonrt.kernels": {"cpu/fake.Second.a": "a:A"}}, **CORE)
+    distribution(tmp_path / "second", "broken", {"tenonrt.kernels": {"cpu/fake.Broken.a": "a:A"}}, **CORE)
+    for info in (tmp_path / "second").glob("broken-*"):
+        info.joinpath("entry_points.txt").write_text("[tenonrt.kernels]\nno value\n")
+    script = f"""
+sys.path.insert(1, {str(tmp_path / "second")!r})
+found = scan()
+layers = [e.name for e in found[LAYERS] if e.distribution == "same"]
+quiet = list(caught)
+kernels = [e.name for e in found[KERNELS] if e.distribution in ("same", "broken")]
+result = [layers, len(quiet), kernels, len(caught), "tenonrt.none" in found, len(found) == len(list(found))]
+"""
+    assert python(tmp_path / "first", script) in (
+        [["fake.First"], 0, [], 1, False, True],
+        [[], 0, ["cpu/fake.Second.a"], 1, False, True],
+    )
+
+
+def test_the_contracts_offer_what_they_list() -> None:
+    script = """
+from tenonrt import contracts
+lacking = [name for name in contracts.__all__ if not hasattr(contracts, name)]
+result = [lacking, sorted(set(contracts._WHERE) - set(contracts.__all__)), hasattr(contracts, "nothing")]
+"""
+    assert python(Path(), script) == [[], [], False]
+
+
 @pytest.mark.parametrize(
     ("requirement", "compatible"),
     [

@@ -68,6 +68,34 @@ def test_a_mistake_is_named_with_file_and_field(project: Path, text: str, messag
         PluginSet.from_environment()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.tenonrt]\ndeny = ['a']",
+        " [ tool . tenonrt ]\r\ndeny = ['a']",
+        "[tool.\"tenonrt\"]\ndeny = ['a']",
+        "['tool'.'tenonrt']\ndeny = ['a']",
+        "[tool]\ntenonrt = {deny = ['a']}",
+        "[tool]\n'tenonrt' . deny = ['a']",
+        "tool.tenonrt.deny = ['a']",
+        "tool = {x = 1, tenonrt = {deny = ['a']}}",
+        "[tool.tenonrt.pins]\n[tool.tenonrt]\ndeny = ['a']",
+        "x = 'tenonrt' # tenonrt.x, and then\n[tool.tenonrt]#\ndeny = ['a']",
+    ],
+)
+def test_a_table_is_found_however_it_is_written(project: Path, text: str) -> None:
+    project.write_bytes(text.encode())
+    assert PluginSet.from_project(project) == PluginSet(deny=("a",))
+
+
+@pytest.mark.parametrize(
+    "text", ["dependencies = ['tenonrt>=1'", "['tenonrt.layers'", 'x = ["tenonrt.**"', "tenonrt-core"]
+)
+def test_a_project_that_only_names_us_is_not_parsed(project: Path, text: str) -> None:
+    project.write_text(text)
+    assert PluginSet.from_project(project) == PluginSet()
+
+
 def test_an_absent_file_is_an_error_when_it_was_asked_for(project: Path) -> None:
     with pytest.raises(PluginError, match=r"pyproject.toml cannot be read"):
         PluginSet.from_project(project)

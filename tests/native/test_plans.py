@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tenonrt import Engine, Registry
 from tenonrt.errors import PlanCorruptError, PlanDeviceError
+from tenonrt.plan.plan import BuildRecord
 from tenonrt.plugins.selection import PluginSet
 
 Build = Callable[..., Engine]
@@ -139,11 +140,30 @@ def test_weights_in_memory_are_clean_pages_of_the_file(build: Build, registry: R
     assert dirty == 0
 
 
+def test_how_a_plan_was_built_is_read_when_somebody_looks(build: Build, registry: Registry, tmp_path: Path) -> None:
+    from native_networks import chain
+
+    engine = build(chain(registry, 4, SHAPE))
+    engine.save(tmp_path / "a.plan")
+    loaded = Engine.load(tmp_path / "a.plan", registry=registry)
+    assert loaded.report == engine.report
+    assert loaded.choice == engine.choice
+    nothing: Any = "no report"
+    spoilt = BuildRecord(nothing, nothing)
+    Engine(msgspec.structs.replace(engine.plan, record=spoilt), registry).save(tmp_path / "b.plan")
+    loaded = Engine.load(tmp_path / "b.plan", registry=registry)
+    assert answer(loaded) == answer(engine)
+    for ask in (lambda: loaded.report, lambda: loaded.choice):
+        with pytest.raises(PlanCorruptError, match=r"b\.plan: section 'program' cannot be understood"):
+            ask()
+
+
 # What takes long to import, and a run of a plan does without: mail, archives and OpenSSL among them.
 NEEDLESS = {
     *("llvmlite", "highspy", "onnx", "rich", "typer", "pluggy", "packaging", "tomllib"),
     *("importlib_metadata", "importlib.metadata", "importlib.resources", "email", "zipfile", "tempfile", "logging"),
     *("hashlib", "concurrent.futures", "signal", "tenonrt.graph.passes", "tenonrt.graph.graph", "tenonrt.plan.memory"),
+    *("numpy.typing", "traceback", "tenonrt.patch", "tenonrt.shapes", "tenonrt.windows", "tenonrt.calibration"),
 }
 IMPORTED = """
 import json, sys
