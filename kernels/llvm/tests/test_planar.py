@@ -18,7 +18,7 @@ FEW = settings(max_examples=16, deadline=None)
 
 
 def convolution(
-    image: tuple[Any, ...], outputs: int, window: tuple[int, ...], bias: bool = True, **attrs: Any
+    image: tuple[Any, ...], outputs: int, window: tuple[int, ...], bias: bool = True, pool: Any = None, **attrs: Any
 ) -> Problem:
     rng = np.random.default_rng(0)
 
@@ -26,7 +26,8 @@ def convolution(
         kernel = rng.standard_normal((outputs, image[1], *window)).astype(np.float32)
         offsets = [rng.standard_normal(outputs).astype(np.float32)] if bias else []
         y = network.add_convolution(network.add_input("x", image), kernel, *offsets, **attrs)
-        return network.add_activation(y, function="sigmoid") if bias else y
+        y = network.add_activation(y, function="sigmoid") if bias else y
+        return y if pool is None else network.add_pooling(y, **pool)
 
     return problem_of(define)
 
@@ -71,6 +72,32 @@ def test_what_it_refuses() -> None:
         "longer than the cache": convolution((1, 16, 5, 9000), 3, (3, 3)),
     }
     for why, problem in refusals.items():
+        assert why in PlanarConvolution().supports(problem).why
+
+
+HALVES = {"function": "max", "window": (2, 2), "stride": (2, 2)}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@FEW
+@given(data=st.data())
+def test_maxima_of_two_by_two(target: Target, data: st.DataObject) -> None:
+    """Odd rows and columns have a last one that no maximum is taken of."""
+    image = (2, data.draw(st.integers(1, 3)), data.draw(st.integers(4, 20)), data.draw(st.integers(4, 80)))
+    outputs, bias = data.draw(st.integers(1, 12)), data.draw(st.booleans())
+    judge(PlanarConvolution(), convolution(image, outputs, (3, 3), bias, HALVES, pre_padding=(1, 0)), target)
+
+
+def test_what_it_does_not_pool() -> None:
+    others = {
+        "other than the maxima": {"function": "average"},
+        "other windows": {"window": (3, 3)},
+        "touch": {"stride": (1, 1)},
+        "2x2": {"pre_padding": (1, 1)},
+        "windows than": {"ceil": True},
+    }
+    for why, changes in others.items():
+        problem = convolution((1, 1, 9, 9), 2, (3, 3), True, HALVES | changes)
         assert why in PlanarConvolution().supports(problem).why
 
 

@@ -16,6 +16,7 @@ from tenonrt.contracts import LINEAR, Array, Code, Dimension, GraphView, Layer, 
 
 from tenonrt_kernel_llvm.contraction.epilogue import bias_of, named
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, read_geometry
+from tenonrt_kernel_llvm.contraction.halved import halve, read_halved, with_pooling
 from tenonrt_kernel_llvm.emitter import FLOAT, I64, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
@@ -59,21 +60,26 @@ class PlanarConvolution(LlvmKernel):
     """
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        return regions_with_scalar_tail(view, layer)
+        for region in regions_with_scalar_tail(view, layer):
+            yield region
+            if pooled := with_pooling(view, region):
+                yield pooled
 
     def supports(self, problem: Problem) -> Support:
-        geometry, tail = read_geometry(problem), scalar_tail(problem)
-        why = geometry if isinstance(geometry, str) else tail if isinstance(tail, str) else _refusal(geometry)
-        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+        found = _read(problem)
+        if isinstance(found, str):
+            return Support(False, found)
+        return Support(True, runtime_symbols=runtime_symbols(problem))
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, target = geometry_of(problem), host_target()
-        best = sorted(_tiles(geometry, target), key=lambda tile: (_cycles(geometry, target, tile), tile.key))
+        (geometry, _, factor), target = _accepted(problem), host_target()
+        tiles = _tiles(geometry, target, factor)
+        best = sorted(tiles, key=lambda tile: (_cycles(geometry, target, tile), tile.key))
         return [Tactic(tile.key, (LINEAR,), (LINEAR,)) for tile in best[:_OFFERED]]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         """At 3 GHz."""
-        geometry = geometry_of(problem)
+        geometry, _, _ = _accepted(problem)
         batch = geometry.batch if isinstance(geometry.batch, int) else 1
         return batch * _cycles(geometry, host_target(), Tile.of(tactic.key)) / 3e9 / problem.threads
 
@@ -87,12 +93,28 @@ class PlanarConvolution(LlvmKernel):
         return [np.ascontiguousarray(dense.transpose(1, 2, 3, 0)), np.ascontiguousarray(offsets)]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        routine, geometry, tail = Routine(problem, tactic, target, packed=2), geometry_of(problem), scalar_tail(problem)
-        assert isinstance(tail, ScalarTail)
-        writer = _Bands(routine, geometry, tail, Tile.of(tactic.key))
+        routine, (geometry, tail, factor) = Routine(problem, tactic, target, packed=2), _accepted(problem)
+        writer = _Bands(routine, geometry, tail, Tile.of(tactic.key), factor)
         bands: Dimension = geometry.batch * writer.bands
         routine.phase(bands, writer.band)
         return routine.code(scratch=_scratch(geometry, writer.band_rows))
+
+
+def _read(problem: Problem) -> tuple[Geometry, ScalarTail, int] | str:
+    """Sizes, tail, and what the pooling divides sizes by; or why the problem is not computed here."""
+    halved = read_halved(problem)
+    if isinstance(halved, str):
+        return halved
+    geometry, tail = read_geometry(problem), scalar_tail(halved.before)
+    if isinstance(geometry, str) or isinstance(tail, str):
+        return geometry if isinstance(geometry, str) else str(tail)
+    return _refusal(geometry) or (halved.even(geometry), tail, halved.factor)
+
+
+def _accepted(problem: Problem) -> tuple[Geometry, ScalarTail, int]:
+    found = _read(problem)
+    assert not isinstance(found, str), found
+    return found
 
 
 def _refusal(geometry: Geometry) -> str:
@@ -111,16 +133,20 @@ def _vectors(geometry: Geometry) -> int:
     return -(-geometry.x.output // BLOCK)
 
 
-def _tiles(geometry: Geometry, target: Target) -> Iterator[Tile]:
-    """Those whose sums fit the registers beside a vector of each pixel and a weight, shared evenly by the channels."""
-    registers = target.registers // target.registers_per_block
-    for width in range(1, min(_vectors(geometry), _MAX_VECTORS) + 1):
-        for rows in range(1, min(geometry.y.output, _MAX_ROWS) + 1):
+def _tiles(geometry: Geometry, target: Target, factor: int) -> Iterator[Tile]:
+    """Those whose sums fit the registers beside a vector of each pixel and a weight, shared evenly by the channels.
+
+    factor: of rows, and of vectors unless a row is one.
+    """
+    registers, vectors = target.registers // target.registers_per_block, _vectors(geometry)
+    least = min(factor, vectors)
+    for width in range(least, min(vectors, _MAX_VECTORS) + 1, least):
+        for rows in range(factor, min(geometry.y.output, _MAX_ROWS) + 1, factor):
             most = min(geometry.outputs, (registers - 1 - width * rows) // (width * rows))
             if most >= 1 and _scratch(geometry, rows) <= MAX_SCRATCH:
                 yield Tile(width, rows, -(-geometry.outputs // -(-geometry.outputs // most)))
-            elif width == rows == 1:  # registers are few: the code generator keeps some sums in memory
-                yield Tile(1, 1, 1)
+            elif (width, rows) == (least, factor):  # registers are few: the code generator keeps some sums in memory
+                yield Tile(width, rows, 1)
 
 
 def _cycles(geometry: Geometry, target: Target, tile: Tile) -> float:
@@ -159,8 +185,8 @@ def _band_rows(geometry: Geometry, rows: int) -> int:
 class _Bands:
     """Writes the code of one band of rows of the output."""
 
-    def __init__(self, routine: Routine, geometry: Geometry, tail: ScalarTail, tile: Tile) -> None:
-        self.routine, self.geometry, self.tail, self.tile = routine, geometry, tail, tile
+    def __init__(self, routine: Routine, geometry: Geometry, tail: ScalarTail, tile: Tile, factor: int) -> None:
+        self.routine, self.geometry, self.tail, self.tile, self.factor = routine, geometry, tail, tile, factor
         self.fn, self.row_bytes = routine.function, _row_bytes(geometry)
         self.band_rows = _band_rows(geometry, tile.rows)
         self.bands = -(-geometry.y.output // self.band_rows)
@@ -189,18 +215,18 @@ class _Bands:
         fn, out, width = self.fn, self.routine.outputs[0], self.tile.width
         given = fn.offset(self.routine.scratch, line * (self.geometry.y.stride * self.row_bytes))
         if len(out.shape) == 4:
-            start = fn.offset(start, (first + line) * out.strides[2])
+            start = fn.offset(start, (first + line) // self.factor * out.strides[2])
         vectors, whole = _vectors(self.geometry), self.geometry.x.output // BLOCK // width
 
         def strip(index: Value, _: list[Value]) -> Sequence[Value]:
-            at = index * (width * _VECTOR)
-            self._strip(fn.offset(given, at), fn.offset(start, at), rows, width, BLOCK)
+            at, to = index * (width * _VECTOR), index * (width * _VECTOR // self.factor)
+            self._strip(fn.offset(given, at), fn.offset(start, to), rows, width, BLOCK)
             return ()
 
         fn.loop(0, whole, strip)
         if rest := vectors - whole * width:
             at, last = whole * width * _VECTOR, self.geometry.x.output - (vectors - 1) * BLOCK
-            self._strip(fn.offset(given, at), fn.offset(start, at), rows, rest, last)
+            self._strip(fn.offset(given, at), fn.offset(start, at // self.factor), rows, rest, last)
 
     # the input's rows -------------------------------------------------------------------------------------------------
 
@@ -272,15 +298,18 @@ class _Bands:
         fn, out, (outputs, rows, vectors) = self.fn, self.routine.outputs[0], tile
         bias, weights = (fn.offset(packed, first * 4) for packed in (self.routine.packed[1], self.routine.packed[0]))
         sums = [fn.splat(fn.load(FLOAT, bias, 4 * o), BLOCK) for o in range(outputs) for _ in range(rows * vectors)]
-        totals = iter(self._taps(given, weights, tile, sums))
-        start = fn.offset(start, first * out.strides[1])
+        totals = [self.tail.apply(fn, total) for total in self._taps(given, weights, tile, sums)]
+        start, pixels = fn.offset(start, first * out.strides[1]), ((vectors - 1) * BLOCK + last) // self.factor
         for o in range(outputs):
             plane = fn.offset(start, o * out.strides[1])
-            for r in range(rows):
+            begins = range(o * rows * vectors, (o + 1) * rows * vectors, vectors)
+            lines = [totals[begin : begin + vectors] for begin in begins]
+            if self.factor == 2:
+                lines = [halve(fn, lines[r : r + 2]) for r in range(0, rows, 2)]
+            for r, line in enumerate(lines):
                 row = fn.offset(plane, r * out.strides[2]) if r else plane
-                for v in range(vectors):
-                    lanes = last if v == vectors - 1 else BLOCK
-                    fn.store_lanes(self.tail.apply(fn, next(totals)), row, lanes, v * _VECTOR)
+                for v, value in enumerate(line):
+                    fn.store_lanes(value, row, min(BLOCK, pixels - v * BLOCK), v * _VECTOR)
 
     def _taps(self, given: Value, weights: Value, tile: tuple[int, int, int], sums: list[Value]) -> list[Value]:
         """The sums with every tap of every input row added."""
