@@ -111,3 +111,18 @@ def test_rows_that_make_no_whole_tile_or_band() -> None:
 
 def test_arm() -> None:
     compiles(PlanarConvolution(), convolution((1, 3, 9, 40), 3, (3, 3)), NEON)
+    compiles(PlanarConvolution(), convolution((1, 3, 9, 40), 3, (3, 3), pool=HALVES), NEON)
+
+
+def test_a_maximum_of_four_with_nan_is_nan() -> None:
+    network = tenonrt.Network("nan")
+    kernel = np.ones((1, 1, 1, 1), np.float32)
+    y = network.add_pooling(network.add_convolution(network.add_input("x", (1, 1, 4, 36)), kernel), **HALVES)
+    network.mark_output(y, "y")
+    config = tenonrt.BuilderConfig(optimization_level=0, plugins=tenonrt.PluginSet(prefer=("*.llvm_planar",)))
+    engine = tenonrt.Builder(config).build(network)
+    assert [step.kernel.rpartition(".")[2] for step in engine.report.steps] == ["llvm_planar"]
+    x = np.random.default_rng(0).standard_normal((1, 1, 4, 36)).astype(np.float32)
+    x[0, 0, [0, 1, 2, 3], [0, 3, 33, 35]] = np.nan
+    expected = x.reshape(2, 2, 18, 2).transpose(0, 2, 1, 3).reshape(2, 18, 4).max(2)  # NumPy's maximum keeps NaN
+    np.testing.assert_array_equal(engine.create_context().execute({"x": x})["y"][0, 0], expected)
