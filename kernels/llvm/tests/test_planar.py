@@ -101,6 +101,11 @@ def test_what_it_does_not_pool() -> None:
         assert why in PlanarConvolution().supports(problem).why
 
 
+def test_images_of_any_size_are_not_pooled() -> None:
+    problem = convolution((1, 1, 8, symbol("columns", 4, 64)), 2, (3, 3), pool=HALVES)
+    assert "changes at run time" in PlanarConvolution().supports(problem).why
+
+
 def test_rows_that_make_no_whole_tile_or_band() -> None:
     for rows in range(1, 12):
         problem = convolution(

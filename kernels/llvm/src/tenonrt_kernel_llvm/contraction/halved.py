@@ -10,7 +10,6 @@ from tenonrt.contracts import GraphView, Layer, Problem, window_axes
 
 from tenonrt_kernel_llvm.contraction.geometry import Geometry
 from tenonrt_kernel_llvm.emitter import Function, Value
-from tenonrt_kernel_llvm.indexing import known
 from tenonrt_kernel_llvm.operations import BINARY
 from tenonrt_kernel_llvm.target import BLOCK
 
@@ -45,16 +44,13 @@ def read_halved(problem: Problem) -> Halved | str:
     attrs, source = last.attrs, problem.types[last.inputs[0]]
     if attrs.function != "max" or attrs.with_indices or source.rank != 4:
         return "a pooling other than the maxima of images"
+    sizes = [size for size in source.shape[2:] if isinstance(size, int)]
+    if len(sizes) != 2:
+        return "an image whose size changes at run time"
     axes = window_axes(
-        attrs.window,
-        attrs.stride,
-        attrs.dilation,
-        attrs.pre_padding,
-        attrs.post_padding,
-        attrs.padding_mode,
+        attrs.window, attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding, attrs.padding_mode,
         attrs.ceil,
-    )
-    sizes = [known(size) for size in source.shape[2:]]
+    )  # fmt: skip
     plain = all(axis.window == axis.stride == 2 and axis.dilation == 1 for axis in axes)
     if not plain or any(a.padding(n) != (0, 0) or a.positions(n) != n // 2 for a, n in zip(axes, sizes, strict=True)):
         return "a pooling of other windows than 2x2 that touch"
