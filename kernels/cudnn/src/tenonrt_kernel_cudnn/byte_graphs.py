@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, channels_innermost
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, Window, channels_innermost
 from tenonrt_kernel_cudnn.library import cudnn, handle
 
 # What the factors of channels and of what is added are called in a graph.
@@ -18,20 +18,13 @@ FACTORS, ADDED_FACTOR = 7, 8
 
 
 @dataclass(frozen=True)
-class ByteDescription:
-    """result = convert(clip(factors * convolution + bias + added_factor * added)); sizes as cuDNN orders them, NCHW.
+class ByteDescription(Window):
+    """result = convert(clip(factors * convolution + bias + added_factor * added)).
 
     stored: the element type of the result, ``int8`` or ``half``. added: whether a tensor of int8 is added. rectified:
     negative values are zero; limited: large ones are an upper limit.
     """
 
-    image: tuple[int, ...]
-    filters: tuple[int, ...]
-    result: tuple[int, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
     stored: str
     added: bool
     rectified: bool
@@ -66,11 +59,7 @@ class ByteDescription:
             value = graph.relu(input=value)
         if self.limited:
             value = graph.min(input0=value, input1=tensor(one, LIMIT, single))
-        value.set_output(True).set_data_type(_type(self.stored)).set_uid(RESULT)
-        value.set_dim(list(self.result)).set_stride(channels_innermost(self.result))
-        graph.validate()
-        graph.build_operation_graph()
-        return graph
+        return self.finished(graph, value, _type(self.stored))
 
 
 def _type(name: str) -> Any:

@@ -18,12 +18,8 @@ IMAGE, FILTERS, BIAS, ADDED, RESULT, LIMIT = 1, 2, 3, 4, 5, 6
 
 
 @dataclass(frozen=True)
-class Description:
-    """A convolution in half precision with channels innermost, and what follows: sizes as cuDNN orders them, NCHW.
-
-    added: a tensor of the result's shape is added, before the bias where ``added_first``. activation: its name and
-    upper limit.
-    """
+class Window:
+    """The sizes of a convolution with channels innermost, as cuDNN orders them, NCHW, and its padding."""
 
     image: tuple[int, ...]
     filters: tuple[int, ...]
@@ -32,6 +28,24 @@ class Description:
     after: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
+
+    def finished(self, graph: Any, value: Any, kind: Any) -> Any:
+        """The graph with this value as its result, of an element type, validated."""
+        value.set_output(True).set_data_type(kind).set_uid(RESULT)
+        value.set_dim(list(self.result)).set_stride(channels_innermost(self.result))
+        graph.validate()
+        graph.build_operation_graph()
+        return graph
+
+
+@dataclass(frozen=True)
+class Description(Window):
+    """A convolution in half precision, and what follows.
+
+    added: a tensor of the result's shape is added, before the bias where ``added_first``. activation: its name and
+    upper limit.
+    """
+
     bias: bool
     added: bool
     activation: tuple[str, float | None] | None
@@ -76,11 +90,7 @@ def stated(description: Description) -> Any:
             value = graph.add(a=value, b=tensor(d.result, ADDED))
     if d.activation is not None:
         value = _activated(graph, value, *d.activation, tensor)
-    value.set_output(True).set_data_type(half).set_uid(RESULT)
-    value.set_dim(list(d.result)).set_stride(channels_innermost(d.result))
-    graph.validate()
-    graph.build_operation_graph()
-    return graph
+    return d.finished(graph, value, half)
 
 
 def _activated(graph: Any, value: Any, name: str, limit: float | None, tensor: Any) -> Any:
