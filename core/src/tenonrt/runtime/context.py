@@ -115,10 +115,9 @@ class ExecutionContext:
 
         shapes: of every input, for plans whose sizes are not fixed.
         """
-        names = [b.name for b, _ in self._inputs]
         with self._claimed():
-            given, made = self._runner.buffers(None if shapes is None else [shapes[name] for name in names])
-        return {**dict(zip(names, given, strict=True)), **dict(zip(self._outputs, made, strict=True))}
+            given, made = self._runner.buffers(None if shapes is None else [shapes[name] for name in self._names])
+        return {**dict(zip(self._names, given, strict=True)), **dict(zip(self._outputs, made, strict=True))}
 
     def synchronize(self) -> None:
         """Wait for everything on this context's own stream."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor
+from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, only_reader
 
 BYTES = frozenset({"int8", "uint8"})
 
@@ -20,7 +20,7 @@ def byte_regions(view: GraphView, convolution: Layer) -> Iterator[Sequence[Layer
         return
     region = [*(layer for layer in operands if layer is not None), convolution]
     last = convolution
-    while (follower := _only_reader(view, last)) is not None:
+    while (follower := only_reader(view, last.outputs[0])) is not None:
         if follower.kind == "Elementwise" and last is convolution and follower.attrs.operation == "sum":
             others = [t for t in follower.inputs if t is not None and t is not last.outputs[0]]
             other = _dequantize(view, others[0]) if len(others) == 1 else None
@@ -40,17 +40,12 @@ def byte_regions(view: GraphView, convolution: Layer) -> Iterator[Sequence[Layer
     yield tuple(region)
 
 
-def _only_reader(view: GraphView, layer: Layer) -> Layer | None:
-    readers = view.consumers(layer.outputs[0])
-    return readers[0] if len(readers) == 1 and not view.is_output(layer.outputs[0]) else None
-
-
 def _dequantize(view: GraphView, tensor: Tensor | None) -> Layer | None:
     """The layer that dequantizes a tensor for one reader alone."""
     layer = None if tensor is None else view.producer(tensor)
     if layer is None or layer.kind != "Dequantize" or layer.inputs[0] is None:
         return None
-    return layer if _only_reader(view, layer) is not None and layer.inputs[0].type.dtype in BYTES else None
+    return layer if only_reader(view, layer.outputs[0]) is not None and layer.inputs[0].type.dtype in BYTES else None
 
 
 def upper_limit(layer: Layer | ProblemLayer) -> tuple[float | None] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor
+from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, only_reader
 
 from tenonrt_kernel_llvm.emitter import Function, Value, element_of, is_float, lanes_of, vector
 from tenonrt_kernel_llvm.operations import REGISTER, compute, scalar_values
@@ -19,10 +19,10 @@ def regions_with_scalar_tail(view: GraphView, anchor: Layer) -> Iterator[Sequenc
     region = [anchor]
     while len(region) < MAX_TAIL:
         result = region[-1].outputs[0]
-        readers = view.consumers(result)
-        if view.is_output(result) or len(readers) != 1 or not _fits(readers[0], result):
+        reader = only_reader(view, result)
+        if reader is None or not _fits(reader, result):
             break
-        region.append(readers[0])
+        region.append(reader)
     yield region
 
 

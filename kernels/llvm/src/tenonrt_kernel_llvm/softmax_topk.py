@@ -18,6 +18,7 @@ from tenonrt.contracts import (
     Tactic,
     Weights,
     normalize_axis,
+    only_reader,
 )
 
 from tenonrt_kernel_llvm import mathematics as m
@@ -36,9 +37,9 @@ class SoftmaxTopKKernel(LlvmKernel):
     """A Softmax, or its logarithm, along the last axis, of which nothing but the best elements is wanted."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        readers = view.consumers(layer.outputs[0])
-        if len(readers) == 1 and readers[0].kind == "TopK" and not view.is_output(layer.outputs[0]):
-            yield (layer, readers[0])
+        reader = only_reader(view, layer.outputs[0])
+        if reader is not None and reader.kind == "TopK":
+            yield (layer, reader)
 
     def supports(self, problem: Problem) -> Support:
         if problem.kinds != ("Softmax", "TopK") or problem.layers[0].outputs[0] in problem.outputs:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tenonrt.contracts import Array, GraphView, Layer, Problem, ProblemLayer
+from tenonrt.contracts import Array, GraphView, Layer, Problem, ProblemLayer, only_reader
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,9 @@ def regions_with_tail(view: GraphView, layer: Layer) -> Iterator[Sequence[Layer]
 def _follower(view: GraphView, layer: Layer) -> Layer | None:
     """The only reader of a layer's result, when it can be applied in place."""
     result = layer.outputs[0]
-    readers = view.consumers(result)
-    if len(readers) != 1 or view.is_output(result) or readers[0].outputs[0].type != result.type:
+    reader = only_reader(view, result)
+    if reader is None or reader.outputs[0].type != result.type:
         return None
-    reader = readers[0]
     if reader.kind == "Activation" and reader.attrs.function in ("relu", "clip"):
         return reader
     if reader.kind == "Elementwise" and reader.attrs.operation == "sum":

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenonrt.contracts import GraphView, Layer, Tensor, broadcasts_to
+from tenonrt.contracts import GraphView, Layer, broadcasts_to, only_reader
 
 from tenonrt_kernel_nvrtc.expressions import KINDS
 from tenonrt_kernel_nvrtc.storage import C_TYPES
 
 _MOST = 32
-
-
-def only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
-    """The one layer that reads a tensor, where there is one and nobody else wants it."""
-    readers = {id(layer): layer for layer in view.consumers(tensor)}
-    return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
 
 
 def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: frozenset[str] = KINDS) -> list[Layer]:
@@ -27,6 +21,13 @@ def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: fro
             break
         grown.append(follower)
     return grown
+
+
+def product_regions(view: GraphView, product: Layer, most: int) -> Sequence[tuple[Layer, ...]]:
+    """Alone, up to a sum (whose other operand's product may take it instead), and whole, which is the last of them."""
+    whole = grow(view, [product], most)
+    cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
+    return list(dict.fromkeys(((product,), *cuts, tuple(whole))))
 
 
 def absorbs(view: GraphView, layer: Layer, kinds: frozenset[str] = KINDS) -> bool:

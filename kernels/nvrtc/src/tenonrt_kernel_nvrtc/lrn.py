@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tenonrt.contracts import GraphView, Layer, Problem, Tactic, Tensor
+from tenonrt.contracts import GraphView, Layer, Problem, Tactic, Tensor, only_reader
 
-from tenonrt_kernel_nvrtc.growing import only_reader
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8

@@ -12,9 +12,20 @@ from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-from tenonrt.contracts import Array, Code, Executable, GraphView, Layer, Problem, ProblemLayer, Tactic, Weights
+from tenonrt.contracts import (
+    Array,
+    Code,
+    Executable,
+    GraphView,
+    Layer,
+    Problem,
+    ProblemLayer,
+    Tactic,
+    Weights,
+    only_reader,
+)
 
-from tenonrt_kernel_nvrtc.growing import grow, only_reader
+from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.mapped_finish import BEYOND
@@ -35,10 +46,10 @@ class MappedProductKernel(CudaKernel):
     begins_itself: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        """Alone, up to a sum (whose other operand's product may take it instead), whole, and normalized."""
-        whole = grow(view, [layer], _TAIL)
-        cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
-        yield from dict.fromkeys(((layer,), *cuts, tuple(whole)))
+        """Those of a product, and the longest of them normalized."""
+        found = product_regions(view, layer, _TAIL)
+        yield from found
+        whole = found[-1]
         norm = only_reader(view, whole[-1].outputs[0])
         if norm is not None and norm.kind == _NORM and norm.inputs[0] is whole[-1].outputs[0]:
             yield (*whole, norm)

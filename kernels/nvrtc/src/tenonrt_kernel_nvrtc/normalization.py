@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, ClassVar
 
-from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights
+from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights, only_reader
 
-from tenonrt_kernel_nvrtc.growing import only_reader
 from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
 from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write

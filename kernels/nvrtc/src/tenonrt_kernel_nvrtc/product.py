@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
-from tenonrt_kernel_nvrtc.growing import grow
+from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
@@ -29,10 +29,7 @@ class ProductKernel(CudaKernel):
     begins_itself: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        """Alone, up to a sum (whose other operand's product may take it instead), and whole."""
-        whole = grow(view, [layer], _TAIL)
-        cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
-        yield from dict.fromkeys(((layer,), *cuts, tuple(whole)))
+        return product_regions(view, layer, _TAIL)
 
     def refuses(self, problem: Problem) -> str:
         if architecture() != "sm_90a":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenonrt.contracts import GraphView, Layer, Pass, Patch, Tensor
+from tenonrt.contracts import GraphView, Layer, Pass, Patch, Tensor, only_reader
 
 from tenonrt_passes_standard.quantization import same_grid
 
@@ -55,7 +55,7 @@ def _maker(view: GraphView, tensor: Tensor | None, kind: str = "") -> Layer | No
     maker = None if tensor is None else view.producer(tensor)
     if tensor is None or maker is None or (kind and maker.kind != kind):
         return None
-    return maker if len(view.consumers(tensor)) == 1 and not view.is_output(tensor) else None
+    return maker if only_reader(view, tensor) is not None else None
 
 
 def _is_quantized_product(view: GraphView, layer: Layer) -> bool:
@@ -79,13 +79,7 @@ def _ends_quantized(view: GraphView, layer: Layer) -> bool:
         return False
     if layer.kind != "Elementwise" and not _clips(layer):
         return False
-    after = _reader(view, layer)
+    after = only_reader(view, layer.outputs[0])
     if after is not None and layer.kind == "Elementwise" and _clips(after):
-        after = _reader(view, after)
+        after = only_reader(view, after.outputs[0])
     return after is not None and _to_bytes(after)
-
-
-def _reader(view: GraphView, layer: Layer) -> Layer | None:
-    """The only reader of a layer's result."""
-    readers = view.consumers(layer.outputs[0])
-    return readers[0] if len(readers) == 1 and not view.is_output(layer.outputs[0]) else None

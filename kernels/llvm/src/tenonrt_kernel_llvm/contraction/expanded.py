@@ -11,7 +11,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from tenonrt.contracts import LINEAR, NCHW16C, Array, Code, GraphView, Layer, Problem, Support, Tactic, Weights
+from tenonrt.contracts import (
+    LINEAR,
+    NCHW16C,
+    Array,
+    Code,
+    GraphView,
+    Layer,
+    Problem,
+    Support,
+    Tactic,
+    Weights,
+    only_reader,
+)
 
 from tenonrt_kernel_llvm.contraction.depthwise import DepthwiseWriter, pack_windows, widths
 from tenonrt_kernel_llvm.contraction.direct import strided_operands
@@ -110,10 +122,9 @@ class ExpandedConvolution(LlvmKernel):
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         for region in regions_with_tail(view, layer):
-            result = region[-1].outputs[0]
-            readers = view.consumers(result)
-            if len(readers) == 1 and not view.is_output(result) and _is_depthwise(readers[0]):
-                for rest in regions_with_tail(view, readers[0]):
+            reader = only_reader(view, region[-1].outputs[0])
+            if reader is not None and _is_depthwise(reader):
+                for rest in regions_with_tail(view, reader):
                     yield (*region, *rest)
 
     def supports(self, problem: Problem) -> Support:

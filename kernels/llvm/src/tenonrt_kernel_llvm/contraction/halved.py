@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-from tenonrt.contracts import GraphView, Layer, Problem, window_axes
+from tenonrt.contracts import GraphView, Layer, Problem, only_reader, window_axes
 
 from tenonrt_kernel_llvm.contraction.geometry import Geometry
 from tenonrt_kernel_llvm.emitter import Function, Value
@@ -16,11 +16,8 @@ from tenonrt_kernel_llvm.target import BLOCK
 
 def with_pooling(view: GraphView, region: Sequence[Layer]) -> Sequence[Layer] | None:
     """The region and the pooling that alone reads its result."""
-    result = region[-1].outputs[0]
-    readers = view.consumers(result)
-    if view.is_output(result) or len(readers) != 1 or readers[0].kind != "Pooling":
-        return None
-    return (*region, readers[0])
+    reader = only_reader(view, region[-1].outputs[0])
+    return (*region, reader) if reader is not None and reader.kind == "Pooling" else None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tenonrt.contracts import GraphView, Layer, Tensor
+from tenonrt.contracts import GraphView, Layer, Tensor, only_reader
 
 from tenonrt_kernel_llvm.quantized.problem import BYTES, activation_bounds
 
@@ -31,24 +31,20 @@ def _dequantize(view: GraphView, tensor: Tensor | None) -> Layer | None:
     if layer is None or layer.kind != "Dequantize" or layer.attrs.block:
         return None
     stored = layer.inputs[0]
-    single = len(view.consumers(layer.outputs[0])) == 1 and not view.is_output(layer.outputs[0])
-    return layer if single and stored is not None and stored.type.dtype in BYTES else None
-
-
-def _next(view: GraphView, layer: Layer) -> Layer | None:
-    """The only reader of a layer's result."""
-    tensor = layer.outputs[0]
-    readers = view.consumers(tensor)
-    return readers[0] if len(readers) == 1 and not view.is_output(tensor) else None
+    return (
+        layer
+        if only_reader(view, layer.outputs[0]) is not None and stored is not None and stored.type.dtype in BYTES
+        else None
+    )
 
 
 def _requantized(view: GraphView, region: Sequence[Layer]) -> list[Layer]:
     """With the clips and the Quantize that follow."""
     grown = list(region)
-    after = _next(view, grown[-1])
+    after = only_reader(view, grown[-1].outputs[0])
     while after is not None and _clips(after):
         grown.append(after)
-        after = _next(view, after)
+        after = only_reader(view, after.outputs[0])
     if after is not None and _to_bytes(after):
         grown.append(after)
     return grown
@@ -67,10 +63,10 @@ def _to_bytes(layer: Layer) -> bool:
 def _added(view: GraphView, region: Sequence[Layer]) -> list[Layer] | None:
     """With the sum with another dequantized tensor, which must not need what the region makes."""
     grown, last = list(region), region[-1]
-    after = _next(view, last)
+    after = only_reader(view, last.outputs[0])
     if last.kind == "Quantize" and after is not None and after.kind == "Dequantize":
         grown.append(after)
-        last, after = after, _next(view, after)
+        last, after = after, only_reader(view, after.outputs[0])
     if after is None or after.kind != "Elementwise" or after.attrs.operation != "sum":
         return None
     others = [t for t in after.inputs if t is not None and t is not last.outputs[0]]
