@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 import tenonrt
+from hypothesis import given
+from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
-from tenonrt.contracts import Code, Problem, Weights
+from tenonrt.contracts import Code, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import Registry
+from tenonrt_kernel_cudnn import execution
 from tenonrt_kernel_cudnn.convolution import CHANNELS_4, CHANNELS_8, ConvolutionKernel, _tactic, variants
-from tenonrt_kernel_cudnn.graphs import channels_innermost
+from tenonrt_kernel_cudnn.graphs import channels_innermost, plan_text
 from tenonrt_kernel_cudnn.library import missing
 
 REGISTRY = Registry()
@@ -77,3 +81,39 @@ def test_without_a_gpu_it_is_refused_with_the_reason() -> None:
     support = ConvolutionKernel().supports(problem_of(block(8, 8)))
     assert not support.ok
     assert support.why == missing()
+
+
+def ubjson(value: Any) -> bytes:
+    """Of names, texts and lists, with the shortest type for each length, as cuDNN's front end writes them."""
+    if isinstance(value, dict):
+        return b"{" + b"".join(ubjson(k)[1:] + ubjson(v) for k, v in value.items()) + b"}"
+    if isinstance(value, list):
+        return b"[" + b"".join(map(ubjson, value)) + b"]"
+    raw = value.encode()
+    types = ((b"i", ">b", 127), (b"U", ">B", 255), (b"I", ">h", 2**15 - 1), (b"l", ">i", 2**31 - 1))
+    name, form, _ = next(row for row in types if len(raw) <= row[2])
+    return b"S" + name + struct.pack(form, len(raw)) + raw
+
+
+@given(st.integers(0, 70_000), st.text(max_size=5), st.dictionaries(st.text(max_size=5), st.text(max_size=9)))
+def test_the_text_of_a_plan_is_found_in_a_serialised_graph(length: int, filler: str, others: dict[str, str]) -> None:
+    text = (filler * length)[:length] or "{}"
+    whole = {"behavior_notes": ["x"], "context": others, "cudnn_backend_data": text, "uids": []}
+    assert plan_text(ubjson(whole)) == text.encode()
+
+
+@pytest.mark.parametrize(
+    "serialised", [b"", b"{}", ubjson({"cudnn_backend_data": ["no text"]}), b"cudnn_backend_dataSU"]
+)
+def test_a_serialised_graph_without_a_plan_is_refused(serialised: bytes) -> None:
+    with pytest.raises(ValueError, match="not known here"):
+        plan_text(serialised)
+
+
+def test_running_a_plan_without_cudnn_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "_PLACES", ())
+    monkeypatch.setattr(execution, "_PATTERNS", ())
+    monkeypatch.delenv(execution.LIBRARY, raising=False)
+    execution.library.cache_clear()
+    with pytest.raises(UnsupportedError, match="pip install nvidia-cudnn"):
+        execution.Planned(b"{}", {}, [])

@@ -23,7 +23,8 @@ from tenonrt.contracts import (
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
 from tenonrt_kernel_cudnn.byte_regions import ByteRegion, byte_regions, read_region, upper_limit
 from tenonrt_kernel_cudnn.convolution import CHANNELS_8, MOST, WORKSPACE, padding
-from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Planned, built, offered
+from tenonrt_kernel_cudnn.execution import Planned
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, built, offered
 from tenonrt_kernel_cudnn.library import missing
 
 # Tensor cores take 16 bytes of a pixel at once.

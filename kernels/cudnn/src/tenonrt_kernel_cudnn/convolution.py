@@ -23,7 +23,8 @@ from tenonrt.contracts import (
     added_operand,
 )
 
-from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, Planned, built, offered
+from tenonrt_kernel_cudnn.execution import Planned
+from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, Description, built, offered
 from tenonrt_kernel_cudnn.library import missing
 
 CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")

@@ -6,6 +6,7 @@ configuration is built into a plan that can be serialised.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,9 @@ from tenonrt_kernel_cudnn.library import cudnn, handle, lock
 
 # What the operands are called in a graph.
 IMAGE, FILTERS, BIAS, ADDED, RESULT, LIMIT = 1, 2, 3, 4, 5, 6
+
+_TEXT_OF_PLAN = b"cudnn_backend_dataS"
+_LENGTHS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}  # types of UBJSON as struct names them
 
 
 @dataclass(frozen=True)
@@ -125,37 +129,25 @@ def offered(description: Stated, workspace: int) -> list[str]:
 
 
 def built(description: Stated, workspace: int, name: str) -> tuple[bytes, int]:
-    """A configuration as a serialised plan, and its workspace in bytes; `ValueError` where it is no longer offered."""
+    """The text of a configuration's plan, and its workspace in bytes; `ValueError` where it is no longer offered."""
     graph, names = planned(description, workspace)
     if name not in names:
         raise ValueError(f"cuDNN no longer offers the engine configuration {name}")
     with lock:
         graph.build_plan_at_index(names[name])
-        return bytes(graph.serialize()), int(graph.get_workspace_size_plan_at_index(names[name]))
+        workspace = int(graph.get_workspace_size_plan_at_index(names[name]))
+        return plan_text(bytes(graph.serialize())), workspace
 
 
-class Planned:
-    """An `Executable` of a serialised plan. pointers: where each operand of the graph comes from.
+def plan_text(serialised: bytes) -> bytes:
+    """The backend's own text of a plan, JSON, in what the front end makes of a graph; `ValueError` where it has none.
 
-    ("input", i), ("output", i) or ("packed", i), by the operand's number.
+    That is UBJSON (ubjson.org, draft 12), in which a name is followed by S, the type and value of a length, and a text.
     """
-
-    def __init__(self, plan: bytes, pointers: Mapping[int, tuple[str, int]], packed: Sequence[Any]) -> None:
-        with lock:
-            # Loading tries the plan on the stream that the handle has, which must not be one that is gone.
-            cudnn().set_stream(handle=handle(), stream=0)
-            self._graph = cudnn().pygraph(handle=handle())
-            self._graph.deserialize(handle(), list(plan))
-        self._pointers = dict(pointers)
-        self._packed = packed
-
-    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
-        import cupy
-
-        arrays = {"input": inputs, "output": outputs, "packed": self._packed}
-        given = {uid: arrays[where][i].data.ptr for uid, (where, i) in self._pointers.items()}
-        address = 0 if workspace is None else workspace.data.ptr
-        where = stream.ptr if stream is not None else cupy.cuda.get_current_stream().ptr
-        with lock:
-            cudnn().set_stream(handle=handle(), stream=where)
-            self._graph.execute(given, address, handle=handle())
+    start = serialised.find(_TEXT_OF_PLAN) + len(_TEXT_OF_PLAN)
+    size = struct.Struct(_LENGTHS.get(serialised[start : start + 1], "x"))
+    begin = start + 1 + size.size
+    if start < len(_TEXT_OF_PLAN) or size.format == "x" or len(serialised) < begin:
+        raise ValueError("cuDNN's front end serialises plans in a form that is not known here")
+    (length,) = size.unpack_from(serialised, start + 1)
+    return serialised[begin : begin + length]

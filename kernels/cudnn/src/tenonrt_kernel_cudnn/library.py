@@ -1,4 +1,4 @@
-"""cuDNN's front end with its handle, imported when a GPU is worked with."""
+"""cuDNN's front end with its handle, imported when an engine is built: it imports PyTorch where that is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tenonrt.contracts import UnsupportedError
 
-# A handle carries the stream that it works on, so that setting it and enqueueing are one.
+# Graphs are stated and built one at a time: they share the handle.
 lock = Lock()
 
 

@@ -70,7 +70,7 @@ def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, n
     bounds = f"__launch_bounds__({tile.threads}, {tile.resident})"
     maps = "const __grid_constant__ TensorMap rows, const __grid_constant__ TensorMap matrix"
     head = f'extern "C" __global__ void {cluster}{bounds} kernel({maps}, {", ".join(finish.parameters())})'
-    body = f"""{finish.pitches()}{_start(tile, g.m, columns, finish)}
+    body = f"""{finish.pitches()}{_start(tile, g.m, columns, blocks, finish)}
     if (t >= {tile.consumers}) {{
         {_registers("dec", 40) if tile.trades else ""}
         if (t == {tile.consumers}) {{ {_producer(tile, blocks, finish)} }}
@@ -78,8 +78,7 @@ def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, n
     }} else {{
         {_registers("inc", 232) if tile.trades else ""}
         {_consumer(tile, blocks, finish)}
-    }}
-    {_CLUSTER_SYNC if tile.cluster > 1 else ""}"""
+    }}"""
     return f"{_INSTRUCTIONS}{_multiply(tile.columns)}{finish.functions()}{head} {{{body}\n}}\n"
 
 
@@ -101,8 +100,11 @@ __device__ __forceinline__ void multiply(float (&d)[{count}], descriptor_t a, de
 """
 
 
-def _start(tile: Tile, m: int, columns: int, finish: Finish) -> str:
-    """Where a block is in its cluster, and its barriers: full, empty, then two for what is known of rows."""
+def _start(tile: Tile, m: int, columns: int, blocks: int, finish: Finish) -> str:
+    """Where a block is in its cluster, and its barriers: full, empty, then two for what is known of rows.
+
+    total: stages that the block fills and reads, one after the other.
+    """
     readers = 4 * tile.warpgroups * (tile.down + tile.across - 1)
     down, across = tile.sizes(m, columns)
     turns = "set_up(turns, 4); set_up(turns + 8, 4);"
@@ -116,7 +118,7 @@ def _start(tile: Tile, m: int, columns: int, finish: Finish) -> str:
     const unsigned told = empty + {8 * tile.stages}, turns = told + 32, facts = full + 1024;
     const int t = threadIdx.x, rank = blockIdx.x % {tile.cluster}, down = rank / {tile.across};
     const int across = rank % {tile.across}, first = blockIdx.x / {tile.cluster}, step = gridDim.x / {tile.cluster};
-    const int tiles = {down * across};
+    const int tiles = {down * across}, total = (tiles - first + step - 1) / step * {blocks};
     if (t == 0) {{
         for (int i = 0; i < {tile.stages}; ++i) {{ set_up(full + 8 * i, 1); set_up(empty + 8 * i, {readers}); }}
         {told if finish.normalizes else ""}
@@ -140,7 +142,6 @@ def _producer(tile: Tile, blocks: int, finish: Finish) -> str:
         ahead = f"if (i % {blocks} == 0) {{ {place} {ahead} }}"
     return f"""
             prefetch(rows); prefetch(matrix);
-            const int total = ((tiles - first + step - 1) / step) * {blocks};
             const int ahead = total < {tile.stages} ? total : {tile.stages};
             auto copy_rows = [&](int i, int stage) {{
                 const int at = i / {blocks}, k = i % {blocks} * {DEPTH};
@@ -180,17 +181,22 @@ def _consumer(tile: Tile, blocks: int, finish: Finish) -> str:
         {_WAIT}
         for (int tile = first + team * step, turn = 0; tile < tiles; tile += {tile.teams} * step, ++turn) {{
             const int m0 = row_of(tile) + above + warp * 16 + g, n0 = column_of(tile) + l * 8;
+            const int use = (team + turn * {tile.teams}) * {blocks};
             {finish.early()}
             {_products(tile, blocks)}
             {settled}
-            give_back(before);
+            give_back(before, use + {blocks - 1});
             {skipped if tile.teams > 1 else ""}
             {finish.body()}
         }}"""
 
 
 def _places(tile: Tile) -> str:
-    """Where a thread is, and the blocks that its warp tells when it has read a stage: those who copy into it."""
+    """Where a thread is, and the blocks that its warp tells when it has read a stage: those who copy into it.
+
+    They are told only where they will copy once more. They wait for that, so that no block is told anything when it has
+    ended, which is an error; without it the blocks of a cluster would have to wait for each other at the end.
+    """
     team = f"wg / {tile.warpgroups}" if tile.teams > 1 else "0"
     tellers = tile.down + tile.across - 1
     return f"""
@@ -202,7 +208,9 @@ def _places(tile: Tile) -> str:
             target = (other + (other >= down)) * {tile.across} + across;
         }}
         const unsigned given_back = in_block(empty, lane < {tellers} ? target : rank);
-        auto give_back = [&](int stage) {{ if (lane < {tellers}) arrive(given_back + 8 * stage); }};"""
+        auto give_back = [&](int stage, int use) {{
+            if (lane < {tellers} && use + {tile.stages} < total) arrive(given_back + 8 * stage);
+        }};"""
 
 
 def _products(tile: Tile, blocks: int) -> str:
@@ -228,7 +236,7 @@ def _products(tile: Tile, blocks: int) -> str:
                 {multiplied}
                 asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
                 asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-                if (block) give_back(before);
+                if (block) give_back(before, use + block - 1);
                 before = stage;
                 if (++stage == {tile.stages}) {{ stage = 0; parity ^= 1; }}
             }}
