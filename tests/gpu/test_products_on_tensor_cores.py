@@ -133,7 +133,7 @@ def test_products_by_tensor_maps(m: int, k: int, n: int, tail: str) -> None:
         assert judge(problem, MappedProductKernel()) >= 4
 
 
-# The last is of one block of k and many tiles: a block of a cluster ended while others still told it what they had read.
+# The last has one block of k and many tiles: blocks of a cluster ended while others still told them what they had read.
 @pytest.mark.parametrize(
     "sizes",
     [(1, 64, 14, 14, 64, 1, 1, 0, "relu"), (4, 20, 30, 30, 96, 1, 1, 0, "sum relu"), (8, 64, 56, 56, 64, 1, 1, 0, "")],
