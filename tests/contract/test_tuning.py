@@ -18,7 +18,7 @@ from tenonrt.builder.rounds import race_again
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Tuner
-from tenonrt.builder.tuning import heirs, negligible_problems, within_reach
+from tenonrt.builder.tuning import heirs, negligible_problems, sibling_heirs, within_reach
 from tenonrt.builder.worker import TrialReply, TrialRequest, Worker
 from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
 
@@ -236,15 +236,31 @@ def test_regions_inherit_the_best_tactics_of_the_layer_that_they_begin_with() ->
     tails = [offer("tail", "k", name, None, ["Conv", "Relu"], order) for order, name in enumerate("abcde")]
     other = offer("other", "k", "a", None, ["Pool", "Relu"])
     times = dict(zip("abcd", (4, 1, 3, 2), strict=True))
-    tuner: Any = SimpleNamespace(
-        nanoseconds=lambda o: times[o.tactic.key], check=lambda o: "" if o.tactic.key != "b" else "wrong"
-    )
+    tuner: Any = SimpleNamespace(nanoseconds=lambda o: times[o.tactic.key], passed=lambda o: o.tactic.key != "b")
     refused: list[Any] = []
     kept = heirs([*tails, other], plain, tuner, lambda o, why: refused.append(o))
     assert [o.tactic.key for o in kept] == ["c", "d", "e", "a"], (
         "the two best sound ones, the unknown one, the other region"
     )
     assert [o.tactic.key for o in refused] == ["a", "b"]
+
+
+def test_siblings_inherit_from_what_was_tried_and_nothing_is_tried_for_them() -> None:
+    """First runs of what regions with tails had left out went one by one, in one process: a minute in GoogLeNet."""
+    network = Network("siblings")
+    for n in (1, 2):
+        network.add_fully_connected(network.input("x" * n, TensorType((1, 4))), np.ones((n, 4), np.float32))
+    small, large = ((layer,) for layer in network.graph.layers)
+    siblings = [offer("both", "k", name, None, ["Conv", "Conv"]) for name in "abc"]
+    tuned = [offer("large", "k", name, None, ["Conv"]) for name in "abc"]
+    for one in siblings:
+        one.posed.region.parts = [small, large]
+    for one in tuned:
+        one.posed.region.layers = large
+    tried = {"a": 5, "b": 4}
+    tuner: Any = SimpleNamespace(nanoseconds=lambda o: tried[o.tactic.key], passed=lambda o: o.tactic.key in tried)
+    kept = sibling_heirs(siblings, tuned, tuner, lambda o, why: None)
+    assert [o.tactic.key for o in kept] == ["a", "b"]
 
 
 def test_a_tactic_that_its_kernel_estimates_far_behind_its_others_is_not_tried() -> None:

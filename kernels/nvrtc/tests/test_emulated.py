@@ -15,7 +15,7 @@ from tenonrt.contracts import LINEAR, NHWC, Format, Problem, ProblemInput, Probl
 from tenonrt.graph.attributes import make_attrs
 from tenonrt_kernel_nvrtc.depthwise import DepthwiseKernel
 from tenonrt_kernel_nvrtc.gather import GatherKernel
-from tenonrt_kernel_nvrtc.lrn import KINDS, ResponseKernel
+from tenonrt_kernel_nvrtc.lrn import LrnKernel
 from tenonrt_kernel_nvrtc.movement import MovementKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
 from tenonrt_kernel_nvrtc.pooling import PoolingKernel
@@ -141,22 +141,8 @@ def test_gathering_by_constants_and_by_inputs() -> None:
     judge(GatherKernel(), problem_of(pairs))
 
 
-def test_local_response_normalization_is_one_kernel() -> None:
-    """As exporters write it, the channels no multiple of 8; the kernel finds the chain from its pooling."""
-    net = tenonrt.Network("lrn", REGISTRY)
-    x = net.add_input("x", (2, 13, 4, 5))
-    y = net.add("Elementwise", [x, x], {"operation": "prod"})[0]
-    y = net.add("Reshape", [y, np.array([2, 1, 13, 4, 5])], {})[0]
-    y = net.add("Padding", [y, np.array([0, 0, 2, 0, 0, 0, 0, 2, 0, 0])], {"mode": "constant"})[0]
-    y = net.add("Pooling", [y], {"function": "average", "window": (5, 1, 1), "stride": (1, 1, 1)})[0]
-    y = net.add("Squeeze", [y], {"axes": (1,)})[0]
-    for operation, number in (("prod", 1e-2), ("sum", 2.0), ("pow", 0.75)):
-        y = net.add("Elementwise", [y, np.float32(number)], {"operation": operation})[0]
-    net.mark_output(net.add("Elementwise", [x, y], {"operation": "div"})[0], "y")
-    from tenonrt.builder.regions import make_region, pose
-
-    pooling = next(layer for layer in net.graph.layers if layer.kind == "Pooling")
-    (region,) = ResponseKernel().regions(net.graph, pooling)
-    problem = pose(make_region(net.graph, region), "cuda", 1).problem
-    assert problem.kinds == KINDS
-    judge(ResponseKernel(), problem)
+@pytest.mark.parametrize("window", [1, 4, 5])
+def test_local_response_normalization(window: int) -> None:
+    """The channels no multiple of 8."""
+    attrs = {"window": window, "alpha": 0.05, "beta": 0.75, "k": 2.0}
+    judge(LrnKernel(), problem_of(lambda net: net.add("LRN", [net.add_input("x", (2, 13, 4, 5))], attrs)[0]))

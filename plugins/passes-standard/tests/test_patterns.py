@@ -303,3 +303,61 @@ def test_reductions_come_before_transposes(order: list[int], axes: list[int], ke
     assert kinds == ["Transpose", "Reduce"]
     assert [layer.kind for layer in example.network.layers] in (["Reduce"], ["Reduce", "Transpose"])
     np.testing.assert_allclose(example.run()[0], before[0], rtol=1e-12)
+
+
+# --- local response normalization -----------------------------------------------------------------------------------
+
+
+def normalized_response(example: Any, shape: Any, before: int, after: int, **changes: Any) -> None:
+    """As PyTorch's module is exported: the channels between an axis of one and pixels in a row."""
+    x = example.input(*shape)
+    square = example.add("Elementwise", x, x, operation="prod")
+    pixels = (shape[2], int(np.prod(shape[3:]))) if len(shape) > 3 else shape[2:]
+    spread = example.add("Reshape", square, ints(shape[0], 1, shape[1], *pixels))
+    zeros = (0,) * len(pixels)
+    attrs = {"function": "average", "count_includes_padding": True, "pre_padding": (before, *zeros),
+             "post_padding": (after, *zeros)}  # fmt: skip
+    window = (before + after + 1, *(1,) * len(pixels))
+    mean = example.add("Pooling", spread, window=window, **{**attrs, **changes.get("pooling", {})})
+    total = example.add("Squeeze", mean, axes=(1,))
+    if len(shape) > 4:
+        total = example.add("Reshape", total, ints(*shape))
+    for operation, number in (("prod", 0.3), ("sum", 1.5), ("pow", 0.6)):
+        total = example.add("Elementwise", total, np.float32(number).reshape(()), operation=operation)
+    example.output(
+        example.add("Elementwise", changes.get("numerator", lambda x, _: x)(x, square), total, operation="div")
+    )
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3), channels=st.integers(1, 9), size=st.integers(1, 6),
+)  # fmt: skip
+def test_squares_averaged_over_channels_are_a_local_response(shape: list[int], channels: int, size: int) -> None:
+    example = Example("fuse.response_normalization")
+    normalized_response(example, (2, channels, *shape), (size - 1) // 2, size // 2)
+    example.check("LRN")
+
+
+@pytest.mark.parametrize("why", ["to one side", "padding does not count", "maxima", "other numerator"])
+def test_other_averages_are_no_local_responses(why: str) -> None:
+    example = Example("fuse.response_normalization")
+    pooling = {"padding does not count": {"count_includes_padding": False}, "maxima": {"function": "max"}}.get(why, {})
+    sides = (2, 1) if why == "to one side" else (1, 1)
+    other = {"numerator": lambda x, square: square} if why == "other numerator" else {}
+    normalized_response(example, (2, 6, 3, 4), *sides, pooling=pooling, **other)
+    kinds = [layer.kind for layer in example.network.layers]
+    example.check(*kinds)
+    assert "LRN" not in kinds
+
+
+def test_a_local_response_is_found_where_its_padding_was_a_layer() -> None:
+    example = Example("fuse.pooling_padding", "fuse.response_normalization")
+    x = example.input(2, 7, 3, 4)
+    y = example.add("Reshape", example.add("Elementwise", x, x, operation="prod"), ints(2, 1, 7, 3, 4))
+    y = example.add("Padding", y, ints(0, 0, 2, 0, 0, 0, 0, 2, 0, 0))
+    y = example.add("Squeeze", example.add("Pooling", y, function="average", window=(5, 1, 1)), axes=(1,))
+    for operation, number in (("prod", 0.3), ("sum", 1.5), ("pow", 0.75)):
+        y = example.add("Elementwise", y, np.float32(number).reshape(()), operation=operation)
+    example.output(example.add("Elementwise", x, y, operation="div"))
+    example.check("LRN")

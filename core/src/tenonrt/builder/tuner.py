@@ -166,6 +166,11 @@ class Tuner:
         else:
             self._remember(key_of(offer), entry)
 
+    def passed(self, offer: Offer) -> bool:
+        """Whether an offer had a first run in which all was right; kernels that run the reference need none."""
+        known = self.known(offer)
+        return offer.kernel.runs_reference or (known is not None and not known.why)
+
     def error(self, offer: Offer) -> float:
         """Max |y - ref| over max |ref| at its first run; 0 when there was none."""
         known = self.known(offer)

@@ -187,7 +187,7 @@ def _best_of(ancestors: Sequence[tuple[Offer, Offer | None]], tuner: Tuner, refu
         groups.setdefault((*key, offer.posed.region.name), []).append((offer, ancestor))
     kept: list[Offer] = []
     for group in groups.values():
-        known = [(tuner.nanoseconds(a), a.order, o) for o, a in group if a is not None and not tuner.check(a)]
+        known = [(tuner.nanoseconds(a), a.order, o) for o, a in group if a is not None and tuner.passed(a)]
         best = {id(offer) for _, _, offer in sorted(known, key=lambda row: row[:2])[:_HEIRS]}
         for offer, ancestor in group:
             if ancestor is None or id(offer) in best:

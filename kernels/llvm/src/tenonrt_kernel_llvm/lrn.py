@@ -1,15 +1,16 @@
 """Local response normalization across channels: x / (k + scale * sum of squares of neighbouring channels) ** beta.
 
-The layer itself, and the chain of nine layers that exporters write for it. Blocked channels are shifted into each other
-across the lanes of vectors; otherwise a window of squares slides from channel to channel in registers.
+Blocked channels are shifted into each other across the lanes of vectors; otherwise a window of squares slides from
+channel to channel in registers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tenonrt.contracts import LINEAR, NCHW16C, Array, Code, Dim, GraphView, Layer, Problem, Support, Tactic, Weights
+from tenonrt.contracts import LINEAR, NCHW16C, Code, Dim, Problem, Support, Tactic
 
 from tenonrt_kernel_llvm import mathematics as m
 from tenonrt_kernel_llvm.emitter import Function, Index, Value, vector
@@ -24,7 +25,6 @@ from tenonrt_kernel_llvm.indexing import (
     times,
 )
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
-from tenonrt_kernel_llvm.lrn_chain import Response, chain_region, read_response
 from tenonrt_kernel_llvm.operations import constant_power
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK, Target
@@ -33,14 +33,24 @@ _MAX_WINDOW = 15  # channels on one side of a block's own, or squares kept in re
 _PIXELS = 16  # of a unit: so many of every block stay in the first cache
 
 
-class LrnKernel(LlvmKernel):
-    """LRN, and (routed to its pooling) the chain of layers that computes it."""
+@dataclass(frozen=True)
+class Response:
+    """x / (k + scale * sum of squares over ``before`` channels, its own, and ``after`` channels) ** beta."""
 
-    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        if layer.kind == "LRN":
-            return [[layer]]
-        region = chain_region(view, layer)
-        return [] if region is None else [region]
+    before: int
+    after: int
+    scale: float
+    k: float
+    beta: float
+
+    @classmethod
+    def of(cls, problem: Problem) -> Response:
+        a = problem.layer.attrs
+        return cls((a.window - 1) // 2, a.window // 2, a.alpha / a.window, a.k, a.beta)
+
+
+class LrnKernel(LlvmKernel):
+    """LRN of float32, a known number of channels."""
 
     def supports(self, problem: Problem) -> Support:
         why = _refusal(problem)
@@ -54,21 +64,16 @@ class LrnKernel(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         routine = Routine(problem, tactic, target)
-        response = read_response(problem)
-        assert isinstance(response, Response)
+        response = Response.of(problem)
         emit = _emit_blocked if is_blocked(tactic.input_format(0)) else _emit_linear
         emit(routine, response)
         return routine.code()
 
-    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """The numbers of the chain are part of the code."""
-        return ()
-
 
 def _refusal(problem: Problem) -> str:
-    response, source = read_response(problem), problem.types[0]
-    if isinstance(response, str):
-        return response
+    if problem.kinds != ("LRN",):
+        return f"{' + '.join(problem.kinds)} is no local response normalization"
+    response, source = Response.of(problem), problem.types[0]
     if source.dtype != "float32":
         return f"local response normalization of {source.dtype}"
     if empty(source) or isinstance(source.shape[1], Dim):
