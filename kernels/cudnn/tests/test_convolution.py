@@ -14,7 +14,7 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import Code, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import Registry
-from tenonrt_kernel_cudnn import execution
+from tenonrt_kernel_cudnn import execution, graphs
 from tenonrt_kernel_cudnn.convolution import CHANNELS_4, CHANNELS_8, ConvolutionKernel, _tactic, variants
 from tenonrt_kernel_cudnn.graphs import channels_innermost, plan_text
 from tenonrt_kernel_cudnn.library import missing
@@ -117,3 +117,27 @@ def test_running_a_plan_without_cudnn_says_how_to_get_it(monkeypatch: pytest.Mon
     execution.library.cache_clear()
     with pytest.raises(UnsupportedError, match="pip install nvidia-cudnn"):
         execution.Planned(b"{}", {}, [])
+
+
+class Recorded:
+    """A graph that says what was asked of it; ``swish``: whether it takes one."""
+
+    def __init__(self, swish: bool) -> None:
+        self._swish = swish
+
+    def swish(self, input: str) -> str:
+        if not self._swish:
+            raise TypeError("swish(): incompatible function arguments")
+        return f"swish({input})"
+
+    def sigmoid(self, input: str) -> str:
+        return f"sigmoid({input})"
+
+    def mul(self, a: str, b: str) -> str:
+        return f"{a} * {b}"
+
+
+@pytest.mark.parametrize(("takes", "asked"), [(True, "swish(y)"), (False, "y * sigmoid(y)")])
+def test_a_front_end_that_takes_no_swish_gets_its_parts(takes: bool, asked: str) -> None:
+    """It raised where a convolution with SiLU was offered, and the kernel was set aside for the whole network."""
+    assert graphs._activated(Recorded(takes), "y", "swish", None, None) == asked

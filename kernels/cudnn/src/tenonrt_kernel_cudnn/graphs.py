@@ -102,7 +102,15 @@ def _activated(graph: Any, value: Any, name: str, limit: float | None, tensor: A
     if name == "relu":
         value = graph.relu(input=value)
         return value if limit is None else graph.min(input0=value, input1=tensor((1, 1, 1, 1), LIMIT))
-    return graph.sigmoid(input=value) if name == "sigmoid" else graph.swish(input=value)
+    return graph.sigmoid(input=value) if name == "sigmoid" else _swish(graph, value)
+
+
+def _swish(graph: Any, value: Any) -> Any:
+    """SiLU; in parts for front ends whose binding of it (1.18) takes none of the arguments that it names."""
+    try:
+        return graph.swish(input=value)
+    except TypeError:
+        return graph.mul(a=value, b=graph.sigmoid(input=value))
 
 
 # A worker is asked about one problem after the other, with a few variants of each.
