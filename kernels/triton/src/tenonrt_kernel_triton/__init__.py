@@ -1,0 +1,1 @@
+"""Kernels in Triton, compiled when an engine is built and launched by the driver alone when it runs."""

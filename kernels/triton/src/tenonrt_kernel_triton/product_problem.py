@@ -1,0 +1,83 @@
+"""Products with constant weights as problems: fully connected layers, and convolutions whose window is one element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tenonrt.contracts import Problem, SumTail, added_operand
+
+# With the values that attributes have where they are not given.
+FUNCTIONS: dict[str, float | None] = {
+    "relu": None, "clip": None, "sigmoid": None, "swish": 1.0, "gelu": None, "gelu_tanh": None,
+}  # fmt: skip
+TAIL = SumTail(lambda attrs: attrs.function in FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class Product:
+    """y[m, n] = function(x[m, k] w[n, k]^T + bias[n] + z[m, n]); n and k are padded, channels is n without padding.
+
+    added: the tensor z of the problem, if any. images: whether rows are pixels, which may be slices of wider ones.
+    """
+
+    m: int
+    n: int
+    k: int
+    channels: int
+    images: bool
+    added: int | None = None
+    function: str = ""
+    alpha: float | None = None
+    beta: float | None = None
+
+
+def product_of(problem: Problem) -> Product:
+    """The product of a problem that is not refused."""
+    layer = problem.layer
+    source, weights = problem.types[layer.inputs[0]].concrete({}), problem.types[layer.inputs[1]].concrete({})
+    images = layer.kind == "Convolution"
+    m, k = (source[0] * source[2] * source[3], source[1]) if images else (prod(source[:-1]), source[-1])
+    found = Product(m, _ceil8(weights[0]), _ceil8(k), weights[0], images, added_operand(problem))
+    last = problem.layers[-1]
+    return _with_function(found, last.attrs) if last.kind == "Activation" else found
+
+
+def _with_function(product: Product, attrs: Any) -> Product:
+    alpha = attrs.alpha if attrs.alpha is not None else FUNCTIONS[attrs.function]
+    return Product(**{**product.__dict__, "function": attrs.function, "alpha": alpha, "beta": attrs.beta})
+
+
+def refuses(problem: Problem) -> str:
+    """Why a problem of static tensors is no such product; empty when it is one."""
+    layer = problem.layer
+    if layer.kind not in ("FullyConnected", "Convolution") or layer.inputs[1] not in problem.constants:
+        return "no product with constant weights"
+    if len(layer.inputs) > 2 and layer.inputs[2] >= 0 and layer.inputs[2] not in problem.constants:
+        return "a bias that is computed"
+    if layer.inputs[0] not in problem.activations or problem.types[layer.inputs[0]].dtype != "float32":
+        return "an input that is constant or not float32"
+    if not all(type.size for type in problem.types):
+        return "nothing to compute"
+    if problem.outputs != (problem.layers[-1].outputs[0],):
+        return "an interior result is wanted outside of the region"
+    return (_refuses_window if layer.kind == "Convolution" else _refuses_sizes)(problem) or TAIL.refusal(problem)
+
+
+def _refuses_sizes(problem: Problem) -> str:
+    """Rows must start where 16 bytes do."""
+    weights = problem.types[problem.layer.inputs[1]].concrete({})
+    return "" if weights[0] % 8 == 0 and weights[1] % 8 == 0 else f"sizes of {weights} that are no multiples of 8"
+
+
+def _refuses_window(problem: Problem) -> str:
+    attrs, weights = problem.layer.attrs, problem.types[problem.layer.inputs[1]].concrete({})
+    plain = not any((*attrs.pre_padding, *attrs.post_padding)) and set(attrs.stride) <= {1} and attrs.groups == 1
+    if len(weights) != 4 or weights[2:] != (1, 1) or not plain:
+        return "a window of more than one element, a stride, padding or groups"
+    return ""
+
+
+def _ceil8(size: int) -> int:
+    return -(-size // 8) * 8
