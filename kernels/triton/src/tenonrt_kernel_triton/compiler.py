@@ -48,14 +48,16 @@ def compile_program(program: Program, target: int | None = None) -> tuple[bytes,
 
     signature = program.signature()
     source = ASTSource(program.function, signature, dict(program.constants), program.attributes())
-    made = triton.compile(
-        source,
-        target=GPUTarget("cuda", target or capability(), _WARP),
-        options={"num_warps": program.warps, "num_stages": program.stages},
-    )
+    options = {"num_warps": program.warps, "num_stages": program.stages, "enable_fp_fusion": True}
+    with triton.knobs.compilation.scope():
+        # Lines are for profilers: a plan is not to carry the paths of whoever built it, nor several times the code.
+        triton.knobs.compilation.disable_line_info = True
+        made = triton.compile(source, target=GPUTarget("cuda", target or capability(), _WARP), options=options)
     metadata, name = made.metadata, program.function.__name__
     if getattr(metadata, "global_scratch_size", 0) or getattr(metadata, "num_ctas", 1) != 1:
-        raise UnsupportedError(f"{name} wants scratch memory or clusters, which launches of Triton's kernels do not give")
+        raise UnsupportedError(
+            f"{name} wants scratch memory or clusters, which launches of Triton's kernels do not give"
+        )
     hidden = _parameters(made.asm["ptx"]) - len(program.types)
     operands = program.operands
     if operands is None:

@@ -69,7 +69,9 @@ class Launched:
             ctypes.c_void_p(self._function.ptr), *self._grid, how.threads, 1, 1, how.shared,
             ctypes.c_void_p(where.ptr), pointers, None,
         )  # fmt: skip
-        _check(status, f"cuLaunchKernel of {how.name}, grid {self._grid}, {how.threads} threads, {how.shared} bytes shared")
+        _check(
+            status, f"cuLaunchKernel of {how.name}, grid {self._grid}, {how.threads} threads, {how.shared} bytes shared"
+        )
 
 
 @cache

@@ -40,7 +40,9 @@ class Program:
         unknown = self.constants.keys() - set(names)
         passed = [name for name in names if name not in self.constants]
         if unknown or len(passed) != len(self.types):
-            what = f"it has no parameter {', '.join(sorted(unknown))}" if unknown else f"{len(self.types)} types are given"
+            what = (
+                f"it has no parameter {', '.join(sorted(unknown))}" if unknown else f"{len(self.types)} types are given"
+            )
             raise ValueError(f"{self.function.__name__} takes {', '.join(passed) or 'nothing'} at run time, and {what}")
         types = dict(zip(passed, self.types, strict=True))
         return {name: types.get(name, "constexpr") for name in names}
