@@ -14,7 +14,7 @@ import pytest
 import tenonrt
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
-from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Weights
 from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_triton.kernel import Program, TritonKernel
 
@@ -29,16 +29,19 @@ def problem_of(define: Callable[[tenonrt.Network], Any]) -> Problem:
     return pose(make_region(network.graph, network.graph.layers), "cuda", 1).problem
 
 
-def judge(kernel: TritonKernel, problem: Problem, most: int = 99) -> int:
-    """Try tactics as a build does (canaries, slices, against float64); how many there are."""
+PRODUCTS = "tenonrt_kernel_triton.product_program"
+
+
+def judge(kernel: TritonKernel, problem: Problem, most: int = 99, programs: str = PRODUCTS) -> int:
+    """Try tactics as a build does (canaries, slices, against float64); how many there are. programs: their module."""
     with using(REGISTRY):
         support = kernel.supports(problem)
         assert support.ok, support.why
         samples = [Sample.draw(problem, REGISTRY.layer_type, 2, seed) for seed in range(2)]
-        tactics = kernel.tactics(problem)[:most]
+        interpreted, tactics = Interpreted(kernel, programs), kernel.tactics(problem)[:most]
         for tactic in tactics:
             device = REGISTRY.device("cpu")
-            verdict, _ = try_tactic(Interpreted(kernel), problem, tactic, samples, REGISTRY.layer_type, device)
+            verdict, _ = try_tactic(interpreted, problem, tactic, samples, REGISTRY.layer_type, device)
             assert verdict.ok, f"{tactic.key}: {verdict.why}"
     return len(tactics)
 
@@ -46,8 +49,8 @@ def judge(kernel: TritonKernel, problem: Problem, most: int = 99) -> int:
 class Interpreted(Kernel):
     """The kernel, its function interpreted."""
 
-    def __init__(self, kernel: TritonKernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: TritonKernel, programs: str) -> None:
+        self.kernel, self.programs = kernel, programs
 
     def supports(self, problem: Problem) -> Support:
         return self.kernel.supports(problem)
@@ -56,7 +59,7 @@ class Interpreted(Kernel):
         return self.kernel.pack(code, weights)
 
     def bind(self, code: Code, packed: Sequence[Array]) -> Executable:
-        with interpreting(type(self.kernel).__module__.rpartition(".")[0] + ".product_program"):
+        with interpreting(self.programs):
             return _Launched(self.kernel.program(code.problem, code.tactic), packed)
 
 
@@ -71,8 +74,27 @@ class _Launched:
         given += p.numbers
         given += [operands[i].strides[-3] // operands[i].itemsize for i in p.pitches]
         names = [name for name, type in p.signature().items() if type != "constexpr"]
-        with np.errstate(over="ignore"):  # exponentials that are infinite: values divided by them are 0, as they should
+        # Exponentials may be infinite: what is divided by them is 0, as it should be.
+        with np.errstate(over="ignore"), _library_interpreted():
             p.function[p.grid](**dict(zip(names, given, strict=True)), **p.constants)
+
+
+@contextmanager
+def _library_interpreted() -> Iterator[None]:
+    """Triton's own functions, such as reductions, are interpreted too: they were imported to be compiled."""
+    from triton.runtime.interpreter import InterpretedFunction, _patch_lang
+    from triton.runtime.jit import JITFunction
+
+    def call(self: Any, *arguments: Any, **named: Any) -> Any:
+        patched = _patch_lang(self.fn)  # undone afterwards, unlike the interpreter does it in nested calls
+        try:
+            return InterpretedFunction(self.fn).rewrite()(*arguments, **named)
+        finally:
+            patched.restore()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JITFunction, "__call__", call)
+        yield
 
 
 class Pointer:

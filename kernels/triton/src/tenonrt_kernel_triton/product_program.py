@@ -55,7 +55,7 @@ def product(  # type: ignore[no-untyped-def]
     x_at = x + tl.minimum(rows, m - 1).to(tl.int64)[:, None] * x_pitch + ks[None, :]
     w_at = w + tl.minimum(columns, N - 1)[None, :] * K + ks[:, None]
     sums = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
-    for block in range(0, (K + DEPTH - 1) // DEPTH):
+    for block in range((K + DEPTH - 1) // DEPTH):
         if K % DEPTH == 0:
             a, b = tl.load(x_at), tl.load(w_at)
         else:

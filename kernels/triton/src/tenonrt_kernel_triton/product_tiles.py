@@ -12,7 +12,7 @@ _MOST = 6
 
 @dataclass(frozen=True)
 class Tile:
-    """A program computes ``rows`` by ``columns``, ``depth`` elements of k at a time, ``stages`` of them on their way."""
+    """A program computes ``rows`` by ``columns``, ``depth`` elements of k at a time; ``stages`` are on their way."""
 
     rows: int
     columns: int
