@@ -14,6 +14,7 @@ from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_nvrtc.mapped_product import MappedProductKernel
 from tenonrt_kernel_nvrtc.product import ProductKernel
+from tenonrt_kernel_triton.product import ProductKernel as TritonProductKernel
 
 REGISTRY = Registry()
 
@@ -141,6 +142,49 @@ def test_products_by_tensor_maps(m: int, k: int, n: int, tail: str) -> None:
 )
 def test_pixels_by_tensor_maps(sizes: Any) -> None:
     assert judge(convolution(*sizes), MappedProductKernel()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n", "tail"),
+    [
+        (128, 768, 3072, "gelu"), (1024, 768, 768, "sum"), (1, 2048, 1000, ""), (300, 72, 136, "sum gelu_tanh"),
+        (2048, 512, 1024, "relu"),
+    ],
+)  # fmt: skip
+def test_products_in_triton(m: int, k: int, n: int, tail: str) -> None:
+    pytest.importorskip("triton")
+
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        y = net.add_fully_connected(net.add_input("x", (m, k)), weights(n, k), weights(n, 1)[:, 0])
+        return [follow(net, y, tail)]
+
+    assert judge(problem_of(define), TritonProductKernel()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "k", "tail"),
+    [
+        ((8, 256, 14, 14), 1024, "sum relu"), ((2, 20, 9, 11), 33, "swish"), ((1, 64, 56, 56), 256, "relu"),
+        ((2, 12, 5, 7), 20, "sum sigmoid"),
+    ],
+)  # fmt: skip
+def test_pixels_in_triton(shape: tuple[int, ...], k: int, tail: str) -> None:
+    pytest.importorskip("triton")
+
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        x = net.add_input("x", shape)
+        return [follow(net, net.add_convolution(x, weights(k, shape[1], 1, 1), weights(k, 1)[:, 0]), tail)]
+
+    assert judge(problem_of(define), TritonProductKernel()) >= 2
+
+
+def follow(net: tenonrt.Network, y: Any, tail: str) -> Any:
+    for step in tail.split():
+        if step == "sum":
+            y = net.add_elementwise(y, net.add_input("z", tuple(y.type.shape)), operation="sum")
+        else:
+            y = net.add_activation(y, function=step)
+    return y
 
 
 def test_siblings_by_tensor_maps() -> None:

@@ -6,15 +6,19 @@ import ctypes
 import re
 import subprocess
 import sys
+from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tenonrt
-from tenonrt_kernel_triton import compiler
+from tenonrt.contracts import ExecutionError
+from tenonrt_kernel_triton import compiler, launching
 from tenonrt_kernel_triton.kernel import Program, TritonKernel
 from tenonrt_kernel_triton.launching import Launching
 from tenonrt_kernel_triton.product import ProductKernel
@@ -135,6 +139,42 @@ def test_launches_pass_pointers_then_numbers_then_pitches_then_null() -> None:
     values = how.values([Array(16, 8), Array(32, 24), Array(48, 40)], [Array(64, 0)])
     assert [value.value for value in values] == [16, 48, 32, 64, 7, -1, 8, 40, None, None]
     assert [type(value) for value in values[4:]] == [ctypes.c_int32] * 4 + [ctypes.c_void_p] * 2
+
+
+class Driver:
+    """Notes calls, and reads the arguments that a launch would pass."""
+
+    def __init__(self, status: int) -> None:
+        self.status, self.calls = status, list[Any]()
+
+    def cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:  # noqa: N802
+        self.calls.append(("attribute", function.value, attribute, value))
+        return 0
+
+    def cuLaunchKernel(self, function: Any, *rest: Any) -> int:  # noqa: N802
+        *sizes, shared, stream, pointers, extra = rest
+        passed = [ctypes.cast(p, ctypes.POINTER(ctypes.c_uint64))[0] for p in pointers[:3]]
+        self.calls.append((function.value, sizes, shared, stream.value, passed, extra))
+        return self.status
+
+
+@pytest.mark.parametrize("status", [0, 700])
+def test_launches_are_the_drivers_and_say_what_failed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: a library that notes calls takes the driver's place. Plans hold lists where there were tuples."""
+    driver = Driver(status)
+    monkeypatch.setattr(launching, "_driver", lambda: driver)
+    monkeypatch.setattr(launching, "_function", lambda cubin, name: SimpleNamespace(ptr=1234))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace())
+    how = Launching("k", [3, 2], 64, 100_000, [0, 1], [], [], 1)
+    launched = launching.Launched(b"", Launching(**msgspec.json.decode(msgspec.json.encode(asdict(how)))), ())
+    assert driver.calls == [("attribute", 1234, 8, 100_000)]
+    launch = partial(launched.launch, [Array(32, 8)], [Array(16, 8)], None, SimpleNamespace(ptr=99))
+    if status:
+        with pytest.raises(ExecutionError, match=r"cuLaunchKernel of k, grid \(3, 2, 1\).*status 700"):
+            launch()
+    else:
+        launch()
+    assert driver.calls[1:] == [(1234, [3, 2, 1, 64, 1, 1], 100_000, 99, [16, 32, 0], None)]
 
 
 def test_running_imports_no_compiler() -> None:

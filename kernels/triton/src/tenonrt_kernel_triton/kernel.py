@@ -50,6 +50,6 @@ def _refuses_types(problem: Problem) -> str:
     for type in problem.types:
         if not type.static:
             return f"{type} has a size that changes at run time"
-        if int(type.size) >= 1 << 31:  # type: ignore[call-overload]  # a static type's size is a number
+        if not isinstance(type.size, int) or type.size >= 1 << 31:
             return f"{type} has 2^31 elements or more"
     return "an input is on the host" if any(given.role == "host" for given in problem.inputs) else ""

@@ -10,7 +10,7 @@ import triton.language as tl
 _GROUP = tl.constexpr(8)  # rows of tiles that are taken together
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def activated(v, FUNCTION: tl.constexpr, ALPHA: tl.constexpr, BETA: tl.constexpr):  # type: ignore[no-untyped-def]
     """A value of single precision through an activation. Of a NaN every comparison is false, so that it stays."""
     if FUNCTION == "relu":
@@ -32,7 +32,7 @@ def activated(v, FUNCTION: tl.constexpr, ALPHA: tl.constexpr, BETA: tl.constexpr
     return v
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def product(  # type: ignore[no-untyped-def]
     y, x, z, w, bias, m, y_pitch, x_pitch, z_pitch,
     K: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr,

@@ -51,7 +51,7 @@ class Program:
         """What pointers and pitches are multiples of, as Triton is told it: loads are as wide as it can prove."""
         runtime = [i for i, type in enumerate(self.signature().values()) if type != "constexpr"]
         pointers = [i for i, type in zip(runtime, self.types, strict=True) if type.startswith("*")]
-        found = {(i,): [["tt.divisibility", self.alignment]] for i in pointers}
+        found: dict[tuple[int, ...], list[list[Any]]] = {(i,): [["tt.divisibility", self.alignment]] for i in pointers}
         if self.pitches and self.pitch_step > 1:
             found |= {(i,): [["tt.divisibility", self.pitch_step]] for i in runtime[-len(self.pitches) :]}
         return found
