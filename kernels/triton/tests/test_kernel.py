@@ -76,7 +76,7 @@ def test_the_example_refuses_another_axis(example: TritonKernel) -> None:
     assert "another axis" in example.supports(softmax(3, 5, axis=0)).why
 
 
-def test_sizes_that_change_and_inputs_on_the_host_are_refused() -> None:
+def test_sizes_that_change_are_refused() -> None:
     def define(net: tenonrt.Network) -> Any:
         x = net.add_input("x", (tenonrt.symbol("N", 1, 8), 16))
         return net.add_fully_connected(x, np.ones((8, 16), np.float32))
