@@ -7,7 +7,7 @@ from math import ceil
 
 _PROCESSORS, _SHARED, _REGISTERS = 132, 227 << 10, 1 << 16
 _OPERATIONS, _BYTES = 5e12, 45e9  # a second, of one multiprocessor
-_MOST = 6
+_MOST = 3  # that are tried: compiling one takes up to seconds
 
 
 @dataclass(frozen=True)
