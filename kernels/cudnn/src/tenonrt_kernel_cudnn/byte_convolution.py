@@ -9,6 +9,7 @@ import numpy as np
 from tenonrt.contracts import (
     NHWC,
     Array,
+    ByteRegion,
     Code,
     Executable,
     GraphView,
@@ -18,10 +19,12 @@ from tenonrt.contracts import (
     Support,
     Tactic,
     Weights,
+    byte_regions,
+    read_byte_region,
+    upper_limit,
 )
 
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
-from tenonrt_kernel_cudnn.byte_regions import ByteRegion, byte_regions, read_region, upper_limit
 from tenonrt_kernel_cudnn.convolution import CHANNELS_8, MOST, WORKSPACE, padding
 from tenonrt_kernel_cudnn.execution import Planned
 from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, built, offered
@@ -100,7 +103,7 @@ def _number(scale: Array) -> float:
 
 
 def _region(problem: Problem) -> ByteRegion:
-    region = read_region(problem)
+    region = read_byte_region(problem)
     assert isinstance(region, ByteRegion), region
     return region
 
@@ -112,7 +115,7 @@ def _limit(region: ByteRegion) -> float | None:
 
 def refusal(problem: Problem) -> str:
     """Why a problem is none of this kernel's, whatever GPU there is; empty when it is one."""
-    region = read_region(problem)
+    region = read_byte_region(problem)
     if isinstance(region, str):
         return region
     if not all(type.static for type in problem.types):
@@ -123,6 +126,8 @@ def refusal(problem: Problem) -> str:
         return f"no image, or an empty one: {image}"
     if region.convolution.attrs.groups > 1 or sizes[1] % _CHANNELS or window[0] % _CHANNELS:
         return f"groups, or channels that are no multiple of {_CHANNELS}"
+    if "uint8" in {type.dtype for type in problem.types}:
+        return "unsigned bytes, for which cuDNN 9 has no engine on Hopper"
     inputs = {region.source.inputs[0]} | (set() if region.added is None else {region.added.inputs[0]})
     return "" if inputs == set(problem.activations) else "an operand is constant, or is read twice"
 

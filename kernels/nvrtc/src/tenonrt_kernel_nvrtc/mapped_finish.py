@@ -46,6 +46,8 @@ __device__ __forceinline__ float2 known(unsigned at) {
 class Finish:
     """The parts of the source that follow the product of a problem."""
 
+    lane_columns = 8
+
     def __init__(
         self, problem: Problem, parts: Sequence[Branch], m: int, columns: int, tile: Tile,
         norm: ProblemLayer | None = None,
@@ -53,12 +55,8 @@ class Finish:
         self.problem, self.parts, self.m, self.columns, self.tile = problem, parts, m, columns, tile
         self.read = [others(problem, part) for part in parts]
         self.slots = max(len(numbers) for numbers in self.read)
-        self.norm = norm
+        self.norm, self.normalizes = norm, norm is not None
         self.images = problem.layer.kind == "Convolution"
-
-    @property
-    def normalizes(self) -> bool:
-        return self.norm is not None
 
     @property
     def _packs(self) -> bool:

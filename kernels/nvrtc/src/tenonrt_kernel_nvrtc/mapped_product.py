@@ -28,8 +28,8 @@ from tenonrt.contracts import (
 from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.mapped_finish import BEYOND
-from tenonrt_kernel_nvrtc.mapped_source import source
+from tenonrt_kernel_nvrtc.mapped_finish import BEYOND, Finish
+from tenonrt_kernel_nvrtc.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.mapped_tiles import DEPTH, Tile, tiles
 from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
@@ -96,7 +96,8 @@ class MappedProductKernel(CudaKernel):
         g, parts = geometry(plain), _parts(plain)
         m, n, k = _sizes(plain)
         operands = len(problem.outputs) + len(problem.activations)
-        return source(plain, parts, g, tile, norm), {
+        halves = Operands(m, n, k, DEPTH, 16, "f32.f16.f16", "float", ", 1, 1, 0, 0")
+        return source(halves, tile, Finish(plain, parts, m, n, tile, norm)), {
             "grid": (tile.grid(m, n),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(operands)) if problem.layer.kind == "Convolution" else (),
             "source": problem.activations.index(problem.layer.inputs[0]),

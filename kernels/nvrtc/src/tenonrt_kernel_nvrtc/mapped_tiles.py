@@ -78,8 +78,13 @@ class Tile:
         return self.consumers + (128 if self.trades else 32)
 
     @property
+    def row_bytes(self) -> int:
+        """Of k in a stage, an operand's row: the width of the swizzle."""
+        return 2 * DEPTH
+
+    @property
     def stage_bytes(self) -> int:
-        return (self.rows + self.columns) * 2 * DEPTH
+        return (self.rows + self.columns) * self.row_bytes
 
     @property
     def statistics_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """Tensor maps: how a matrix lies in memory, for the unit that copies tiles of it into swizzled shared memory.
 
-NVIDIA, "CUDA driver API", tensor map object management: cuTensorMapEncodeTiled; numbers are those of cuda.h.
+NVIDIA, "CUDA driver API", tensor map object management: cuTensorMapEncodeTiled, cuTensorMapEncodeIm2col; numbers are
+those of cuda.h.
 """
 
 from __future__ import annotations
@@ -8,38 +9,87 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tenonrt_kernel_nvrtc.launching import check, driver
 from tenonrt_kernel_nvrtc.loading import Launched
 
-_HALF = 6  # CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-_SWIZZLE_128 = 3  # CU_TENSOR_MAP_SWIZZLE_128B
+_ELEMENTS = {1: 0, 2: 6}  # CU_TENSOR_MAP_DATA_TYPE_UINT8, CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+_SWIZZLES = {64: 2, 128: 3}  # CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B
 _PROMOTE_256 = 3  # CU_TENSOR_MAP_L2_PROMOTION_L2_256B
 _BYTES, _ALIGNMENT = 128, 64
 
 
+class Mapped(Protocol):
+    """What a map can be made of."""
+
+    @property
+    def columns(self) -> int:
+        """Elements of a row that is whole."""
+
+    def encoded(self, address: int, pitch: int) -> Any:
+        """The map, as a ctypes value, of rows that lie ``pitch`` elements apart. What is outside reads as 0."""
+
+
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix of half precision [rows, columns] and the tiles [box, depth] that are copied of it at once."""
+    """A matrix [rows, columns] and the tiles [box, depth] that are copied of it at once; item: bytes of an element."""
 
     rows: int
     columns: int
     box: int
     depth: int
+    item: int = 2
 
     def encoded(self, address: int, pitch: int) -> Any:
-        """The map, as a ctypes value, of rows that lie ``pitch`` elements apart. What is outside reads as 0."""
-        room = (ctypes.c_ubyte * (_BYTES + _ALIGNMENT))()
-        aligned = (ctypes.c_ubyte * _BYTES).from_buffer(room, -ctypes.addressof(room) % _ALIGNMENT)
+        aligned = _room()
         status = driver().cuTensorMapEncodeTiled(
-            ctypes.byref(aligned), _HALF, 2, ctypes.c_void_p(address),
-            (ctypes.c_uint64 * 2)(self.columns, self.rows), (ctypes.c_uint64 * 1)(2 * pitch),
+            ctypes.byref(aligned), _ELEMENTS[self.item], 2, ctypes.c_void_p(address),
+            (ctypes.c_uint64 * 2)(self.columns, self.rows), (ctypes.c_uint64 * 1)(self.item * pitch),
             (ctypes.c_uint32 * 2)(self.depth, self.box), (ctypes.c_uint32 * 2)(1, 1),
-            0, _SWIZZLE_128, _PROMOTE_256, 0,
+            0, _SWIZZLES[self.item * self.depth], _PROMOTE_256, 0,
         )  # fmt: skip
         check(status, f"cuTensorMapEncodeTiled of {self} at {address:#x}, {pitch} elements from row to row")
         return aligned
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images [images, height, width, columns] of bytes, of which a window's corners meet ``box`` pixels at once.
+
+    before, after: how far the corners of windows may lie outside of an image, down and across: the first, and the last
+    behind the last pixel. stride: from corner to corner.
+    """
+
+    images: int
+    height: int
+    width: int
+    columns: int
+    box: int
+    depth: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+    stride: tuple[int, int]
+
+    def encoded(self, address: int, pitch: int) -> Any:
+        aligned = _room()
+        status = driver().cuTensorMapEncodeIm2col(
+            ctypes.byref(aligned), _ELEMENTS[1], 4, ctypes.c_void_p(address),
+            (ctypes.c_uint64 * 4)(self.columns, self.width, self.height, self.images),
+            (ctypes.c_uint64 * 3)(pitch, pitch * self.width, pitch * self.width * self.height),
+            (ctypes.c_int * 2)(*(-n for n in reversed(self.before))), (ctypes.c_int * 2)(*reversed(self.after)),
+            ctypes.c_uint32(self.depth), ctypes.c_uint32(self.box),
+            (ctypes.c_uint32 * 4)(1, self.stride[1], self.stride[0], 1),
+            0, _SWIZZLES[self.depth], _PROMOTE_256, 0,
+        )  # fmt: skip
+        check(status, f"cuTensorMapEncodeIm2col of {self} at {address:#x}, {pitch} elements from pixel to pixel")
+        return aligned
+
+
+def _room() -> Any:
+    """For a map, as aligned as it has to be."""
+    room = (ctypes.c_ubyte * (_BYTES + _ALIGNMENT))()
+    return (ctypes.c_ubyte * _BYTES).from_buffer(room, -ctypes.addressof(room) % _ALIGNMENT)
 
 
 class MappedLaunch(Launched):
@@ -49,8 +99,8 @@ class MappedLaunch(Launched):
         self,
         cubin: bytes,
         packed: Sequence[Any],
-        rows: Matrix,
-        weights: Matrix,
+        rows: Mapped,
+        weights: Mapped,
         source: int,
         **how: Any,
     ) -> None:

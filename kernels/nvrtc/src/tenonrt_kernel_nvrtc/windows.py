@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import Problem
+from tenonrt.contracts import Problem, ProblemLayer
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Window:
     after: int
 
 
-def windows(problem: Problem, sizes: tuple[int, ...]) -> list[Window]:
-    """Those of the problem's first layer, a convolution or pooling with windows of ``sizes``."""
-    layer = problem.layer
+def windows(problem: Problem, sizes: tuple[int, ...], layer: ProblemLayer | None = None) -> list[Window]:
+    """Those of a layer, by default the problem's first, a convolution or pooling with windows of ``sizes``."""
+    layer = layer or problem.layer
     attrs, rank = layer.attrs, len(sizes)
     given = problem.types[layer.inputs[0]].concrete({})[2:]
     made = problem.types[layer.outputs[0]].concrete({})[2:]

@@ -1,14 +1,20 @@
 """Quantized regions: a convolution of dequantized operands, a sum with another one, a ReLU, and what quantizes it.
 
-real = stored * scale. Other zero points than zero are refused: borders of images would be padded with them.
+What kernels of several libraries look for. real = stored * scale. Other zero points than zero are refused: borders of
+images would be padded with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tenonrt.contracts import GraphView, Layer, Problem, ProblemLayer, Tensor, only_reader
+from tenonrt.problem import Problem, ProblemLayer
+from tenonrt.region_patterns import only_reader
+
+if TYPE_CHECKING:
+    from tenonrt.contracts import GraphView, Layer, Tensor
 
 BYTES = frozenset({"int8", "uint8"})
 
@@ -59,7 +65,7 @@ def upper_limit(layer: Layer | ProblemLayer) -> tuple[float | None] | None:
 
 @dataclass(frozen=True)
 class ByteRegion:
-    """A quantized region as layers of its problem."""
+    """A quantized region as layers of its problem: source, weights and added are Dequantize layers."""
 
     convolution: ProblemLayer
     source: ProblemLayer
@@ -74,7 +80,7 @@ class ByteRegion:
         return inputs[2] if len(inputs) > 2 else -1
 
 
-def read_region(problem: Problem) -> ByteRegion | str:
+def read_byte_region(problem: Problem) -> ByteRegion | str:
     """The region that a problem poses, or why it is none."""
     makers = {layer.outputs[0]: layer for layer in problem.layers}
     anchors = [layer for layer in problem.layers if layer.kind == "Convolution"]
@@ -124,10 +130,7 @@ def _refusal(problem: Problem, region: ByteRegion) -> str:
     result = types[problem.outputs[0]]
     if region.added is not None and types[region.added.inputs[0]].shape != result.shape:
         return "what is added has another shape"
-    read = [types[layer.inputs[0]].dtype for layer in (region.source, region.added) if layer is not None]
-    if "uint8" in (*read, result.dtype):
-        return "unsigned bytes, for which cuDNN 9 has no engine on Hopper"
-    return "" if result.dtype in ("int8", "float32") else f"a result of {result.dtype}"
+    return "" if result.dtype in BYTES | {"float32"} else f"a result of {result.dtype}"
 
 
 def _per_tensor(problem: Problem, layer: ProblemLayer) -> bool:
