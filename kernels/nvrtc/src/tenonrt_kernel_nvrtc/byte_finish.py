@@ -57,7 +57,8 @@ class ByteFinish:
     """result = stored(limit(factor * sum + offset + added_factor * added)), in steps of the result.
 
     m, columns: of the result. stored: its element type, int8, uint8 or float16. added: the input that is added, and
-    its element type. rectified: negative values are 0; limited: large ones are an upper limit.
+    its element type. rectified: negative values are 0; limited: large ones are an upper limit. row: that of sums r and
+    h of a thread, not below m where there is none.
 
     Packed beside the weights, in single precision: factors and offsets [columns each], added_factor, the limit.
     """
@@ -70,6 +71,7 @@ class ByteFinish:
     added: tuple[int, str] | None
     rectified: bool
     limited: bool
+    row: str = "m0 + r * 64 + h * 8"
 
     normalizes = False
     lane_columns = _LANE
@@ -109,7 +111,7 @@ class ByteFinish:
         return f"""Words read[{self._groups}][{self.tile.heights}][2];
             auto load_read = [&](int q) {{
                 const int n = n0 + q * {GROUP};
-                {self._each()} {{ const int m = m0 + r * 64 + h * 8; {load} }}
+                {self._each()} {{ const int m = {self.row}; {load} }}
             }};
             {every}"""
 
@@ -156,7 +158,7 @@ class ByteFinish:
                         const auto offset = fetch<float, 4>(factors + {self.columns} + n + 4 * w);
                         {self._each()} {{ {self._four()} }}
                     }}
-                    {self._each()} {{ const int m = m0 + r * 64 + h * 8; if (m < {self.m}) {{ {stores} }} }}"""
+                    {self._each()} {{ const int m = {self.row}; if (m < {self.m}) {{ {stores} }} }}"""
 
     def _four(self) -> str:
         """Four columns of a row."""

@@ -24,10 +24,10 @@ from tenonrt.contracts import (
     Weights,
     byte_regions,
     read_byte_region,
-    upper_limit,
 )
 
 from tenonrt_kernel_nvrtc.byte_finish import ByteFinish, order
+from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of, limit_of, region_of
 from tenonrt_kernel_nvrtc.byte_tiles import ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
@@ -60,7 +60,7 @@ class ByteProductKernel(CudaKernel):
         real = problem.types[problem.outputs[0]].dtype == "float32"
         inputs, output = (NHWC,) * len(problem.activations), CHANNELS_8 if real else NHWC
         precision = "float16" if real else "float32"
-        work, depth = _work(problem), _depth(_geometry(problem).channels)
+        work, depth = _work(problem), _depth(geometry_of(problem).channels)
         return [Tactic(tile.key, inputs, (output,), precision) for tile in tiles(work, depth)]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -69,26 +69,26 @@ class ByteProductKernel(CudaKernel):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, taps, channels] in int8, columns in the order of sums, channels padded to stages of k;
         then, in steps of the result, what `ByteFinish` reads."""
-        problem, region = code.problem, _region(code.problem)
+        problem, region = code.problem, region_of(code.problem)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         filters, depth = given[region.weights.inputs[0]], _tile(code.tactic).depth
         taps = filters.reshape(*filters.shape[:2], -1).transpose(0, 2, 1)
         taps = np.pad(taps, ((0, 1), (0, 0), (0, -taps.shape[2] % depth)))  # a row of zeros: the last
         return [np.ascontiguousarray(taps[order(len(filters))].reshape(-1, taps.shape[1] * taps.shape[2])),
-                _finishing(region, given, len(filters))]  # fmt: skip
+                finishing(region, given, len(filters))]  # fmt: skip
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "bytes"
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        tile, g, region = _tile(tactic), _geometry(problem), _region(problem)
+        tile, g, region = _tile(tactic), geometry_of(problem), region_of(problem)
         work, n = _work(problem), problem.types[problem.outputs[0]].concrete({})[1]
         result = problem.types[problem.outputs[0]].dtype
         added = None if region.added is None else region.added.inputs[0]
         finish = ByteFinish(
             problem, tile, g.m, n, "float16" if result == "float32" else result,
             None if added is None else (added, problem.types[added].dtype),
-            region.rectifier is not None, _limit(region) is not None,
+            region.rectifier is not None, limit_of(region) is not None,
         )  # fmt: skip
         read = "u8" if problem.types[region.source.inputs[0]].dtype == "uint8" else "s8"
         gathered = None if g.whole else g
@@ -99,11 +99,11 @@ class ByteProductKernel(CudaKernel):
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         problem, tile, info = code.problem, _tile(code.tactic), code.info
-        position = problem.activations.index(_region(problem).source.inputs[0])
+        position = problem.activations.index(region_of(problem).source.inputs[0])
         columns, k = packed[0].shape
         weights = Matrix(columns, k, tile.columns // tile.down, tile.depth, 1)
         return MappedLaunch(
-            code.blob, packed, _mapped(_geometry(problem), tile), weights, position, grid=info["grid"],
+            code.blob, packed, _mapped(geometry_of(problem), tile), weights, position, grid=info["grid"],
             block=info["block"], shared=info["shared"], early=info["early"],
         )  # fmt: skip
 
@@ -112,32 +112,13 @@ def _tile(tactic: Tactic) -> ByteTile:
     return ByteTile.parsed(tactic.key)
 
 
-def _region(problem: Problem) -> ByteRegion:
-    region = read_byte_region(problem)
-    assert isinstance(region, ByteRegion), region
-    return region
-
-
-def _limit(region: ByteRegion) -> float | None:
-    limit = None if region.rectifier is None else upper_limit(region.rectifier)
-    return None if limit is None else limit[0]
-
-
 def _depth(channels: int) -> int:
     """Bytes of k in a stage: fewer where they would be padded more."""
     return 64 if -channels % 128 >= 64 else 128
 
 
-def _geometry(problem: Problem) -> Geometry:
-    """How rows are gathered."""
-    region = _region(problem)
-    image, filters = (problem.types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
-    rows, columns = windows(problem, filters[2:], region.convolution)
-    return Geometry(image[0], rows, columns, image[1])
-
-
 def _work(problem: Problem) -> Work:
-    g, region = _geometry(problem), _region(problem)
+    g, region = geometry_of(problem), region_of(problem)
     n = problem.types[problem.outputs[0]].concrete({})[1]
     read = g.images * g.rows.size * g.columns.size * g.channels
     written = g.m * n * (2 if region.quantize is None else 1)
@@ -155,20 +136,6 @@ def _mapped(g: Geometry, tile: ByteTile) -> Mapped:
         g.images, y.size, x.size, g.channels, box, tile.depth, (y.before, x.before), (after[0], after[1]),
         (y.stride, x.stride),
     )  # fmt: skip
-
-
-def _finishing(region: ByteRegion, given: dict[int, Array], columns: int) -> Array:
-    """Factors and offsets of the columns, the factor of what is added, the limit; in steps of the result."""
-
-    def number(scale: int) -> float:
-        return float(given[scale].reshape(()))
-
-    step = 1.0 if region.quantize is None else number(region.quantize.inputs[1])
-    scales = given[region.weights.inputs[1]].reshape(-1).astype(np.float64) * number(region.source.inputs[1]) / step
-    offsets = np.zeros(columns) if region.bias < 0 else given[region.bias].reshape(-1).astype(np.float64) / step
-    added = 0.0 if region.added is None else number(region.added.inputs[1]) / step
-    ends = [added, (_limit(region) or 0.0) / step]
-    return np.concatenate([np.broadcast_to(scales, columns), offsets, ends]).astype(np.float32)
 
 
 def _refuses(problem: Problem, region: ByteRegion) -> str:

@@ -23,7 +23,7 @@ _FEWEST_STAGES, _MOST_STAGES = 3, 8
 _PRODUCTS, _NEAR_BYTES, _FAR_BYTES = 3400, 55, 16
 _FINISH = 0.1  # cycles for a result: conversions to single precision and back
 _REGISTERS, _BESIDE_SUMS = 512, 44  # of a lane of a quarter of it; of a thread, but for sums and what is read for them
-_MOST = 14
+_MOST = 10
 _GAIN = 0.97  # of the time without it: what a cluster has to bring to be tried
 
 

@@ -7,7 +7,6 @@ block copies its share of the tiles that blocks of its cluster have in common, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -1,0 +1,156 @@
+"""The first convolution of a network on bytes: images of at most four channels, quantized on the way.
+
+Their channels are too few for the products of `byte_product`. In half precision, which is what other kernels would
+compute it in, it writes a result twice as large, and another kernel reads that to quantize it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from tenonrt.contracts import (
+    LINEAR,
+    NHWC,
+    Array,
+    Code,
+    GraphView,
+    Layer,
+    Problem,
+    ProblemLayer,
+    Tactic,
+    Weights,
+    byte_regions,
+    only_reader,
+    read_byte_region,
+)
+
+from tenonrt_kernel_nvrtc.byte_finish import ByteFinish
+from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of, limit_of, region_of
+from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
+from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, packed_filters, source
+from tenonrt_kernel_nvrtc.kernel import CudaKernel
+from tenonrt_kernel_nvrtc.loading import architecture
+from tenonrt_kernel_nvrtc.product_problem import Geometry
+from tenonrt_kernel_nvrtc.storage import C_TYPES
+
+_ROWS, _BLOCKS, _WIDEST = (4, 8), (2, 3), 128
+_SHARED = 48 << 10
+_LONGEST = 7  # rows of a window whose weights registers hold
+_UNIT = ByteTile(64, GROUP, 1, 1, 1, 0, 1, 64)  # what a warp finishes at once, as products see it
+
+
+class FirstBytesKernel(CudaKernel):
+    """Images [N, channels, H, W] in single precision or bytes; results of at most 64 channels in bytes."""
+
+    begins_itself: ClassVar[bool] = True
+
+    def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
+        """The whole quantized region, with the Quantize in front of it where nobody else reads that."""
+        *_, whole = ((), *byte_regions(view, layer))
+        if not whole or whole[-1].kind != "Quantize":
+            return
+        stored = whole[0].inputs[0]
+        before = view.producer(stored) if stored is not None else None
+        if before is not None and before.kind == "Quantize" and stored is not None and only_reader(view, stored):
+            yield (before, *whole)
+        else:
+            yield whole
+
+    def refuses(self, problem: Problem) -> str:
+        if int(architecture().removeprefix("sm_").rstrip("a")) < 90:
+            return f"{architecture()} has no kernels that wait for others"
+        region = read_byte_region(problem)
+        if isinstance(region, str):
+            return region
+        entry, quantize = _entry(problem)
+        types, attrs = problem.types, region.convolution.attrs
+        filters = types[region.weights.inputs[0]].concrete({})
+        if attrs.groups > 1 or any(d > 1 for d in attrs.dilation or ()) or region.added is not None:
+            return "groups, a dilation or a sum"
+        if filters[1] > CHANNELS or filters[0] > GROUP or filters[0] % PIXELS:
+            return f"{filters[1]} channels to {filters[0]}"
+        if filters[2] > _LONGEST or filters[3] > TAPS:
+            return f"a window of {filters[2]} by {filters[3]}"
+        if problem.activations != (entry,) or types[problem.outputs[0]].dtype == "float32":
+            return "an operand is constant, or the result is not quantized"
+        if quantize is not None and (types[entry].dtype != "float32" or not _plain(problem, quantize)):
+            return "what quantizes the image has a zero point or several scales"
+        return "" if _patches(problem) else "a patch that shared memory does not hold"
+
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        return [Tactic(patch.key, (LINEAR,), (NHWC,), "float32") for patch in _patches(problem)]
+
+    def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
+        g, entry = geometry_of(problem), _entry(problem)[0]
+        item = 4 if problem.types[entry].dtype == "float32" else 1
+        moved = g.images * g.rows.size * g.columns.size * g.channels * item + g.m * GROUP
+        return 5e-6 + max(moved / 3.5e12, g.m * g.rows.window / 2.5e11)
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Words of the weights, then what `ByteFinish` reads, then the scale of the image."""
+        problem, region = code.problem, region_of(code.problem)
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        filters, (_, quantize) = given[region.weights.inputs[0]], _entry(problem)
+        finish = finishing(region, given, len(filters))
+        scale = np.ones(1) if quantize is None else given[quantize.inputs[1]].reshape(1)
+        return [packed_filters(filters), np.concatenate([finish, scale]).astype(np.float32)]
+
+    def packing(self, problem: Problem, tactic: Tactic) -> str:
+        return "bytes"
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        patch, g, region = Patch.parsed(tactic.key), geometry_of(problem), region_of(problem)
+        n, result = problem.types[problem.outputs[0]].concrete({})[1], problem.types[problem.outputs[0]].dtype
+        finish = ByteFinish(
+            problem, _UNIT, g.m, n, result, None, region.rectifier is not None, limit_of(region) is not None,
+            row="row_of(h)",
+        )  # fmt: skip
+        entry, quantize = _entry(problem)
+        stored = problem.types[region.source.inputs[0]].dtype
+        parameters = [
+            f"{C_TYPES[result]} *__restrict__ out", f"const {C_TYPES[problem.types[entry].dtype]} *__restrict__ pixels",
+            "const unsigned *__restrict__ filters", "const float *__restrict__ factors",
+        ]  # fmt: skip
+        text = source(finish, g, patch, stored[:1].replace("i", "s") + "8", _pixel(problem, g), parameters)
+        return text, {"grid": (patch.grid(g),), "block": (patch.threads,), "shared": patch.shared(g)}
+
+
+def _entry(problem: Problem) -> tuple[int, ProblemLayer | None]:
+    """The image, and what quantizes it in the region."""
+    stored = region_of(problem).source.inputs[0]
+    for layer in problem.layers:
+        if stored in layer.outputs:
+            return layer.inputs[0], layer
+    return stored, None
+
+
+def _plain(problem: Problem, quantize: ProblemLayer) -> bool:
+    scale, zero = quantize.inputs[1], quantize.inputs[2] if len(quantize.inputs) > 2 else -1
+    one = scale in problem.constants and problem.types[scale].size == 1 and not quantize.attrs.block
+    return one and zero < 0 and problem.types[scale].dtype == "float32"
+
+
+def _patches(problem: Problem) -> list[Patch]:
+    g = geometry_of(problem)
+    across = min(_WIDEST, -(-g.columns.positions // PIXELS) * PIXELS)
+    found = [Patch(rows, across, blocks) for rows in _ROWS for blocks in _BLOCKS]
+    return [patch for patch in found if patch.shared(g) <= _SHARED]
+
+
+def _pixel(problem: Problem, g: Geometry) -> list[str]:
+    """Statements that make the word of a pixel: its channels are planes of an image, what is outside is 0."""
+    (_, quantize), region = _entry(problem), region_of(problem)
+    plane, columns = g.rows.size * g.columns.size, problem.types[problem.outputs[0]].concrete({})[1]
+    place = f"((long long)image * {g.channels * g.rows.size} + y) * {g.columns.size} + x"
+    lines = [f"const long long from = inside ? {place} : 0;"]
+    read = [f"pixels[from + {c * plane}]" for c in range(g.channels)]
+    if quantize is None:
+        word = " | ".join(f"(unsigned)(unsigned char){value} << {8 * c}" for c, value in enumerate(read))
+    else:
+        signed = "true" if problem.types[region.source.inputs[0]].dtype == "int8" else "false"
+        lines.append(f"const float step = factors[{2 * columns + 2}];")
+        steps = [f"nearest({value} / step)" for value in read]
+        word = f"bytes<{signed}>({', '.join([*steps, *['0'] * (CHANNELS - g.channels)])})"
+    return [*lines, f"const unsigned word = inside ? {word} : 0;"]
