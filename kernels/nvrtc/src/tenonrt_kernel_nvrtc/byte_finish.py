@@ -131,11 +131,13 @@ class ByteFinish:
         first = "load_read(0);" if late else ""
         later = f"if (q + 1 < {self._groups}) load_read(q + 1);" if late else ""
         return f"""{first}
-            {self._every_group(f'''{{
+            {
+            self._every_group(f'''{{
                 const int n = n0 + q * {GROUP};
                 {later}
                 if (n < {self.columns}) {{ {self._rows()} }}
-            }}''')}"""
+            }}''')
+        }"""
 
     def _every_group(self, body: str) -> str:
         return f'_Pragma("unroll") for (int q = 0; q < {self._groups}; ++q) {body}'
@@ -162,8 +164,8 @@ class ByteFinish:
 
     def _four(self) -> str:
         """Four columns of a row."""
-        sum = "sums[r][32 * q + 8 * w + 4 * (c / 2) + 2 * h + c % 2]"
-        steps = [f"v[c] = fmaf((float){sum}, factor.e[c], offset.e[c]);"]
+        total = "sums[r][32 * q + 8 * w + 4 * (c / 2) + 2 * h + c % 2]"
+        steps = [f"v[c] = fmaf((float){total}, factor.e[c], offset.e[c]);"]
         if self.added is not None:
             stored = C_TYPES[self.added[1]]
             steps.append(f"v[c] = fmaf(byte_of<{stored}>(read[q][r][h].e[w], c), added_factor, v[c]);")

@@ -123,7 +123,8 @@ def _work(problem: Problem) -> Work:
     read = g.images * g.rows.size * g.columns.size * g.channels
     written = g.m * n * (2 if region.quantize is None else 1)
     stages = g.taps * -(-g.channels // _depth(g.channels))
-    return Work(g.m, n, stages, read + written + (g.m * n if region.added is not None else 0))
+    added = region.added is not None
+    return Work(g.m, n, stages, read + written + (g.m * n if added else 0), added)
 
 
 def _mapped(g: Geometry, tile: ByteTile) -> Mapped:

@@ -107,7 +107,7 @@ class FirstBytesKernel(CudaKernel):
             problem, _UNIT, g.m, n, result, None, region.rectifier is not None, limit_of(region) is not None,
             row="row_of(h)",
         )  # fmt: skip
-        entry, quantize = _entry(problem)
+        entry, _ = _entry(problem)
         stored = problem.types[region.source.inputs[0]].dtype
         parameters = [
             f"{C_TYPES[result]} *__restrict__ out", f"const {C_TYPES[problem.types[entry].dtype]} *__restrict__ pixels",
