@@ -21,7 +21,7 @@ _CLUSTERS = {64: ((1, 1), (2, 1)), 128: ((1, 1),)}
 _SHARED_STAGES = 4  # fewer are over before sharing pays
 _BLOCKS = (1, 2, 3, 4)
 _FEWEST_STAGES, _MOST_STAGES = 3, 8
-# Of a multiprocessor in a cycle: multiplications, and bytes from memory. Cycles: to copy a row of a stage; for a result,
+# Of a multiprocessor in a cycle: multiplications, bytes from memory. Cycles: to copy a row of a stage; for a result,
 # and for one to which something is added; for a tile; until what is copied is there.
 _PRODUCTS, _FAR_BYTES = 4000, 22
 _ROW, _FINISH, _ADDED, _TILE, _LATENCY = 2.4, 0.06, 0.13, 250, 900
