@@ -1,0 +1,313 @@
+"""Products of bytes without a GPU: tiles, what is packed, the order of columns, maps of images, and the source."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import tenonrt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from nvrtc_emulation import REGISTRY
+from tenonrt.builder.regions import make_region, pose
+from tenonrt.builder.sampling import draw_inputs, reference_outputs
+from tenonrt.contracts import Array, Code, ExecutionError, Kernel, Problem, UnsupportedError, Weights
+from tenonrt.plugins.registry import using
+from tenonrt_kernel_nvrtc import tensor_maps
+from tenonrt_kernel_nvrtc.byte_finish import order
+from tenonrt_kernel_nvrtc.byte_problem import geometry_of, limit_of, region_of
+from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
+from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile, Work, tiles
+from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+from tenonrt_kernel_nvrtc.first_bytes import FirstBytesKernel
+from tenonrt_kernel_nvrtc.first_source import Patch
+from tenonrt_kernel_nvrtc.product_problem import Geometry
+from tenonrt_kernel_nvrtc.storage import PRELUDE
+from tenonrt_kernel_nvrtc.tensor_maps import Images, Matrix
+
+KERNEL, FIRST = ByteProductKernel(), FirstBytesKernel()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Dequantize, convolution, and what follows. quantized: whether the image is quantized beside it."""
+
+    channels: int = 64
+    filters: int = 64
+    window: int = 3
+    stride: int = 1
+    read: str = "int8"
+    added: str | None = None
+    function: str | None = "relu"
+    stored: str | None = "int8"
+    groups: int = 1
+    dilation: int = 1
+    zero: int | None = None
+    quantized: bool = False
+    size: tuple[int, int] = (9, 7)
+
+    def network(self) -> tenonrt.Network:
+        rng, net = np.random.default_rng(0), tenonrt.Network("block", REGISTRY)
+        shape = (self.filters, self.channels // self.groups, self.window, self.window)
+        filters, scales = rng.integers(-127, 128, shape), rng.uniform(0.5, 1.5, self.filters)
+        image: Any = net.add_input("x", (2, self.channels, *self.size), "float32" if self.quantized else self.read)
+        points = [] if self.zero is None else [np.array(self.zero, self.read)]
+        if self.quantized:
+            image = net.add("Quantize", [image, np.float32(0.3), *points], {"dtype": self.read})[0]
+        x = net.add("Dequantize", [image, np.float32(0.3), *points], {})[0]
+        w = net.add("Dequantize", [filters.astype(np.int8), scales.astype(np.float32)], {"axis": 0})[0]
+        margin = (self.window // 2,) * 2
+        attrs = {"stride": (self.stride,) * 2, "pre_padding": margin, "post_padding": margin, "groups": self.groups}
+        attrs["dilation"] = (self.dilation,) * 2
+        y = net.add("Convolution", [x, w, np.ones(self.filters, np.float32)], attrs)[0]
+        if self.added:
+            z = net.add("Dequantize", [net.add_input("z", y.type.shape, self.added), np.float32(0.7)], {})[0]
+            y = net.add_elementwise(y, z, operation="sum")
+        if self.function:
+            bounds = {"alpha": 0.0, "beta": 60.0} if self.function == "clip" else {}
+            y = net.add_activation(y, function=self.function, **bounds)
+        if self.stored:
+            y = net.add("Quantize", [y, np.float32(1.9)], {"dtype": self.stored})[0]
+        net.mark_output(y, "y")
+        return net
+
+    def problems(self, kernel: Kernel = KERNEL) -> list[Problem]:
+        net = self.network()
+        anchor = next(layer for layer in net.graph.layers if layer.kind == "Convolution")
+        return [pose(make_region(net.graph, r), "cuda", 1).problem for r in kernel.regions(net.graph, anchor)]
+
+
+def windows_of(x: Array, g: Geometry) -> Array:
+    """Of images [N, C, H, W] the windows [N, C, P, Q, R, S], as integers."""
+    y, z = g.rows, g.columns
+    x = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (y.before, y.after), (z.before, z.after)))
+    return np.lib.stride_tricks.sliding_window_view(x, (y.window, z.window), (2, 3))[:, :, :: y.stride, :: z.stride]
+
+
+def finished(problem: Problem, sums: Array, factors: Array, z: Array | None) -> Array:
+    """What `ByteFinish` says of sums [N, K, P, Q], in float64."""
+    region, n = region_of(problem), sums.shape[1]
+    y = sums * factors[:n, None, None].astype(np.float64) + factors[n : 2 * n, None, None]
+    y = y if z is None else y + z * np.float64(factors[2 * n])
+    y = y if region.rectifier is None else np.maximum(y, 0)
+    y = y if limit_of(region) is None else np.minimum(y, factors[2 * n + 1])
+    if region.quantize is None:
+        return y
+    limits = np.iinfo(problem.types[problem.outputs[0]].dtype)
+    return np.clip(np.rint(y), limits.min, limits.max)
+
+
+def agree(found: Array, expected: Array) -> None:
+    if expected.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    else:
+        assert np.abs(found - expected.astype(np.int64)).max() <= 1
+        assert (found != expected).mean() < 0.01  # at ties
+
+
+blocks = st.builds(
+    Block, st.sampled_from([16, 64, 144]), st.sampled_from([16, 64, 80]), st.sampled_from([1, 3]), st.integers(1, 2),
+    st.sampled_from(["int8", "uint8"]), st.sampled_from([None, "int8", "uint8"]),
+    st.sampled_from([None, "relu", "clip"]), st.sampled_from([None, "int8", "uint8"]),
+)  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None)
+@given(blocks)
+def test_what_is_packed_is_what_the_layers_compute(block: Block) -> None:
+    problem = block.problems()[-1]
+    with using(REGISTRY):
+        assert not KERNEL.refuses(problem)
+        inputs = [np.asarray(a) for a in draw_inputs(problem, REGISTRY.layer_type, 1)]
+        (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
+        tactic = KERNEL.tactics(problem)[0]
+        packed, factors = KERNEL.pack(Code(problem, tactic), Weights(tuple(inputs[i] for i in problem.constants)))
+    g, depth = geometry_of(problem), ByteTile.parsed(tactic.key).depth
+    assert packed.shape == (-(-block.filters // GROUP) * GROUP, g.taps * -(-block.channels // depth) * depth)
+    x, *others = (inputs[i] for i in problem.activations)
+    rows = windows_of(x, g).transpose(0, 2, 3, 4, 5, 1).reshape(g.m, g.taps, block.channels)
+    rows = np.pad(rows, ((0, 0), (0, 0), (0, -block.channels % depth))).reshape(g.m, -1)
+    products = rows @ packed.T.astype(np.int64)
+    sums = np.zeros((g.m, block.filters), np.int64)
+    for column, place in enumerate(order(block.filters)):
+        if place >= 0:
+            sums[:, place] = products[:, column]
+        else:
+            assert not products[:, column].any()
+    images = sums.reshape(2, g.rows.positions, g.columns.positions, -1).transpose(0, 3, 1, 2)
+    agree(finished(problem, images, factors, others[0] if others else None), expected)
+
+
+def test_a_thread_has_sixteen_columns_in_a_row() -> None:
+    """Thread l of a quad has columns 8 j + 2 l and 8 j + 2 l + 1 of a product: in the packed order, 16 in a row."""
+    for thread in range(4):
+        mine = [8 * j + 2 * thread + c for j in range(8) for c in range(2)]
+        assert [order(128)[64 + column] for column in mine] == list(range(64 + 16 * thread, 80 + 16 * thread))
+    assert sorted(order(80)) == [-1] * 48 + list(range(80))
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(1, 500_000), st.integers(1, 128), st.integers(1, 80), st.booleans(), st.sampled_from([64, 128])
+)  # fmt: skip
+def test_tiles_fit_a_multiprocessor_and_cover_the_product(m: int, n16: int, k: int, adds: bool, depth: int) -> None:
+    n = 16 * n16
+    work = Work(m, n, k, m * (n + k * depth), adds)
+    found = tiles(work, depth)
+    assert 0 < len(found) == len({tile.key for tile in found})
+    for tile in found:
+        down, across = tile.sizes(m, n)
+        assert ByteTile.parsed(tile.key) == tile
+        assert (tile.shared + 1024) * tile.blocks <= 228 << 10
+        assert tile.threads * tile.blocks * (tile.sums + 32) <= 65536 or tile.trades
+        assert tile.stages >= 3
+        assert down * tile.down * tile.rows >= m
+        assert across * tile.across * tile.columns >= n
+        assert tile.grid(m, n) % tile.cluster == 0
+        assert tile.columns % GROUP == 0
+        assert 0 < work.seconds(tile) < 10
+
+
+firsts = st.builds(
+    Block, st.integers(1, 4), st.sampled_from([16, 48, 64]), st.sampled_from([1, 3, 5, 7]), st.integers(1, 3),
+    st.sampled_from(["int8", "uint8"]), st.none(), st.sampled_from([None, "relu", "clip"]),
+    st.sampled_from(["int8", "uint8"]), quantized=st.booleans(), size=st.sampled_from([(9, 7), (20, 40)]),
+)  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None)
+@given(firsts)
+def test_words_of_a_first_convolution_are_what_it_computes(block: Block) -> None:
+    """The instruction's sums, from the words that its threads hold: lane 4 g + l has taps l and l + 4 of column g."""
+    (problem,) = block.problems(FIRST)
+    with using(REGISTRY):
+        assert not FIRST.refuses(problem)
+        inputs = [np.asarray(a) for a in draw_inputs(problem, REGISTRY.layer_type, 1)]
+        (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
+        tactic = FIRST.tactics(problem)[0]
+        words, factors = FIRST.pack(Code(problem, tactic), Weights(tuple(inputs[i] for i in problem.constants)))
+    g = geometry_of(problem)
+    patch = Patch.parsed(tactic.key)
+    assert patch.rows * patch.counts(g)[0] >= g.rows.positions
+    assert patch.columns * patch.counts(g)[1] >= g.columns.positions
+    (x,) = (inputs[i] for i in problem.activations)
+    if block.quantized:
+        limits = np.iinfo(block.read)
+        x = np.clip(np.rint(x / factors[-1]), limits.min, limits.max)
+    taps = words.reshape(block.window, 8, 2, 8, 4).view(np.int8).reshape(block.window, 8, 2, 8, 4, 4)
+    taps = taps.transpose(1, 3, 0, 2, 4, 5).reshape(64, block.window, 8, 4)  # columns, rows, taps, channels
+    assert not taps[:, :, block.window :].any()
+    assert not taps[..., block.channels :].any()
+    taps = taps[:, :, : block.window, : block.channels].astype(np.int64)
+    products = np.einsum("ncpqrs,krsc->nkpq", windows_of(x, g), taps)
+    sums = np.zeros((2, block.filters, *products.shape[2:]), np.int64)
+    for column, place in enumerate(order(block.filters)):
+        if place >= 0:
+            sums[:, place] = products[:, column]
+    agree(finished(problem, sums, factors, None), expected)
+
+
+def test_a_first_convolution_takes_what_quantizes_its_image() -> None:
+    assert Block(3, quantized=True).problems(FIRST)[0].kinds[0] == "Quantize"
+    assert "Quantize" not in Block(3).problems(FIRST)[0].kinds[:-1]
+    assert Block(3, stored=None).problems(FIRST) == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "block", "why"),
+    [
+        (KERNEL, Block(24), "multiple of 16"),
+        (KERNEL, Block(32, groups=2), "groups"),
+        (KERNEL, Block(zero=3), "zero point"),
+        (KERNEL, Block(window=3, dilation=90, size=(200, 200)), "too far"),
+        (KERNEL, Block(stride=9), "too far outside or apart"),
+        (FIRST, Block(5), "5 channels"),
+        (FIRST, Block(3, 80), "3 channels to 80"),
+        (FIRST, Block(3, window=9, size=(20, 20)), "a window of 9 by 9"),
+        (FIRST, Block(3, dilation=2), "a dilation"),
+        (FIRST, Block(3, added="int8"), "a sum"),
+        (FIRST, Block(3, zero=1, quantized=True), "zero point"),
+    ],
+)
+def test_refusals_say_why(kernel: Any, block: Block, why: str) -> None:
+    problem = block.problems(kernel)[-1]
+    assert why in kernel.supports(problem).why
+
+
+SOURCES = [
+    (KERNEL, Block(added="int8"), "64x128:2x1:1x3:2x64"), (KERNEL, Block(128, 256, 3, 2), "128x128:1x1:2x7:1x128"),
+    (KERNEL, Block(128, 96, 1, 1, "uint8", "uint8", "clip", None), "256x64:1x1:1x5:1x128"),
+    (FIRST, Block(3, window=7, stride=2, quantized=True, size=(30, 40)), "4x32x2"),
+    (FIRST, Block(1, 16, 3, 1, "uint8", None, "clip", "uint8"), "8x16x3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "block", "key"), SOURCES)
+def test_sources_compile_for_hopper(kernel: Any, block: Block, key: str) -> None:
+    try:
+        library()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    problem = block.problems(kernel)[-1]
+    source, _ = kernel.generate(problem, replace(kernel.tactics(problem)[0], key=key))
+    assert compile_cubin(PRELUDE + source, "sm_90a").startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(("kernel", "block", "key"), SOURCES)
+def test_nothing_computed_is_read_before_earlier_kernels_have_ended(kernel: Any, block: Block, key: str) -> None:
+    problem = block.problems(kernel)[-1]
+    source, _ = kernel.generate(problem, replace(kernel.tactics(problem)[0], key=key))
+    body = source[source.index(" kernel(") :].partition("{")[2]
+    parts = body.split("} else {")[:2] if kernel is KERNEL else [body]
+    for part in parts:
+        before, _, after = part.partition("griddepcontrol.wait")
+        assert after
+        assert "pixels[" not in before
+        assert "copy_rows(i, i)" not in before
+        assert "load_read(0)" not in before
+        assert "for (int q = 0" not in before
+
+
+def test_windows_are_gathered_by_a_map_of_images() -> None:
+    problem = Block(128, 64, 3, 2).problems()[-1]
+    source, _ = KERNEL.generate(problem, KERNEL.tactics(problem)[0])
+    assert "gather(base" in source
+    whole = Block(128, 64, 1).problems()[-1]
+    assert "gather(" not in KERNEL.generate(whole, KERNEL.tactics(whole)[0])[0]
+
+
+class Driver:
+    """Notes what a map is made of."""
+
+    def __init__(self, status: int) -> None:
+        self.status, self.noted = status, list[Any]()
+
+    def cuTensorMapEncodeIm2col(self, to: Any, *given: Any) -> int:  # noqa: N802
+        assert ctypes.addressof(to._obj) % 64 == 0
+        self.noted = [list(g) if hasattr(g, "_length_") else getattr(g, "value", g) for g in given]
+        return self.status
+
+    def cuTensorMapEncodeTiled(self, to: Any, *given: Any) -> int:  # noqa: N802
+        return self.cuTensorMapEncodeIm2col(to, *given)
+
+
+def test_a_map_of_images_has_corners_across_then_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver(0)
+    monkeypatch.setattr(tensor_maps, "driver", lambda: driver)
+    images = Images(5, 40, 30, 192, 128, 64, (1, 2), (-1, -2), (2, 1))
+    assert ctypes.sizeof(images.encoded(4096, 192)) == 128
+    kind, rank, at, sizes, strides, first, last, channels, pixels, steps, *rest = driver.noted
+    assert (kind, rank, at, sizes) == (0, 4, 4096, [192, 30, 40, 5])
+    assert strides == [192, 192 * 30, 192 * 30 * 40]
+    assert (first, last, channels, pixels, steps) == ([-2, -1], [-2, -1], 64, 128, [1, 1, 2, 1])
+    assert rest[1] == 2  # CU_TENSOR_MAP_SWIZZLE_64B
+    Matrix(300, 256, 64, 128, 1).encoded(4096, 256)
+    assert driver.noted[0] == 0
+    assert driver.noted[4] == [256]
+    driver.status = 1
+    with pytest.raises(ExecutionError, match="cuTensorMapEncodeIm2col"):
+        images.encoded(4096, 192)
