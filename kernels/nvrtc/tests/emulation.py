@@ -94,7 +94,7 @@ class _Launched:
         self._packed, self._pitches = packed, info["pitches"]
         self._grid, self._block = (*info["grid"], 1, 1)[:3], info["block"][0]
         count = len(code.problem.outputs) + len(code.problem.activations) + len(packed)
-        self._library = _compiled(_PRELUDE + source + _driver(source, count, len(self._pitches)))
+        self._library = compiled(_PRELUDE + source + _driver(source, count, len(self._pitches)))
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         operands = [*outputs, *inputs]
@@ -105,7 +105,8 @@ class _Launched:
         self._library.run(pointers, given, (ctypes.c_int * 3)(*self._grid), self._block)
 
 
-def _compiled(text: str) -> ctypes.CDLL:
+def compiled(text: str) -> ctypes.CDLL:
+    """C++ as a library, by the system's compiler."""
     assert COMPILER is not None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -12,7 +12,7 @@ import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from nvrtc_emulation import REGISTRY
+from nvrtc_emulation import REGISTRY, compiled, needs_compiler
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import Array, Code, ExecutionError, Kernel, Problem, UnsupportedError, Weights
@@ -23,8 +23,8 @@ from tenonrt_kernel_nvrtc.byte_problem import geometry_of, limit_of, region_of
 from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.first_bytes import FirstBytesKernel
-from tenonrt_kernel_nvrtc.first_source import Patch
+from tenonrt_kernel_nvrtc.first_bytes import FirstBytesKernel, pixel_of
+from tenonrt_kernel_nvrtc.first_source import Patch, read_pixels
 from tenonrt_kernel_nvrtc.product_problem import Geometry
 from tenonrt_kernel_nvrtc.storage import PRELUDE
 from tenonrt_kernel_nvrtc.tensor_maps import Images, Matrix
@@ -209,6 +209,52 @@ def test_words_of_a_first_convolution_are_what_it_computes(block: Block) -> None
         if place >= 0:
             sums[:, place] = products[:, column]
     agree(finished(problem, sums, factors, None), expected)
+
+
+PIXELS = r"""
+extern "C" { float fmaf(float, float, float); float fabsf(float); float rintf(float); }
+static int nearest(float f) { return f != f ? 0 : f > 2e9f ? 2000000000 : f < -2e9f ? -2000000000 : (int)rintf(f); }
+template <bool SIGNED> unsigned bytes(int a, int b, int c, int d) {
+    unsigned all = 0;
+    const int given[4] = {a, b, c, d}, low = SIGNED ? -128 : 0, high = SIGNED ? 127 : 255;
+    for (int i = 0; i < 4; ++i) {
+        const int v = given[i] < low ? low : given[i] > high ? high : given[i];
+        all |= (unsigned)(unsigned char)v << 8 * i;
+    }
+    return all;
+}
+extern "C" void run(const STORED *pixels, const float *factors, unsigned *patch, int image, int top, int left) {
+    ONCE
+    for (int t = 0; t < 128; ++t) { BODY }
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("block", [Block(3, window=7, stride=2, quantized=True), Block(1, read="uint8")])
+def test_pixels_are_read_and_quantized_as_words(block: Block) -> None:
+    """The code that makes words, on the processor: borders are 0, quotients are those of a division."""
+    (problem,) = block.problems(FIRST)
+    g, patch = geometry_of(problem), Patch(4, 16, 2)
+    pixel, (down, across) = pixel_of(problem, g), patch.read(geometry_of(problem))
+    text = PIXELS.replace("STORED", pixel.stored).replace("ONCE", pixel.once)
+    library = compiled(text.replace("BODY", read_pixels(g, patch, pixel)))
+    rng, step = np.random.default_rng(0), np.float32(0.0377)
+    x = rng.integers(0, 256, (2, block.channels, *block.size)).astype(np.uint8)
+    stored = x.astype(np.int64)
+    if block.quantized:
+        x = (rng.standard_normal(x.shape) * 3).astype(np.float32)
+        x[0, 0, :2, :4] = [[np.inf, -np.inf, np.nan, 1e-42], [step / 2, -step / 2, 1e30, 2.5 * step]]
+        with np.errstate(invalid="ignore"):
+            stored = np.nan_to_num(np.clip(np.rint(x / step), -128, 127), nan=0.0).astype(np.int64)
+    found = np.full((down, across), 7, np.uint32)
+    factors = np.full(2 * block.filters + 3, step, np.float32)
+    for image, top, left in ((0, -3, -3), (1, 2, 1), (1, 5, 3)):
+        library.run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, factors, found)), image, top, left)
+        words = found[..., None].view(np.int8 if block.read == "int8" else np.uint8)
+        padded = np.pad(stored[image], ((0, 4 - block.channels), (3, down + 9), (3, across + 9)))
+        wanted = padded[:, top + 3 : top + 3 + down, left + 3 : left + 3 + across].transpose(1, 2, 0)
+        np.testing.assert_array_equal(words, wanted)
 
 
 def test_a_first_convolution_takes_what_quantizes_its_image() -> None:

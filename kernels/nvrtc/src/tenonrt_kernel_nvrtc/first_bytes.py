@@ -29,7 +29,7 @@ from tenonrt.contracts import (
 from tenonrt_kernel_nvrtc.byte_finish import ByteFinish
 from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of, limit_of, region_of
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
-from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, packed_filters, source
+from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, Pixel, packed_filters, source
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.product_problem import Geometry
@@ -113,7 +113,7 @@ class FirstBytesKernel(CudaKernel):
             f"{C_TYPES[result]} *__restrict__ out", f"const {C_TYPES[problem.types[entry].dtype]} *__restrict__ pixels",
             "const unsigned *__restrict__ filters", "const float *__restrict__ factors",
         ]  # fmt: skip
-        text = source(finish, g, patch, stored[:1].replace("i", "s") + "8", _pixel(problem, g), parameters)
+        text = source(finish, g, patch, stored[:1].replace("i", "s") + "8", pixel_of(problem, g), parameters)
         return text, {"grid": (patch.grid(g),), "block": (patch.threads,), "shared": patch.shared(g)}
 
 
@@ -139,18 +139,18 @@ def _patches(problem: Problem) -> list[Patch]:
     return [patch for patch in found if patch.shared(g) <= _SHARED]
 
 
-def _pixel(problem: Problem, g: Geometry) -> list[str]:
-    """Statements that make the word of a pixel: its channels are planes of an image, what is outside is 0."""
-    (_, quantize), region = _entry(problem), region_of(problem)
-    plane, columns = g.rows.size * g.columns.size, problem.types[problem.outputs[0]].concrete({})[1]
-    place = f"((long long)image * {g.channels * g.rows.size} + y) * {g.columns.size} + x"
-    lines = [f"const long long from = inside ? {place} : 0;"]
-    read = [f"pixels[from + {c * plane}]" for c in range(g.channels)]
+def pixel_of(problem: Problem, g: Geometry) -> Pixel:
+    """The quotient is what a division gives: by the inverse, then by what that leaves. Infinities leave nothing."""
+    entry, quantize = _entry(problem)
+    stored, columns = C_TYPES[problem.types[entry].dtype], problem.types[problem.outputs[0]].concrete({})[1]
+    raw = [f"raw[b][{c}]" for c in range(g.channels)]
     if quantize is None:
-        word = " | ".join(f"(unsigned)(unsigned char){value} << {8 * c}" for c, value in enumerate(read))
-    else:
-        signed = "true" if problem.types[region.source.inputs[0]].dtype == "int8" else "false"
-        lines.append(f"const float step = factors[{2 * columns + 2}];")
-        steps = [f"nearest({value} / step)" for value in read]
-        word = f"bytes<{signed}>({', '.join([*steps, *['0'] * (CHANNELS - g.channels)])})"
-    return [*lines, f"const unsigned word = inside ? {word} : 0;"]
+        return Pixel(stored, "", " | ".join(f"(unsigned)(unsigned char){v} << {8 * c}" for c, v in enumerate(raw)))
+    signed = "true" if problem.types[region_of(problem).source.inputs[0]].dtype == "int8" else "false"
+    once = f"""const float step = factors[{2 * columns + 2}], inverse = 1.f / step;
+    auto steps = [&](float x) {{
+        const float near = x * inverse, exact = fmaf(fmaf(-near, step, x), inverse, near);
+        return nearest(fabsf(near) < 1024.f ? exact : near);
+    }};"""
+    values = [*(f"steps({value})" for value in raw), *["0"] * (CHANNELS - g.channels)]
+    return Pixel(stored, once, f"bytes<{signed}>({', '.join(values)})")

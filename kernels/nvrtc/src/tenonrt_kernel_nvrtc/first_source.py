@@ -21,6 +21,7 @@ from tenonrt_kernel_nvrtc.product_problem import Geometry
 CHANNELS, TAPS = 4, 8  # of a word, and of a window's row in an instruction
 PIXELS = 16  # rows of an instruction: pixels of a row of the result
 _WARPS = 4
+_AHEAD = 8  # pixels that a thread reads before it quantizes them: memory is far away
 _MULTIPROCESSORS = 132
 
 _INSTRUCTION = r"""
@@ -70,6 +71,16 @@ class Patch:
         return min(g.images * down * across, _MULTIPROCESSORS * self.blocks)
 
 
+@dataclass(frozen=True)
+class Pixel:
+    """How an image is read. stored: its C type; once: statements before all tiles; word: an expression of its channels
+    ``raw[b][0]`` and so on."""
+
+    stored: str
+    once: str
+    word: str
+
+
 def packed_filters(filters: Array) -> Array:
     """Of filters [columns, channels, R, S] the words that threads hold, [R, 8 groups of columns, 2, 32]."""
     columns, channels, down, across = filters.shape
@@ -80,12 +91,10 @@ def packed_filters(filters: Array) -> Array:
     return np.ascontiguousarray(lanes).reshape(down, GROUP // 8, 2, 32)
 
 
-def source(
-    finish: ByteFinish, g: Geometry, patch: Patch, kind: str, pixel: Sequence[str], parameters: Sequence[str]
-) -> str:
-    """The function ``kernel``. pixel: statements that make the word of pixel (image, y, x); kind: u8 or s8."""
+def source(finish: ByteFinish, g: Geometry, patch: Patch, kind: str, pixel: Pixel, parameters: Sequence[str]) -> str:
+    """The function ``kernel``. kind: of the stored image, u8 or s8."""
     rows, columns = g.rows, g.columns
-    down, across = patch.read(g)
+    _, across = patch.read(g)
     tiles_down, tiles_across = patch.counts(g)
     beside = patch.columns // PIXELS
     bounds = f"__launch_bounds__({patch.threads}, {patch.blocks})"
@@ -102,19 +111,14 @@ extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
     _Pragma("unroll") for (int r = 0; r < {rows.window}; ++r)
         _Pragma("unroll") for (int j = 0; j < 8; ++j)
             _Pragma("unroll") for (int h = 0; h < 2; ++h) held[r][j][h] = filters[((r * 8 + j) * 2 + h) * 32 + lane];
-    {finish.once()}
+    {finish.once()} {pixel.once}
     asm volatile("griddepcontrol.wait;" ::: "memory");
     for (int tile = blockIdx.x; tile < {g.images * tiles_down * tiles_across}; tile += gridDim.x) {{
         const int image = tile / {tiles_down * tiles_across}, p0 = tile / {tiles_across} % {tiles_down} * {patch.rows};
         const int q0 = tile % {tiles_across} * {patch.columns};
         const int top = p0 * {rows.stride} - {rows.before}, left = q0 * {columns.stride} - {columns.before};
         __syncthreads();
-        _Pragma("unroll 4") for (int i = t; i < {down * across}; i += {patch.threads}) {{
-            const int y = top + i / {across}, x = left + i % {across};
-            const bool inside = y >= 0 && y < {rows.size} && x >= 0 && x < {columns.size};
-            {" ".join(pixel)}
-            patch[i] = word;
-        }}
+        {read_pixels(g, patch, pixel)}
         __syncthreads();
         _Pragma("unroll 1") for (int part = warp; part < {patch.rows * beside}; part += {_WARPS}) {{
             const int p = part / {beside}, q = part % {beside} * {PIXELS};
@@ -134,3 +138,28 @@ extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
     }}
 }}
 """
+
+
+def read_pixels(g: Geometry, patch: Patch, pixel: Pixel) -> str:
+    """The pixels of a tile become words; channels are planes of an image, what is outside is 0.
+
+    Several are read, from wherever there is something to read, before the first is waited for.
+    """
+    down, across = patch.read(g)
+    count, plane = down * across, g.rows.size * g.columns.size
+    inside = f"y >= 0 && y < {g.rows.size} && x >= 0 && x < {g.columns.size}"
+    read = " ".join(f"raw[b][{c}] = pixels[from + {c * plane}];" for c in range(g.channels))
+    return f"""for (int i = t; i < {count}; i += {_AHEAD * patch.threads}) {{
+            {pixel.stored} raw[{_AHEAD}][{g.channels}]; bool inside[{_AHEAD}];
+            _Pragma("unroll") for (int b = 0; b < {_AHEAD}; ++b) {{
+                const int place = i + b * {patch.threads}, y = top + place / {across}, x = left + place % {across};
+                inside[b] = place < {count} && {inside};
+                const long long from = inside[b]
+                    ? ((long long)image * {g.channels * g.rows.size} + y) * {g.columns.size} + x : 0;
+                {read}
+            }}
+            _Pragma("unroll") for (int b = 0; b < {_AHEAD}; ++b) {{
+                const int place = i + b * {patch.threads};
+                if (place < {count}) patch[place] = inside[b] ? {pixel.word} : 0;
+            }}
+        }}"""
