@@ -7,6 +7,12 @@ FOLDER/resnet50.ranges). Each is measured in a process of its own and appended t
 or a failure loses nothing; rows that are there are left out. Ours, PyTorch recorded into a CUDA graph and, with
 --compile, ``torch.compile`` are timed in turns by CUDA events; PyTorch eager by itself. Errors are against PyTorch in
 single precision: the largest deviation, in units of how far the reference moves between two inputs.
+
+Ranges are made on a CPU, from random images of the model for one: noise.npz is
+``numpy.savez("noise.npz", input=numpy.random.default_rng(0).standard_normal((4, 3, 224, 224), "float32"))``, then
+
+    tenonrt build resnet50.onnx -o any.plan --int8 --calibrate noise.npz --calibrator min-max --opt-level 0
+        --calibration-cache FOLDER/resnet50.ranges
 """
 
 from __future__ import annotations
