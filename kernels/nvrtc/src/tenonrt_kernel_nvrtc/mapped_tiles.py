@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Self
 
 DEPTH = 64  # elements of k in a stage: 128 bytes, a row of the swizzle
 _SHARED = 227 << 10
@@ -42,7 +43,7 @@ class Tile:
     stages: int
 
     @classmethod
-    def parsed(cls, key: str) -> Tile:
+    def parsed(cls, key: str) -> Self:
         return cls(*(int(text) for text in key.replace(":", "x").split("x")))
 
     @property
