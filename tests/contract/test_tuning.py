@@ -18,7 +18,7 @@ from tenonrt.builder.rounds import race_again
 from tenonrt.builder.timing import Entrant, Surroundings, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Tuner
-from tenonrt.builder.tuning import heirs, negligible_problems, sibling_heirs, within_reach
+from tenonrt.builder.tuning import heirs, negligible_problems, price, sibling_heirs, within_reach
 from tenonrt.builder.worker import TrialReply, TrialRequest, Worker
 from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
 
@@ -243,6 +243,22 @@ def test_regions_inherit_the_best_tactics_of_the_layer_that_they_begin_with() ->
         "the two best sound ones, the unknown one, the other region"
     )
     assert [o.tactic.key for o in refused] == ["a", "b"]
+
+
+def test_the_reference_is_no_bargain_where_tuning_ended_before_it_was_timed() -> None:
+    """It was priced at a microsecond, and chosen over kernels of a GPU that had been timed."""
+    reference, kernel = offer("p", "numpy", "a", None, ["Conv", "Relu"]), offer("p", "k", "a", None, ["Conv", "Relu"])
+    reference.kernel.runs_reference = True
+    times: dict[str, float | None] = {"numpy": None, "k": 3e-6}
+    tuner: Any = SimpleNamespace(
+        known=lambda o: SimpleNamespace(seconds=times[o.entry.id]),
+        nanoseconds=lambda o: round((times[o.entry.id] or 1e-6) * 1e9),
+    )
+    assert price(kernel, [reference, kernel], tuner) == 3000
+    assert price(reference, [reference, kernel], tuner) == 130_000
+    assert price(reference, [reference], tuner) == 200_000
+    times["numpy"] = 4e-6
+    assert price(reference, [reference], tuner) == 4000
 
 
 def test_siblings_inherit_from_what_was_tried_and_nothing_is_tried_for_them() -> None:

@@ -103,11 +103,19 @@ def by_problem(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
 
 
 def price(offer: Offer, rivals: Iterable[Offer], tuner: Tuner) -> int:
-    """Nanoseconds of an offer beside the other sound ones for its problem."""
-    others = [rival for rival in rivals if not rival.kernel.runs_reference]
-    if not offer.kernel.runs_reference or not others:
+    """Nanoseconds of an offer beside the other sound ones for its problem.
+
+    The reference makes no estimate: where its time was not taken, it must not seem shorter than kernels for parts of
+    the problem, or for more than it, whose times were.
+    """
+    if not offer.kernel.runs_reference:
         return tuner.nanoseconds(offer)
-    return _REFERENCE_NANOSECONDS + _REFERENCE_FACTOR * max(tuner.nanoseconds(rival) for rival in others)
+    others = [tuner.nanoseconds(rival) for rival in rivals if not rival.kernel.runs_reference]
+    if others:
+        return _REFERENCE_NANOSECONDS + _REFERENCE_FACTOR * max(others)
+    known = tuner.known(offer)
+    timed = known is not None and known.seconds is not None
+    return tuner.nanoseconds(offer) if timed else _REFERENCE_NANOSECONDS * len(offer.posed.problem.layers)
 
 
 def contested_problems(selector: Selector, offers: Sequence[Offer]) -> set[str]:
