@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tenonrt_kernel_llvm import assembly
 from tenonrt_kernel_llvm.emitter import FLOAT, PTR, Function
+from tenonrt_kernel_llvm.object_folder import ObjectFolder
 from tenonrt_kernel_llvm.objects import FOLDER, KnownObjects
 from tenonrt_kernel_llvm.target import AVX2, NEON, Target
 
@@ -84,6 +86,64 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(FOLDER, str(file))
     with pytest.raises(OSError, match=f"{FOLDER} names '{file}', which cannot keep object files"):
         KnownObjects().get(("part",), Compiler())
+
+
+def keys(folder: Path) -> list[int]:
+    return sorted(bytes.fromhex(path.name)[0] for path in folder.iterdir())
+
+
+def filled(path: Path, count: int, most_bytes: int) -> ObjectFolder:
+    """Objects of 80 bytes and a checksum of 20, used one after another, the last one an hour ago."""
+    folder = ObjectFolder(path, most_bytes)
+    for number in range(count):
+        folder.get(bytes([number]) * 20, Compiler(bytes(80)))
+        moment = path.stat().st_mtime - 3600 - count + number
+        os.utime(path / (bytes([number]) * 20).hex(), (moment, moment))
+    return folder
+
+
+def test_a_folder_keeps_what_was_used_last(tmp_path: Path) -> None:
+    filled(tmp_path / "full", 10, 1000).shrink()
+    assert keys(tmp_path / "full") == list(range(10)), "as many bytes as may be"
+    filled(tmp_path / "more", 12, 1 << 20)
+    folder = ObjectFolder(tmp_path / "more", 1000)
+    folder.get(bytes(20), Compiler(b"never asked for"))  # the first one is used again
+    folder.shrink()
+    assert keys(folder.path) == [0, *range(5, 12)], "an eighth is left free"
+
+
+def test_the_first_file_that_a_process_writes_shrinks_the_folder(tmp_path: Path) -> None:
+    filled(tmp_path, 12, 1 << 20)
+    ObjectFolder(tmp_path, 1000).get(b"\xff" * 20, Compiler(bytes(80)))
+    assert keys(tmp_path) == [*range(5, 12), 255]
+
+
+def test_removed_files_are_made_again_and_other_files_stay(tmp_path: Path) -> None:
+    folder = filled(tmp_path, 12, 1000)
+    (tmp_path / "notes.txt").write_bytes(bytes(5000))
+    moment = tmp_path.stat().st_mtime
+    for age in (60, 7200):  # what a process is writing, and what one left that was killed
+        (tmp_path / f"{bytes(20).hex()}-{age}").write_bytes(bytes(5000))
+        os.utime(tmp_path / f"{bytes(20).hex()}-{age}", (moment - age, moment - age))
+    folder.shrink()
+    others = {path.name for path in tmp_path.iterdir() if len(path.name) != 40}
+    assert others == {"notes.txt", f"{bytes(20).hex()}-60"}
+    compiler = Compiler(bytes(80))
+    assert folder.get(bytes(20), compiler) == bytes(80)
+    assert compiler.calls == 1
+
+
+def test_processes_may_remove_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, usual = filled(tmp_path, 12, 1000), ObjectFolder._files
+
+    def removed_meanwhile(self: ObjectFolder) -> list[tuple[float, int, str]]:
+        found = sorted(usual(self))
+        Path(found[0][2]).unlink()
+        return found
+
+    monkeypatch.setattr(ObjectFolder, "_files", removed_meanwhile)
+    folder.shrink()
+    assert keys(tmp_path) == list(range(4, 12))
 
 
 def test_what_code_depends_on_tells_it_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
