@@ -73,7 +73,7 @@ class NativeSwish6:
             path = Path(folder, "swish6.so")
             path.write_bytes(code.blob)
             self._library = ctypes.CDLL(str(path))  # mapped by now: the file may go
-        self.address = ctypes.cast(self._library.swish6, ctypes.c_void_p).value
+        self.address = ctypes.cast(self._library.swish6, ctypes.c_void_p).value or 0
         self._problem = code.problem
 
     def units(self, symbols: Sequence[int]) -> int:

@@ -46,7 +46,7 @@ class AttentionKernel(CudaKernel):
         found = read_attention(problem)
         assert isinstance(found, Attention)
         formats = (HALF,) * len(problem.activations)
-        keys = [shape.key for shape in (*_wide(found), *_shapes(found))]
+        keys = [*(shape.key for shape in _wide(found)), *(shape.key for shape in _shapes(found))]
         return [Tactic(key, formats, (HALF,), "float16") for key in keys]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:

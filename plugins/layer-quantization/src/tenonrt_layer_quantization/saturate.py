@@ -56,7 +56,8 @@ class SaturateLayer(LayerType):
     def reference(self, attrs: SaturateAttributes, arrays: Sequence[Array | None], run: Run) -> list[Array]:
         (real, scale), zero_point = required(arrays, 2), optional(arrays, 2)
         kind, zero = wide(real, scale), 0.0 if zero_point is None else float(zero_point.reshape(()))
-        low, high = ((limit - zero) * scale.reshape(()).astype(kind) for limit in limits(attrs.dtype))
+        step: Array = scale.reshape(()).astype(kind)
+        low, high = (np.multiply(limit - zero, step) for limit in limits(attrs.dtype))
         return [np.asarray(np.clip(real.astype(kind), low, high), real.dtype)]
 
     def sample(

@@ -174,9 +174,12 @@ def _listing(view: GraphView, layer: Layer, order: Permutation, patch: Patch) ->
     if source is None or bounds is None or (given is not None and given.constant is None):
         return False
     count = bounds.type.shape[0]
-    if given is None and not isinstance(count, int):
+    if given is not None:
+        listed = _values(given.constant)
+    elif isinstance(count, int):
+        listed = list(range(count if layer.kind == "Slice" else len(order)))
+    else:
         return False
-    listed = range(int(count) if layer.kind == "Slice" else len(order)) if given is None else _values(given.constant)
     axes = patch.constant(np.array([order[axis % len(order)] for axis in listed], np.int64))
     inputs = [*layer.inputs, *[None] * (place + 1 - len(layer.inputs))]
     inputs[0] = source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tenonrt.contracts import GraphView, Layer, Pass, Patch, Tensor
+from tenonrt.contracts import GraphView, Layer, NewTensor, Pass, Patch, Tensor
 
 # Layers that only move elements: they do the same to stored integers. Their other inputs are shapes, axes and indices.
 MOVING = frozenset({
@@ -45,7 +45,7 @@ def _is_shared(view: GraphView, tensor: Tensor) -> bool:
     return len(view.consumers(tensor)) > 1 or view.is_output(tensor)
 
 
-def _again(view: GraphView, patch: Patch, tensor: Tensor) -> object:
+def _again(view: GraphView, patch: Patch, tensor: Tensor) -> NewTensor:
     maker = view.producer(tensor)
     assert maker is not None
     return patch.add("Dequantize", maker.inputs, maker.attrs, name=maker.name)[0]
@@ -154,7 +154,8 @@ def same_grid(layers: Sequence[Layer]) -> bool:
         others = [*first.inputs[1:3], None][:2]
         if not _per_tensor(layer) or not all(map(_equal, operands, others)):
             return False
-        if layer.kind == "Dequantize" and (layer.inputs[0] is None or layer.inputs[0].type.dtype != stored.type.dtype):
+        given = layer.inputs[0]
+        if layer.kind == "Dequantize" and (given is None or stored is None or given.type.dtype != stored.type.dtype):
             return False
     return True
 

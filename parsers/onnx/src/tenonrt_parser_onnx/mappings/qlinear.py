@@ -113,7 +113,7 @@ def qgemm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
     alpha, transposed = number(node, "alpha", 1.0), flag(node, "transB")
     a_scale, b_scale = required(inputs, 1, "a_scale"), required(inputs, 4, "b_scale")
     if alpha != 1.0:
-        operands = [b_scale, np.float32(alpha)]
+        operands: list[Tensor | Array] = [b_scale, np.array(alpha, np.float32)]
         (b_scale,) = emit(builder, node, "Elementwise", operands, {"operation": "prod"}, part="b/scale")
     a = _real(builder, node, inputs, 0, "A")
     grid = (b_scale, required(inputs, 5, "b_zero_point"))

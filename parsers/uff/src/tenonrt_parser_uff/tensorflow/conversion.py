@@ -119,7 +119,7 @@ class Conversion:
         return name
 
     def _values(self, node: Any) -> Array:
-        values = dict(self._graph.attributes(node)).get("value")
+        values: Any = dict(self._graph.attributes(node)).get("value")
         if not hasattr(values, "dtype"):
             raise ParseError(f"'value' of {node.name!r} holds no tensor")
         found: Array = values

@@ -78,7 +78,7 @@ class Reading:
         if node.op == "Placeholder" or node.name in self._wanted.shapes:
             return [self._input(node, attrs)]
         if mapping is None:
-            value = attrs.get("value")
+            value: Any = attrs.get("value")
             if not hasattr(value, "dtype"):
                 raise ParseError("'value' holds no tensor")
             return [self._builder.constant(value, node.name)]

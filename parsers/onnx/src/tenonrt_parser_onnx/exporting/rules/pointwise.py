@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from tenonrt.contracts import TensorType, UnsupportedError, is_float
@@ -34,7 +35,7 @@ _ACTIVATIONS: dict[str, tuple[str, str | None, str | None]] = {
 
 def _unary(w: Writer) -> None:
     operation = w.attrs.operation
-    signs = {}
+    signs: dict[str, Any] = {}
     if operation == "is_inf":
         signs = {"detect_positive": flag(w.attrs.detect_positive), "detect_negative": flag(w.attrs.detect_negative)}
     w.node(_UNARY[operation], w.inputs, **signs)
@@ -78,7 +79,7 @@ def _clip(w: Writer, alpha: float | None, beta: float | None) -> None:
     w.node("Clip", [w.input(0), *limits])
 
 
-def _within(limit: float, dtype: np.dtype[np.generic]) -> float:
+def _within(limit: float, dtype: np.dtype[Any]) -> float:
     """A bound that an integer type can hold."""
     if dtype.kind not in "iu":
         return limit

@@ -36,7 +36,8 @@ _PADDINGS = {"SAME": "SAME", "VALID": "VALID", "EXPLICIT": "EXPLICIT"}
 def window(node: SourceNode, rank: int) -> Window:
     """Strides, dilations and padding."""
     padding = chosen(node, "padding", _PADDINGS)
-    before = after = ()
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
     if padding == "EXPLICIT":
         pads = numbers(node, "explicit_paddings")
         if len(pads) != 2 * rank:
