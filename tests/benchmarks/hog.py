@@ -1,38 +1,43 @@
-"""What a busy machine costs a build: engines built beside a CPU hog, against one that was built in quiet.
+"""What a busy machine costs a build: engines built beside CPU hogs, against several that were built in quiet.
 
-uv run --group bench python tests/benchmarks/hog.py MODEL.onnx ... --plans FOLDER [--threads 2] [--builds 3]
-    [--hogs 1] [--steady] [--seconds 8] [--only quiet|hogged|race]
+uv run --group bench python tests/benchmarks/hog.py MODEL.onnx ... --plans FOLDER [--threads 2] [--quiet 3]
+    [--steady 2] [--bursts 2] [--hogs 1] [--seconds 30] [--only quiet|hogged|race]
 
-A hog is a process that computes all the time (--steady), or in bursts of 0.1 to 4 seconds with pauses as long, so that
-what is timed at different moments finds a different machine. No build has a timing cache. Plans that are in the folder
-are taken as they are, so the three parts can be run one by one; the quiet build and the race want a quiet machine.
-The speed is the median of five rounds, in which all engines run in turns; 1 is the quiet build's.
+A hog is a process that computes all the time (steady), or in bursts of 0.1 to 4 seconds with pauses as long, so that
+what is timed at different moments finds a different machine. No build has a timing cache; they share compiled code,
+which says nothing of times. Plans that are in the folder are taken as they are, so the parts can be run one by one;
+quiet builds and the race want a quiet machine.
+
+All engines run in turns. A speed is the median of five rounds, in units of the median quiet build of the round; how far
+quiet builds are apart says what of the others' distance is chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import tenonrt
 from ablation import inputs
 
-QUIET, _ROUNDS, _TURN_SECONDS = "quiet", 5, 0.1
+QUIET, KINDS = "quiet", ("steady", "bursts")
+_ROUNDS, _TURN_SECONDS = 5, 0.1
 _LEAST_BURST, _MOST_BURST = 0.1, 4.0
 
 
 def compute(seed: int, *, steady: bool) -> None:
-    """What a hog does until it is ended."""
-    rng = random.Random(seed)
-    while True:
+    """What a hog does for as long as the process lives that started it."""
+    rng, parent = random.Random(seed), os.getppid()
+    while os.getppid() == parent:
         stop = time.monotonic() + rng.uniform(_LEAST_BURST, _MOST_BURST)
         while time.monotonic() < stop:
             sum(range(10_000))
@@ -45,7 +50,7 @@ def hogs(count: int, *, steady: bool) -> Iterator[None]:
     """So many processes beside the build, each with bursts of its own."""
     command = [sys.executable, __file__, "--hog"]
     processes = [
-        subprocess.Popen([*command, str(seed), *(["--steady"] if steady else [])])
+        subprocess.Popen([*command, str(seed), *(["--steady", "1"] if steady else [])])
         for seed in range(int(time.time()), int(time.time()) + count)
     ]
     try:
@@ -67,7 +72,7 @@ def build(path: Path, plan: Path, threads: int) -> None:
 
 
 def race(plans: Mapping[str, Path], seconds: float) -> dict[str, float]:
-    """Speeds beside that of the quiet build: medians of the rounds' ratios, each of medians of runs in turns.
+    """Speeds beside those of the quiet builds: medians of the rounds' ratios, each of medians of runs in turns.
 
     Engines are loaded anew for each round: where its pages happen to lie can cost a network a twentieth.
     """
@@ -75,15 +80,16 @@ def race(plans: Mapping[str, Path], seconds: float) -> dict[str, float]:
     for _ in range(_ROUNDS):
         engines = {name: tenonrt.Engine.load(plan) for name, plan in plans.items()}
         contexts = {name: engine.create_context() for name, engine in engines.items()}
-        feed = inputs(engines[QUIET])
+        feed = inputs(next(iter(engines.values())))
         times: dict[str, list[float]] = {name: [] for name in engines}
         stop = time.perf_counter() + seconds / _ROUNDS
-        while time.perf_counter() < stop or len(times[QUIET]) < 5:
+        while time.perf_counter() < stop or min(map(len, times.values())) < 5:
             for name, context in contexts.items():
                 times[name] += _turn(context, feed)
         medians = {name: statistics.median(found) for name, found in times.items()}
+        quiet = statistics.median(found for name, found in medians.items() if name.startswith(QUIET))
         for name, found in medians.items():
-            ratios[name].append(medians[QUIET] / found)
+            ratios[name].append(quiet / found)
     return {name: statistics.median(found) for name, found in ratios.items()}
 
 
@@ -96,22 +102,29 @@ def _turn(context: Any, feed: Mapping[str, Any]) -> list[float]:
     return times
 
 
+def show(model: str, speeds: Mapping[str, float]) -> None:
+    """Every speed, then for each kind of build the median and how far they are apart."""
+    print(f"{model}: " + ", ".join(f"{name} {speed:.3f}" for name, speed in speeds.items()))
+    for kind in (QUIET, *KINDS):
+        found = [speed for name, speed in speeds.items() if name.startswith(kind)]
+        if found:
+            print(f"  {kind}: {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f})", flush=True)
+
+
 def measure(path: Path, options: argparse.Namespace) -> None:
-    plans = {name: options.plans / f"{path.stem}-{name}.plan" for name in (QUIET, *_hogged(options))}
-    if options.only in (None, QUIET):
-        build(path, plans[QUIET], options.threads)
-    if options.only in (None, "hogged"):
-        for name in _hogged(options):
-            with hogs(options.hogs, steady=options.steady):
-                build(path, plans[name], options.threads)
+    counts = {QUIET: options.quiet, "steady": options.steady, "bursts": options.bursts}
+    plans = {
+        f"{kind}-{number}": options.plans / f"{path.stem}-{kind}-{number}.plan"
+        for kind, count in counts.items()
+        for number in range(count)
+    }
+    for name, plan in plans.items():
+        kind = name.partition("-")[0]
+        if options.only in (None, QUIET if kind == QUIET else "hogged"):
+            with nullcontext() if kind == QUIET else hogs(options.hogs, steady=kind == "steady"):
+                build(path, plan, options.threads)
     if options.only in (None, "race"):
-        speeds = race({name: plan for name, plan in plans.items() if plan.exists()}, options.seconds)
-        print(f"{path.stem}: " + ", ".join(f"{name} {speed:.3f}" for name, speed in speeds.items()), flush=True)
-
-
-def _hogged(options: argparse.Namespace) -> list[str]:
-    how = "steady" if options.steady else "bursts"
-    return [f"{how}-{options.hogs}-{number}" for number in range(options.builds)]
+        show(path.stem, race({name: plan for name, plan in plans.items() if plan.exists()}, options.seconds))
 
 
 def main() -> None:
@@ -119,18 +132,23 @@ def main() -> None:
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--plans", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--builds", type=int, default=3, help="beside hogs, of each model")
+    parser.add_argument("--quiet", type=int, default=3, help="builds in quiet, of each model")
+    parser.add_argument("--steady", type=int, default=2, help="builds beside hogs that never pause")
+    parser.add_argument("--bursts", type=int, default=2, help="builds beside hogs that pause")
     parser.add_argument("--hogs", type=int, default=1)
-    parser.add_argument("--steady", action="store_true", help="hogs that never pause")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of racing, for each model")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of racing, for each model")
     parser.add_argument("--only", choices=(QUIET, "hogged", "race"))
     parser.add_argument("--hog", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.hog is not None:
-        compute(options.hog, steady=options.steady)
+        compute(options.hog, steady=options.steady == 1)
+        return
     if options.plans is None:
         parser.error("--plans says where the engines are kept")
+    if options.quiet < 1:
+        parser.error("--quiet must be at least 1: speeds are in units of such builds")
     options.plans.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TENONRT_LLVM_OBJECTS", str(options.plans / "objects"))
     for path in options.models:
         measure(path, options)
 

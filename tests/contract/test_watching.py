@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import get_native_id
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tenonrt.builder import watching
-from tenonrt.builder.timing import Entrant, Surroundings, race
+from tenonrt.builder import contests, finalists, timing, watching
+from tenonrt.builder.steps import StepTimes
+from tenonrt.builder.timing import Entrant, Surroundings, Time, race
 from tenonrt.builder.watching import Watch
 from tenonrt.contracts import Launch
 
@@ -91,7 +93,7 @@ class Pattern:
         return [self.times[(self.runs - 1) % len(self.times)]]
 
 
-def raced(*runnables: Pattern) -> list[float]:
+def raced(*runnables: Pattern) -> list[Time]:
     """Their times in a race where runs of more than five seconds are disturbed."""
     device: Any = SimpleNamespace(
         allocate=lambda nbytes: np.zeros(nbytes, np.uint8), bind=lambda launches, threads: runnables[launches[-1].name]
@@ -104,8 +106,97 @@ def raced(*runnables: Pattern) -> list[float]:
 
 def test_disturbed_runs_do_not_count() -> None:
     """Each candidate has one sound run in four: a quartile of all runs would be a disturbed one's time."""
-    assert raced(Pattern(9.0, 9.0, 9.0, 1.0), Pattern(9.0, 8.0, 7.0, 1.1)) == [1.0, 1.1]
+    assert raced(Pattern(9.0, 9.0, 9.0, 1.0), Pattern(9.0, 8.0, 7.0, 1.1)) == [Time(1.0), Time(1.1)]
+
+
+def test_one_sound_run_says_more_than_many_disturbed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where patience ends before a sound run is had, the least of the disturbed ones is kept beside sound ones."""
+    monkeypatch.setattr(timing, "_SLICES_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "_LEAST_SECONDS", 60.0)
+    rare = Pattern(*[9.0] * (3 * timing._ATTEMPTS), 4.5)
+    assert raced(rare, Pattern(4.0)) == [Time(4.5), Time(4.0)]
+
+
+def test_a_disturbed_candidate_is_not_put_out_for_being_somewhat_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later rounds keep who is within a quarter of the best, when what is known says how slow it is."""
+    monkeypatch.setattr(timing, "_SLICES_SECONDS", 0.0)
+    disturbed, slower = Pattern(9.0), Pattern(4.9)
+    raced(disturbed, slower, Pattern(4.0))
+    assert disturbed.runs > timing._ATTEMPTS * (timing._IMPRESSIONS + timing._LEAST_ROUNDS)
+    late = Pattern(4.9)
+    raced(Pattern(9.0), late, Pattern(3.0))
+    assert late.runs < slower.runs, "as it is for a sound one"
 
 
 def test_where_every_run_is_disturbed_their_times_count_and_the_race_ends() -> None:
-    assert raced(Pattern(9.0), Pattern(6.5)) == [9.0, 6.5]
+    assert raced(Pattern(9.0), Pattern(6.5)) == [Time(9.0, sound=False), Time(6.5, sound=False)]
+
+
+# programs that run as wholes ------------------------------------------------------------------------------------------
+
+
+class Steps:
+    """A program of one step that takes these times, one after another, the last again and again."""
+
+    resources = SimpleNamespace(threads=2)
+
+    def __init__(self, *times: float) -> None:
+        self.times, self.runs = times, 0
+
+    def run(self, inputs: object, profiler: Callable[[str, float], None] | None = None) -> None:
+        self.runs += 1
+        if profiler is not None:
+            profiler("step", self.times[min(self.runs, len(self.times)) - 1])
+            profiler("other step", 1.0)
+
+
+class Said:
+    """Says of one run after another whether it was disturbed, the last again and again."""
+
+    def __init__(self, *disturbed: bool) -> None:
+        self.answers = list(disturbed)
+
+    def begin(self) -> None:
+        pass
+
+    def disturbed(self, seconds: float) -> bool:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def timed(times: Sequence[float], watch: Any) -> StepTimes:
+    steps, runner = StepTimes(watch), Steps(*times)
+    for _ in times:
+        steps.run(runner, [], {"step": "name"})  # type: ignore[arg-type]
+    return steps
+
+
+def test_sound_runs_of_a_program_decide_where_there_are_enough() -> None:
+    some = timed([3.0, 3.2, 1.0, *[3.1] * 6], Said(False, False, True, False))
+    assert some.seconds() == {"name": 3.1}
+    assert some.settled
+    assert timed([3.0, 1.0], None).seconds() == {"name": 1.0}, "nobody watches"
+
+
+def test_of_a_disturbed_program_the_shorter_steps_decide_but_not_the_shortest() -> None:
+    """Three of four runs had a thread less in this step."""
+    times = timed([2.0, 2.1, 0.9, 2.2, 2.0, 1.04, 2.0, 1.0, 2.0, 2.0, 2.0, 2.0], Said(False, True))
+    assert times.seconds() == {"name": 1.0}
+    assert not times.settled
+
+
+@pytest.mark.parametrize(("disturbed", "rounds"), [((False,), 30), ((True,), 90), ((True, False), 30)])
+def test_programs_run_longer_while_they_are_disturbed(disturbed: tuple[bool, ...], rounds: int) -> None:
+    watch: Any = Said(*disturbed)
+    programs: Any = [(Steps(1.0), {"step": "a"}), (Steps(2.0), {"step": "b"})]
+    assert finalists._run_in_turns(programs, [], watch) == {"a": 1.0, "b": 2.0}
+    assert [program.runs for program, _ in programs] == [rounds + 1] * 2, "and one before them"
+
+
+@pytest.mark.parametrize(("answers", "runs"), [((False,), 2), ((True, True, False), 6), ((True,), 16)])
+def test_a_disturbed_run_of_a_small_network_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch, answers: tuple[bool, ...], runs: int
+) -> None:
+    monkeypatch.setattr(contests, "Watch", lambda threads: Said(*answers))
+    program: Any = Steps()
+    assert contests.one_run(program, []) < 1.0
+    assert program.runs == runs

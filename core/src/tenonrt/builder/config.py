@@ -49,8 +49,8 @@ class BuilderConfig:
     precision: what kernels may compute in besides float32, a permission and no demand; best: all that they offer.
     layer_precisions: what layers of certain names must, or should, be computed in.
     max_batch: bounds the symbolic first dimension of every input to 1..max_batch and tunes for max_batch.
-    workspace: bytes a tactic may use, None: any. optimization_level: 0 picks without timing, 3 times every tactic.
-    tuning_seconds: after that, estimates decide. shapes: fixes sizes.
+    workspace: bytes a tactic may use, None: any. optimization_level: 0 picks without timing, 3 times what estimates do
+    not rule out, 4 times every tactic. tuning_seconds: after that, estimates decide. shapes: fixes sizes.
     profiles: sizes that the engine takes together, each a mapping from an input to its least shape, those to tune for
     (a program for each of them is in the plan) and its greatest: {"ids": [(1, 1), (1, 128), (8, 512)]}.
     trial_seconds: allowed for a candidate's first run. replay: take this selection as it is, time and compare nothing.

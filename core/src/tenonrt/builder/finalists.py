@@ -18,8 +18,9 @@ from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
-from tenonrt.builder.timing import typical
+from tenonrt.builder.steps import StepTimes
 from tenonrt.builder.tuner import Tuner
+from tenonrt.builder.watching import Watch
 from tenonrt.contracts import draw
 from tenonrt.dims import symbols
 from tenonrt.errors import ExecutionError
@@ -31,10 +32,12 @@ from tenonrt.runtime.runner import ProgramRunner, Resources
 from tenonrt.types import Array, is_float
 
 # Beside the winner, so many rivals that are within this factor of its time.
-_RIVALS, _FACTOR = 3, 1.25
+_RIVALS, _FACTOR = 3, 1.35
 # Times that differ by less are equal, and the lower id decides, so that two builds agree.
 _TIE = 0.01
-_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 2, 15, 3.0
+_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 2, 30, 5.0
+# While other work disturbs them, runs go on for so many times as long.
+_PATIENCE = 3
 
 Lower = Callable[[Cover], tuple[Program, Constants]]
 
@@ -152,20 +155,28 @@ def _measure(
         changed = replace(cover, columns=tuple(fielded.get(c.id, c) for c in cover.columns))
         names = {_offer(selector, column).posed.region.name: column.id for column in fielded.values()}
         programs.append((trial_runner(*lower(changed), tuner), names))
-    inputs = drawn_inputs(selector.graph)
-    times: dict[str, list[float]] = {}
-    stop = time.monotonic() + _SECONDS
-    for number in range(_MOST_ROUNDS + 1):
+    # What idle threads of libraries do to steps in Python looks like other work, and never ends.
+    watched = not any(leaves(selector, column, tuner) for column in cover.columns if _general(selector, column))
+    found = _run_in_turns(programs, drawn_inputs(selector.graph), Watch(tuner.config.threads) if watched else None)
+    tuner.counts["finalists timed in place"] += len(found)
+    return found
+
+
+def _run_in_turns(
+    programs: Sequence[tuple[ProgramRunner, Mapping[str, str]]], inputs: Sequence[Array], watch: Watch | None
+) -> dict[str, float]:
+    """Seconds of the steps that programs come with names for, by these."""
+    for runner, _ in programs:  # memory that is touched for the first time
+        runner.run(inputs)
+    times, start = StepTimes(watch), time.monotonic()
+    for number in range(1, _MOST_ROUNDS * _PATIENCE + 1):
         for runner, names in programs:
-            spent: list[tuple[str, float]] = []
-            runner.run(inputs, profiler=lambda *timed: spent.append(timed))  # noqa: B023 - called before the next round
-            for name, seconds in spent if number else ():  # the first round warms
-                if name in names:
-                    times.setdefault(names[name], []).append(seconds)
-        if number >= _LEAST_ROUNDS and time.monotonic() > stop:
+            times.run(runner, inputs, names)
+        patience = 1 if times.settled else _PATIENCE
+        late = time.monotonic() - start > _SECONDS * patience
+        if number >= _MOST_ROUNDS * patience or (number >= _LEAST_ROUNDS and late):
             break
-    tuner.counts["finalists timed in place"] += len(times)
-    return {name: typical(found) for name, found in times.items()}
+    return times.seconds()
 
 
 def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> ProgramRunner:

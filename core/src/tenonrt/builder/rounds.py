@@ -1,4 +1,4 @@
-"""Races that are run again at other moments, until two of them agree.
+"""Races that are run again at other moments, until two of them agree and every leader had a run that nothing disturbed.
 
 A cover compares regions that were timed one after another, and a machine that has other work is slower for seconds at a
 time. That only ever adds to a time: of several races, seconds apart, the least is taken. To divide by the time of a
@@ -35,8 +35,8 @@ def race_again(problems: Problems, tuner: Tuner, first_seconds: float, tell: Cal
             if time.monotonic() > stop:
                 break
             tell(done, len(left), rivals[0].posed.region.name)
-            times = tuner.time_again(rivals)
-            if times is not None and not _agree(*times):
+            raced = tuner.time_again(rivals)
+            if raced is not None and not (raced.sound and _agree(raced.before, raced.after)):
                 unsettled.append(rivals)
         left = unsettled
     tuner.settle()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,10 +97,17 @@ class Entrant:
     runnable: Runnable
 
 
+class Time(NamedTuple):
+    """Seconds of a run, or typical ones. sound: nothing disturbed it; else it may be too long."""
+
+    seconds: float
+    sound: bool = True
+
+
 def race(
     entrants: Sequence[Entrant], surroundings: Surroundings, weight_bytes: int, watch: Watch | None = None
-) -> list[float]:
-    """Seconds of each, run in turn; those that are clearly slower stop early, so their times are of fewer runs.
+) -> list[Time]:
+    """The time of each, run in turn; those that are clearly slower stop early, so their times are of fewer runs.
 
     watch: tells which runs were disturbed, to be taken again.
     """
@@ -115,7 +122,7 @@ def race(
     if elapsed > budget:
         return first
     primed = dict(zip(alive, surroundings.primed([entrants[index].launch for index in alive]), strict=True))
-    times: dict[int, list[float]] = {index: [] for index in alive}
+    times: dict[int, list[Time]] = {index: [] for index in alive}
     runs.patience = runs.lost + _PATIENCE * budget
     for number in range(1, _MOST_ROUNDS):
         for index in alive:
@@ -124,9 +131,9 @@ def race(
             break
         if runs.elapsed() > budget:
             break
-        known = {index: typical(times[index]) for index in alive}
+        known = {index: of_sound_ones(times[index]) for index in alive}
         alive = _close(alive, known, _CLOSE[min(number, len(_CLOSE) - 1)])
-    return [typical(times[index]) if index in times else seconds for index, seconds in enumerate(first)]
+    return [of_sound_ones(times[index]) if index in times else found for index, found in enumerate(first)]
 
 
 class _Runs:
@@ -140,32 +147,32 @@ class _Runs:
         """Seconds of the race."""
         return time.monotonic() - self._start - self.lost
 
-    def impression(self, runnable: Runnable) -> float:
+    def impression(self, runnable: Runnable) -> Time:
         """The least of a few runs, or the only one of a slow candidate.
 
         Threads of the pool are asleep before the first run, and what else a core does can take longer than a kernel.
         """
-        start, least = time.monotonic(), float("inf")
+        start, least = time.monotonic(), Time(float("inf"))
         for _ in range(_IMPRESSIONS):
             least = min(least, self._run(lambda: None, runnable))
             if time.monotonic() - start > _SLOW_SECONDS:
                 break
         return least
 
-    def as_in_place(self, launch: Launch, primed: Runnable) -> float:
+    def as_in_place(self, launch: Launch, primed: Runnable) -> Time:
         """The last step of a program, its surroundings as in a network."""
         return self._run(partial(self._restore, launch), primed)
 
-    def _run(self, restore: Callable[[], None], runnable: Runnable) -> float:
-        """Seconds of a run that nothing disturbed, or the least of some that were."""
-        begun, least = time.monotonic(), float("inf")
+    def _run(self, restore: Callable[[], None], runnable: Runnable) -> Time:
+        """A run that nothing disturbed, or the shortest of some that were."""
+        begun, least = time.monotonic(), Time(float("inf"), sound=False)
         for attempt in count(1):
             started = time.monotonic()
             restore()
-            seconds, disturbed = _timed(runnable, self._watch)
-            if not disturbed:
-                return seconds
-            least = min(least, seconds)
+            found = _timed(runnable, self._watch)
+            if found.sound:
+                return found
+            least = min(least, found)
             ended = time.monotonic()
             if self.lost > self.patience or (attempt >= _ATTEMPTS and ended - begun > _SLICES_SECONDS):
                 break
@@ -173,20 +180,27 @@ class _Runs:
         return least
 
 
-def _timed(runnable: Runnable, watch: Watch | None) -> tuple[float, bool]:
-    """The seconds of the last step, and whether something disturbed the run."""
+def _timed(runnable: Runnable, watch: Watch | None) -> Time:
+    """The last step's."""
     with np.errstate(all="ignore"):  # as when an engine runs
         if watch is None:
-            return runnable.time(None)[-1], False
+            return Time(runnable.time(None)[-1])
         watch.begin()
         seconds = runnable.time(None)[-1]
-        return seconds, watch.disturbed(seconds)
+        return Time(seconds, sound=not watch.disturbed(seconds))
 
 
-def _close(alive: Iterable[int], seconds: Mapping[int, float] | Sequence[float], factor: float) -> list[int]:
+def _close(alive: Iterable[int], times: Mapping[int, Time] | Sequence[Time], factor: float) -> list[int]:
+    """Those within a factor of the least time; of a disturbed one nobody knows how much shorter it would have been."""
     alive = list(alive)
-    limit = factor * min(seconds[index] for index in alive)
-    return [index for index in alive if seconds[index] <= limit]
+    least = min(times[index].seconds for index in alive)
+    return [i for i in alive if times[i].seconds <= least * (factor if times[i].sound else _CLOSE[0])]
+
+
+def of_sound_ones(times: Sequence[Time]) -> Time:
+    """What is typical of the sound runs; where there is none, the shortest."""
+    sound = [seconds for seconds, is_sound in times if is_sound]
+    return Time(typical(sound)) if sound else min(times)
 
 
 def typical(times: Sequence[float]) -> float:
@@ -194,6 +208,8 @@ def typical(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 4]
 
 
-def _spread(times: Sequence[float]) -> float:
-    ordered = sorted(times)
-    return ordered[len(times) // 2] / max(ordered[len(times) // 4], 1e-9) - 1
+def _spread(times: Sequence[Time]) -> float:
+    ordered = sorted(seconds for seconds, is_sound in times if is_sound)
+    if len(ordered) < _LEAST_ROUNDS:
+        return float("inf")
+    return ordered[len(ordered) // 2] / max(ordered[len(ordered) // 4], 1e-9) - 1

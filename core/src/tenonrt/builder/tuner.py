@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.sampling import separated, trial_values
-from tenonrt.builder.timing import Entrant, Surroundings, race
+from tenonrt.builder.timing import Entrant, Surroundings, Time, race
 from tenonrt.builder.trial import Packs, Sample, bind_sample, compile_for
 from tenonrt.builder.trials import TrialPool
 from tenonrt.builder.watching import Watch
@@ -39,6 +40,14 @@ _LEADERS = 2.0
 
 Key = tuple[str, str]  # the problem's key and the offer's id
 Tell = Callable[[int, int, str], None]
+
+
+class Again(NamedTuple):
+    """The least seconds of a problem in all races before and in this one; sound: every leader has had a sound run."""
+
+    before: float
+    after: float
+    sound: bool
 
 
 def trial_bytes(problem: Problem) -> int:
@@ -69,6 +78,7 @@ class Tuner:
     _codes: dict[Key, Code] = field(default_factory=dict)
     _kept: set[Key] = field(default_factory=set)  # whose code is in the cache
     _fresh: set[Key] = field(default_factory=set)  # timed by this build, by a race that may be run again
+    _sound: dict[Key, list[float]] = field(default_factory=dict)  # what races found that were not disturbed throughout
     _has_native: bool = False  # steps can run without coming back to Python between them
     _surroundings: Surroundings | None = None
     _deadline: float | None = None
@@ -199,8 +209,8 @@ class Tuner:
             return False
         self.locked(f"times of {wanted[0].posed.region.name}")
         found = self._contest(wanted)
-        for offer, seconds in found:
-            self._know_time(offer, seconds)
+        for offer, measured in found:
+            self._know_time(offer, measured)
             if not self.device.races:
                 self._fresh.add(key_of(offer))
         self.counts["problems timed"] += bool(found)
@@ -214,36 +224,49 @@ class Tuner:
         known = self.known(offer)
         return known is not None and known.native
 
-    def time_again(self, offers: Sequence[Offer]) -> tuple[float, float] | None:
-        """Race the leaders for one problem once more, steps in Python left out, and keep each one's lesser time.
+    def time_again(self, offers: Sequence[Offer]) -> Again | None:
+        """Race the leaders for one problem once more, steps in Python left out; None where nothing was to be raced.
 
-        The least seconds of the problem in all races before and in this one; None where nothing was to be raced.
+        Who had only disturbed runs may be far behind for no fault of its own.
         """
         fresh = [offer for offer in offers if key_of(offer) in self._fresh and not self.leaves(offer)]
         known = [(offer, self._seconds(offer)) for offer in fresh]
         least = min((seconds for _, seconds in known), default=math.inf)
-        leaders = [offer for offer, seconds in known if seconds <= least * _LEADERS]
+        leaders = [
+            o for o, s in known if s <= least * _LEADERS * (1 if key_of(o) in self._sound else self.config.threads)
+        ]
         if not leaders or self._past_deadline():
             return None
         found = self._contest(leaders)
-        for offer, seconds in found:
-            self._know_time(offer, min(seconds, self._seconds(offer)))
+        for offer, measured in found:
+            self._know_time(offer, measured)
         self.counts["races run again"] += 1
-        return (least, min(seconds for _, seconds in found)) if found else None
+        if not found:
+            return None
+        sound = all(key_of(offer) in self._sound for offer in leaders)
+        return Again(least, min(measured.seconds for _, measured in found), sound)
 
     def settle(self) -> None:
         """The times so far are final."""
+        self.counts["times of disturbed runs alone"] += len(self._fresh.difference(self._sound))
         self._fresh.clear()
+        self._sound.clear()
 
     def _seconds(self, offer: Offer) -> float:
         known = self.known(offer)
         return math.inf if known is None or known.seconds is None else known.seconds
 
-    def _know_time(self, offer: Offer, seconds: float) -> None:
+    def _know_time(self, offer: Offer, measured: Time) -> None:
+        """The lower median of what sound races found; where there was none, the least, for disturbances only add."""
+        key = key_of(offer)
+        if measured.sound:
+            self._sound.setdefault(key, []).append(measured.seconds)
+        found = sorted(self._sound.get(key, ())) or [min(measured.seconds, self._seconds(offer))]
+        seconds = found[(len(found) - 1) // 2]
         self._learn(offer, msgspec.structs.replace(self.known(offer) or CacheEntry(), seconds=seconds))
 
-    def _contest(self, wanted: Sequence[Offer]) -> list[tuple[Offer, float]]:
-        """One race of offers for one problem: those that could be run, and their seconds."""
+    def _contest(self, wanted: Sequence[Offer]) -> list[tuple[Offer, Time]]:
+        """One race of offers for one problem: those that could be run, and their times."""
         problem = wanted[0].posed.problem
         sample = Sample.typical(problem, self.registry.layer_type)
         try:
@@ -256,13 +279,13 @@ class Tuner:
             return []
         return list(zip(bound, raced, strict=True))
 
-    def _raced(self, wanted: Sequence[Offer], problem: Problem, sample: Sample) -> tuple[list[Offer], list[float]]:
-        """The offers that can be run, and the seconds of each."""
+    def _raced(self, wanted: Sequence[Offer], problem: Problem, sample: Sample) -> tuple[list[Offer], list[Time]]:
+        """The offers that can be run, and the time of each."""
         if self.device.races and any(offer.kernel.on_device for offer in wanted):
-            offers, seconds = self._raced_by_device([o for o in wanted if o.kernel.on_device], sample)
+            offers, times = self._raced_by_device([o for o in wanted if o.kernel.on_device], sample)
             hosts = [offer for offer in wanted if not offer.kernel.on_device]
             others = self._raced(hosts, problem, sample) if hosts else ([], [])
-            return offers + others[0], seconds + others[1]
+            return offers + others[0], times + others[1]
         bound = [(offer, entrant) for offer in wanted if (entrant := self._bind(offer, sample)) is not None]
         offers, entrants = [offer for offer, _ in bound], [entrant for _, entrant in bound]
         if self._surroundings is None:
@@ -271,16 +294,16 @@ class Tuner:
         watch = Watch(self.config.threads) if all(self._is_native(offer) for offer in offers) else None
         return offers, race(entrants, self._surroundings, weight_bytes(problem), watch) if bound else []
 
-    def _raced_by_device(self, wanted: Sequence[Offer], sample: Sample) -> tuple[list[Offer], list[float]]:
-        found: list[tuple[Offer, float]] = []
+    def _raced_by_device(self, wanted: Sequence[Offer], sample: Sample) -> tuple[list[Offer], list[Time]]:
+        found: list[tuple[Offer, Time]] = []
         packs = Packs()
         binders = [partial(self._bind_again, offer, sample, packs) for offer in wanted]
         for offer, result in zip(wanted, self.device.race(binders), strict=True):
             if isinstance(result, Exception):
                 self._refuse(offer, result)
             else:
-                found.append((offer, result))
-        return [offer for offer, _ in found], [seconds for _, seconds in found]
+                found.append((offer, Time(result)))
+        return [offer for offer, _ in found], [measured for _, measured in found]
 
     def _bind_again(self, offer: Offer, sample: Sample, packs: Packs) -> Launch:
         if offer.general:

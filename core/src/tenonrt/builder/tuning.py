@@ -54,7 +54,9 @@ def tune(
         return passed
 
     if not thorough and not tuner.device.races:  # estimates of a GPU's kernels only order them
-        offers = within_reach(offers, refuse)
+        reached = within_reach(offers, refuse)
+        tuner.counts["tactics ruled out by estimates"] += len(offers) - len(reached)
+        offers = reached
     sound: list[Offer] = []
     if not thorough and not tuner.config.layer_precisions:
         sound = attempt([offer for offer in offers if is_on_integers(offer)])
