@@ -4,9 +4,10 @@ uv run --group bench python tests/benchmarks/hog.py MODEL.onnx ... --plans FOLDE
     [--steady 2] [--bursts 2] [--hogs 1] [--seconds 30] [--only quiet|hogged|race]
 
 A hog is a process that computes all the time (steady), or in bursts of 0.1 to 4 seconds with pauses as long, so that
-what is timed at different moments finds a different machine. No build has a timing cache; they share compiled code,
-which says nothing of times. Plans that are in the folder are taken as they are, so the parts can be run one by one;
-quiet builds and the race want a quiet machine.
+what is timed at different moments finds a different machine. No build has a timing cache that knows anything; a second
+one has what the first has learnt, and its choices should be the same. Builds share compiled code, which says nothing of
+times. Plans that are in the folder are taken as they are, so the parts can be run one by one; quiet builds and the race
+want a quiet machine.
 
 All engines run in turns. A speed is the median of five rounds, in units of the median quiet build of the round; how far
 quiet builds are apart says what of the others' distance is chance.
@@ -20,6 +21,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -48,11 +50,8 @@ def compute(seed: int, *, steady: bool) -> None:
 @contextmanager
 def hogs(count: int, *, steady: bool) -> Iterator[None]:
     """So many processes beside the build, each with bursts of its own."""
-    command = [sys.executable, __file__, "--hog"]
-    processes = [
-        subprocess.Popen([*command, str(seed), *(["--steady", "1"] if steady else [])])
-        for seed in range(int(time.time()), int(time.time()) + count)
-    ]
+    command, first = [sys.executable, __file__, "--hog", "steady" if steady else "bursts"], int(time.time())
+    processes = [subprocess.Popen([*command, str(seed)]) for seed in range(first, first + count)]
     try:
         yield
     finally:
@@ -62,13 +61,18 @@ def hogs(count: int, *, steady: bool) -> Iterator[None]:
 
 
 def build(path: Path, plan: Path, threads: int) -> None:
+    """Without a timing cache that knows anything, then again with what that build has learnt."""
     if plan.exists():
         return
-    start = time.perf_counter()
-    engine = tenonrt.compile(path, threads=threads)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        engine = tenonrt.compile(path, threads=threads, timing_cache=Path(folder) / "times")
+        seconds = time.perf_counter() - start
+        again = tenonrt.compile(path, threads=threads, timing_cache=Path(folder) / "times")
     engine.save(plan)
     phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in engine.report.timings.items())
-    print(f"  built {plan.stem} in {time.perf_counter() - start:.0f} s ({phases})", flush=True)
+    same = "the same choices" if again.choice == engine.choice else "OTHER CHOICES"
+    print(f"  built {plan.stem} in {seconds:.0f} s ({phases}); {same} with its timing cache", flush=True)
 
 
 def race(plans: Mapping[str, Path], seconds: float) -> dict[str, float]:
@@ -138,10 +142,10 @@ def main() -> None:
     parser.add_argument("--hogs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=30.0, help="of racing, for each model")
     parser.add_argument("--only", choices=(QUIET, "hogged", "race"))
-    parser.add_argument("--hog", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--hog", nargs=2, metavar=("KIND", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.hog is not None:
-        compute(options.hog, steady=options.steady == 1)
+        compute(int(options.hog[1]), steady=options.hog[0] == "steady")
         return
     if options.plans is None:
         parser.error("--plans says where the engines are kept")
