@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
-from tenonrt.builder import finalists, timing
+from tenonrt.builder import finalists, rounds, timing
 from tenonrt.builder.cache import TimingCache
 from tenonrt.builder.rounds import race_again
 from tenonrt.builder.timing import Entrant, Surroundings, Time, race
@@ -157,7 +158,7 @@ class Races:
         """``disturbed``: in so many races some leader has only disturbed runs."""
         self.results = {key: list(times) for key, times in results.items()}
         self.least = {key: times.pop(0) for key, times in self.results.items()}
-        self.disturbed = disturbed
+        self.disturbed_races, self.disturbed = disturbed, False
         self.raced: list[str] = []
         self.settled = False
 
@@ -169,7 +170,7 @@ class Races:
         self.raced.append(key)
         before, found = self.least[key], self.results[key].pop(0)
         self.least[key] = min(before, found)
-        return Again(before, found, sound=len(self.raced) > self.disturbed)
+        return Again(before, found, sound=len(self.raced) > self.disturbed_races)
 
     def settle(self) -> None:
         self.settled = True
@@ -192,6 +193,13 @@ def test_races_are_run_again_for_leaders_that_had_only_disturbed_runs() -> None:
     races = Races(disturbed=2, any=[1.0, 1.0, 1.0, 1.0])
     races.again()
     assert races.raced == ["any"] * 3
+
+
+def test_beside_other_work_races_are_run_again_though_two_agree() -> None:
+    races = Races(any=[1.0] * 9)
+    races.disturbed = True
+    races.again()
+    assert races.raced == ["any"] * rounds._ROUNDS_BESIDE_WORK
 
 
 def test_who_had_only_disturbed_runs_is_raced_again_from_further_behind(
@@ -227,6 +235,26 @@ def test_running_races_again_has_an_end() -> None:
     races.again(seconds=0.0)
     assert not races.raced
     assert races.settled
+
+
+def test_a_build_with_the_cache_tries_what_the_one_before_it_tried(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disturbed race had the slowest first. Regions inherit from layers alone by the last times, as the cache has."""
+    raced: Counter[str] = Counter()
+
+    def contest(self: Tuner, wanted: Sequence[Any]) -> list[tuple[Any, Time]]:
+        key = wanted[0].posed.key
+        raced[key] += 1
+        order = sorted(wanted, key=lambda o: o.id, reverse=raced[key] == 1)
+        return [(o, Time(1e-4 * (1 + place / 20), sound=raced[key] > 1)) for place, o in enumerate(order)]
+
+    monkeypatch.setattr(Tuner, "_contest", contest)
+    monkeypatch.setattr(rounds, "_PATIENCE", 1e9)
+    cold = build(convolutions(registry), timing_cache=tmp_path / "times")
+    assert max(raced.values()) > 1
+    warm = build(convolutions(registry), timing_cache=tmp_path / "times", lock=True)
+    assert warm.choice == cold.choice
 
 
 def test_what_the_cache_knows_is_not_raced_again(registry: Registry, tmp_path: Path) -> None:
@@ -272,7 +300,9 @@ def test_regions_inherit_the_best_tactics_of_the_layer_that_they_begin_with() ->
     tails = [offer("tail", "k", name, None, ["Conv", "Relu"], order) for order, name in enumerate("abcde")]
     other = offer("other", "k", "a", None, ["Pool", "Relu"])
     times = dict(zip("abcd", (4, 1, 3, 2), strict=True))
-    tuner: Any = SimpleNamespace(nanoseconds=lambda o: times[o.tactic.key], passed=lambda o: o.tactic.key != "b")
+    tuner: Any = SimpleNamespace(
+        nanoseconds=lambda o: times[o.tactic.key], recalls=lambda o: False, passed=lambda o: o.tactic.key != "b"
+    )
     refused: list[Any] = []
     kept = heirs([*tails, other], plain, tuner, lambda o, why: refused.append(o))
     assert [o.tactic.key for o in kept] == ["c", "d", "e", "a"], (

@@ -16,9 +16,9 @@ from tenonrt.types import Array
 
 # So many sound runs of a step are enough to leave its disturbed ones out.
 _ENOUGH = 8
-# Of all runs of a step this part is taken for sound and shorter than what is typical of them, where too few are known
-# to be: the least would be chance.
-_LOW = 8
+# Where too few are, so small a part of all runs of a step is sound beyond doubt that the longest of it is what counts: the
+# least would be chance, and what half of the runs stay below is not sound for steps of a millisecond.
+_LOW = 32
 
 
 class StepTimes:

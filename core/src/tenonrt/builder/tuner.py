@@ -35,6 +35,9 @@ LEAVING_SECONDS = 20e-6
 # Offers of one problem that a process tries in a row, where others could be trying some of them.
 _SHARE = 6
 
+# In quiet a fiftieth of runs is disturbed, beside one busy process half of them.
+_OTHER_WORK = 0.1
+
 # What is raced again: a disturbed race may have taken one of the best for so much slower than the best.
 _LEADERS = 2.0
 
@@ -81,9 +84,11 @@ class Tuner:
     _sound: dict[Key, list[float]] = field(default_factory=dict)  # what races found that were not disturbed throughout
     _has_native: bool = False  # steps can run without coming back to Python between them
     _surroundings: Surroundings | None = None
+    _watch: Watch = field(init=False)
     _deadline: float | None = None
 
     def __post_init__(self) -> None:
+        self._watch = Watch(self.config.threads)
         if self.config.tuning_seconds is not None:
             self._deadline = time.monotonic() + self.config.tuning_seconds
 
@@ -246,6 +251,11 @@ class Tuner:
         sound = all(key_of(offer) in self._sound for offer in leaders)
         return Again(least, min(measured.seconds for _, measured in found), sound)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine has other work: more than a few runs of races were disturbed."""
+        return self._watch.share > _OTHER_WORK
+
     def settle(self) -> None:
         """The times so far are final."""
         self.counts["times of disturbed runs alone"] += len(self._fresh.difference(self._sound))
@@ -291,7 +301,7 @@ class Tuner:
         if self._surroundings is None:
             self._surroundings = Surroundings(self.device, self.config.threads, self.touched)
         # Idle threads of a library want cores that steps in Python then wait for: that is theirs, and no disturbance.
-        watch = Watch(self.config.threads) if all(self._is_native(offer) for offer in offers) else None
+        watch = self._watch if all(self._is_native(offer) for offer in offers) else None
         return offers, race(entrants, self._surroundings, weight_bytes(problem), watch) if bound else []
 
     def _raced_by_device(self, wanted: Sequence[Offer], sample: Sample) -> tuple[list[Offer], list[Time]]:
@@ -345,14 +355,17 @@ class Tuner:
         self._known[key] = entry
         self._has_native = self._has_native or entry.native
 
-    def _lacks_time(self, offer: Offer) -> bool:
+    def recalls(self, offer: Offer) -> bool:
+        """Whether this build or the timing cache has tried an offer."""
         key = key_of(offer)
-        if key not in self._known:
-            cached = self.cache.get(self._cache_key(offer))
-            if cached is None:
-                return True
+        if key not in self._known and (cached := self.cache.get(self._cache_key(offer))) is not None:
             self._remember(key, cached)
-        known = self._known[key]
+        return key in self._known
+
+    def _lacks_time(self, offer: Offer) -> bool:
+        if not self.recalls(offer):
+            return True
+        known = self._known[key_of(offer)]
         return known.seconds is None and not known.timeless
 
     def _past_deadline(self) -> bool:

@@ -190,15 +190,23 @@ def _weight_elements(layers: Sequence[Layer]) -> int:
 
 
 def _best_of(ancestors: Sequence[tuple[Offer, Offer | None]], tuner: Tuner, refuse: Refuse, where: str) -> list[Offer]:
-    """The offers without an ancestor, and of each kernel and pair of formats those whose ancestors did best."""
+    """The offers without an ancestor, and of each kernel and pair of formats those whose ancestors did best.
+
+    Of offers that the timing cache knows it is they, so that a build with it tries what the one before it tried: that
+    one has decided by times that it has corrected since.
+    """
     groups: dict[tuple[object, ...], list[tuple[Offer, Offer | None]]] = {}
     for offer, ancestor in ancestors:
         key = (offer.posed.key, offer.entry.id, offer.tactic.inputs, offer.tactic.outputs)
         groups.setdefault((*key, offer.posed.region.name), []).append((offer, ancestor))
     kept: list[Offer] = []
     for group in groups.values():
-        known = [(tuner.nanoseconds(a), a.order, o) for o, a in group if a is not None and tuner.passed(a)]
-        best = {id(offer) for _, _, offer in sorted(known, key=lambda row: row[:2])[:_HEIRS]}
+        ranked = [
+            (not tuner.recalls(o), tuner.nanoseconds(a), a.order, o)
+            for o, a in group
+            if a is not None and tuner.passed(a)
+        ]
+        best = {id(offer) for *_, offer in sorted(ranked, key=lambda row: row[:3])[:_HEIRS]}
         for offer, ancestor in group:
             if ancestor is None or id(offer) in best:
                 kept.append(offer)

@@ -28,6 +28,12 @@ class Watch:
         self._runnable = _open(_RUNNABLE)
         self._cores = os.cpu_count() or 1
         self._before = (0, 0)
+        self._runs = self._disturbed = 0
+
+    @property
+    def share(self) -> float:
+        """Of the runs so far, how many were disturbed."""
+        return self._disturbed / max(1, self._runs)
 
     def begin(self) -> None:
         """Just before a run."""
@@ -39,6 +45,12 @@ class Watch:
 
     def disturbed(self, seconds: float) -> bool:
         """Just after it. seconds: what it took."""
+        found = self._is_disturbed(seconds)
+        self._runs += 1
+        self._disturbed += found
+        return found
+
+    def _is_disturbed(self, seconds: float) -> bool:
         crowded = self._wanting() > self._cores
         waited, used = (after - before for after, before in zip(self._counted(), self._before, strict=True))
         if waited * 1e-9 > _WAITED_SECONDS + _WAITED * seconds:
