@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,26 +236,6 @@ def test_running_races_again_has_an_end() -> None:
     assert races.settled
 
 
-def test_a_build_with_the_cache_tries_what_the_one_before_it_tried(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disturbed race had the slowest first. Regions inherit from layers alone by the last times, as the cache has."""
-    raced: Counter[str] = Counter()
-
-    def contest(self: Tuner, wanted: Sequence[Any]) -> list[tuple[Any, Time]]:
-        key = wanted[0].posed.key
-        raced[key] += 1
-        order = sorted(wanted, key=lambda o: o.id, reverse=raced[key] == 1)
-        return [(o, Time(1e-4 * (1 + place / 20), sound=raced[key] > 1)) for place, o in enumerate(order)]
-
-    monkeypatch.setattr(Tuner, "_contest", contest)
-    monkeypatch.setattr(rounds, "_PATIENCE", 1e9)
-    cold = build(convolutions(registry), timing_cache=tmp_path / "times")
-    assert max(raced.values()) > 1
-    warm = build(convolutions(registry), timing_cache=tmp_path / "times", lock=True)
-    assert warm.choice == cold.choice
-
-
 def test_what_the_cache_knows_is_not_raced_again(registry: Registry, tmp_path: Path) -> None:
     cold = build(convolutions(registry), timing_cache=tmp_path / "times")
     warm = build(convolutions(registry), timing_cache=tmp_path / "times")
@@ -340,9 +319,28 @@ def test_siblings_inherit_from_what_was_tried_and_nothing_is_tried_for_them() ->
     for one in tuned:
         one.posed.region.layers = large
     tried = {"a": 5, "b": 4}
-    tuner: Any = SimpleNamespace(nanoseconds=lambda o: tried[o.tactic.key], passed=lambda o: o.tactic.key in tried)
+    tuner: Any = SimpleNamespace(
+        nanoseconds=lambda o: tried[o.tactic.key], recalls=lambda o: False, passed=lambda o: o.tactic.key in tried
+    )
     kept = sibling_heirs(siblings, tuned, tuner, lambda o, why: None)
     assert [o.tactic.key for o in kept] == ["a", "b"]
+
+
+def test_regions_inherit_what_the_build_before_tried_with_them() -> None:
+    """It has decided by first times, of which the cache has corrected ones."""
+    plain = [offer("plain", "k", name, None, ["Conv"], order) for order, name in enumerate("abcd")]
+    tails = [offer("tail", "k", name, None, ["Conv", "Relu"], order) for order, name in enumerate("abcd")]
+    times = dict(zip("abcd", (4, 1, 3, 2), strict=True))
+
+    def kept(tried: str) -> list[str]:
+        tuner: Any = SimpleNamespace(
+            nanoseconds=lambda o: times[o.tactic.key], recalls=lambda o: o.tactic.key in tried, passed=lambda o: True
+        )
+        return [o.tactic.key for o in heirs(tails, plain, tuner, lambda o, why: None)]
+
+    assert kept("ac") == ["a", "c"]
+    assert kept("a") == ["a", "b"], "and the best of the others where that is not enough"
+    assert kept("abcd") == ["b", "d"], "after a build that tried all"
 
 
 def test_a_tactic_that_its_kernel_estimates_far_behind_its_others_is_not_tried() -> None:

@@ -16,8 +16,8 @@ from tenonrt.types import Array
 
 # So many sound runs of a step are enough to leave its disturbed ones out.
 _ENOUGH = 8
-# Where too few are, so small a part of all runs of a step is sound beyond doubt that the longest of it is what counts: the
-# least would be chance, and what half of the runs stay below is not sound for steps of a millisecond.
+# Where too few are, the longest of so small a part of a step's runs counts: the least would be chance, and of steps that
+# take a millisecond a quarter of the runs is not sound.
 _LOW = 32
 
 
