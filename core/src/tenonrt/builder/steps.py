@@ -16,8 +16,8 @@ from tenonrt.types import Array
 
 # So many sound runs of a step are enough to leave its disturbed ones out.
 _ENOUGH = 8
-# Where too few are, the longest of so small a part of a step's runs counts. The least would be chance, and of steps of a
-# millisecond a quarter of the runs is not sound.
+# Where too few are, the longest of so small a part of a step's runs counts. The least would be chance, and of the runs
+# of a step that takes a millisecond a quarter is not sound.
 _LOW = 32
 
 
