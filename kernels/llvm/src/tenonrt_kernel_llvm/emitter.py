@@ -140,9 +140,9 @@ class Function:
         text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}" if is_float(element) else str(int(value))
         return Value(self, type, text if lanes_of(type) == 1 else f"splat ({element} {text})")
 
-    def lane_constants(self, element: str, values: Sequence[int]) -> Value:
-        """A vector of given integers."""
-        inside = ", ".join(f"{element} {value}" for value in values)
+    def lane_constants(self, element: str, values: Sequence[float]) -> Value:
+        """A vector of given numbers."""
+        inside = ", ".join(f"{element} {self.constant(element, value).text}" for value in values)
         return Value(self, vector(len(values), element), f"<{inside}>")
 
     def zero(self, type: str) -> Value:

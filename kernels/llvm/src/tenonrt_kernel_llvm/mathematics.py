@@ -24,6 +24,8 @@ _EXP = [
 # e**r within 1.1e-7 of itself for |r| <= ln(2) / 2: the least greatest relative error of degree 5 with 1 + r given
 _EXP_SHORT = [8.312520571053028e-3, 4.189015552401543e-2, 0.16667114198207855, 0.499992311000824, 1.0, 1.0]
 _AS_SET = 4  # rounding as the processor is set to
+_LESS_MAGNITUDE = 2  # of two numbers, with the sign of the first
+_PARTS = 32  # of an octave, as many as two registers of AVX-512 hold
 
 
 def polynomial(fn: Function, x: Value, coefficients: list[float]) -> Value:
@@ -114,14 +116,16 @@ def exp(fn: Function, x: Value) -> Value:
     return fn.select(fn.compare("olt", x, low), fn.zero(x.type), result)
 
 
-def exp_bounded(fn: Function, x: Value, factor: float = 1.0) -> Value:
-    """exp(factor * x), within 2 ulp between -10 and 10 and 4 beyond, where extremes do not matter: within exp(+-87).
+def _exp_factors(fn: Function, x: Value, factor: float, nan: bool = True) -> tuple[Value, Value]:
+    """Two numbers whose product is exp(factor * x), where extremes do not matter: within exp(+-87).
 
-    Half the work of `exp`: ln 2 is nearly a float32, so that one product reduces the argument. A factor that is no
-    power of two costs as much accuracy as multiplying by it would.
+    The product is within 2 ulp for arguments between -10 and 10 and 4 beyond: ln 2 is nearly a float32, so that one
+    product reduces the argument. That is half the work of `exp`, and adding to it takes no more than a multiply-add. A
+    factor that is no power of two costs as much accuracy as multiplying by it would. nan: whether NaN must propagate.
     """
-    limit = 87.0 / abs(factor)
-    inside = minimum(fn, maximum(fn, x, fn.constant(x.type, -limit)), fn.constant(x.type, limit))
+    inside = _inside(fn, x, 87.0 / abs(factor), nan)
+    if _is_avx512(fn, x):
+        return _exp_by_table(fn, inside, factor)
     magic = fn.constant(x.type, _MAGIC)
     if not fn.target.fma:
         inside, factor = inside * factor, 1.0
@@ -130,15 +134,35 @@ def exp_bounded(fn: Function, x: Value, factor: float = 1.0) -> Value:
     reduced = fn.fma(n, fn.constant(x.type, -math.log(2) / factor), inside)  # by factor, as the coefficients know
     r = reduced if fn.target.fma else inside - n * _LN2_HIGH - n * _LN2_LOW
     coefficients = [c * factor ** (5 - k) for k, c in enumerate(_EXP_SHORT)]
-    return _scaled(fn, polynomial(fn, r, coefficients), shifted, n)
+    return polynomial(fn, r, coefficients), _two_to_the(fn, shifted)
 
 
-def _scaled(fn: Function, x: Value, shifted: Value, n: Value) -> Value:
-    """x * 2**n, n from -126 to 127. shifted: its sum with `_MAGIC`."""
-    if not _is_avx512(fn, x):
-        return x * _two_to_the(fn, shifted)
-    operands = [x, n, fn.zero(x.type), fn.constant("i16", -1), fn.constant(I32, _AS_SET)]
-    return fn.instruction("x86.avx512.mask.scalef.ps.512", x.type, operands)
+def _inside(fn: Function, x: Value, limit: float, nan: bool) -> Value:
+    """The nearest number between -limit and limit. nan False: NaN becomes one of them."""
+    bound = fn.constant(x.type, limit)
+    if nan or not _is_avx512(fn, x):
+        return minimum(fn, maximum(fn, x, fn.constant(x.type, -limit)), bound)
+    operands = [x, bound, fn.constant(I32, _LESS_MAGNITUDE), fn.zero(x.type), fn.constant("i16", -1)]
+    return fn.instruction("x86.avx512.mask.range.ps.512", x.type, [*operands, fn.constant(I32, _AS_SET)])
+
+
+def _exp_by_table(fn: Function, x: Value, factor: float) -> tuple[Value, Value]:
+    """`_exp_factors` for |factor * x| <= 87: 2**n from the exponent's arithmetic, the 32nds of it from two registers.
+
+    What is left is so small that two terms are within 5.4e-8 of it, in place of five.
+    """
+    step, magic = math.log(2) / _PARTS, fn.constant(x.type, _MAGIC / _PARTS)
+    shifted = fn.fma(x, fn.constant(x.type, factor * _LOG2E), magic)
+    n = shifted - magic  # in whole 32nds, whose number is in the low bits of the sum
+    r = fn.fma(n, fn.constant(x.type, -math.log(2) / factor), x)
+    powers = [2.0 ** (part / _PARTS) for part in range(_PARTS)]
+    low, high = (fn.lane_constants("float", powers[start : start + 16]) for start in (0, 16))
+    index = fn.convert("bitcast", shifted, I32)
+    part = fn.instruction("x86.avx512.vpermi2var.ps.512", x.type, [low, index, high])
+    # e**r = 1 + r + r*r/2 + r**3/6, the last term as the best linear function of r for |r| <= step / 2
+    rest = polynomial(fn, r, [0.5 * factor * factor, (1 + step * step / 32) * factor, 1.0])
+    operands = [part, n, fn.zero(x.type), fn.constant("i16", -1), fn.constant(I32, _AS_SET)]
+    return rest, fn.instruction("x86.avx512.mask.scalef.ps.512", x.type, operands)
 
 
 def exp_up_to_zero(fn: Function, x: Value) -> Value:
@@ -157,8 +181,17 @@ def exp_up_to_zero(fn: Function, x: Value) -> Value:
 
 
 def sigmoid(fn: Function, x: Value) -> Value:
-    """1 / (1 + exp(-x)), within 6 ulp, or 2e-38 where it is smaller."""
-    return reciprocal(fn, exp_bounded(fn, x, -1.0) + 1.0)
+    """1 / (1 + exp(-x)), within 4 ulp between -10 and 10 and 7 beyond, or 2e-38 where it is smaller."""
+    return reciprocal(fn, _one_and_exp(fn, x, -1.0))
+
+
+def product_with_sigmoid(fn: Function, x: Value, factor: float) -> Value:
+    """x / (1 + exp(-factor * x)), as exact as `sigmoid`."""
+    return x * reciprocal(fn, _one_and_exp(fn, x, -factor, nan=False))
+
+
+def _one_and_exp(fn: Function, x: Value, factor: float, nan: bool = True) -> Value:
+    return fn.fma(*_exp_factors(fn, x, factor, nan), fn.constant(x.type, 1.0))
 
 
 def tanh(fn: Function, x: Value) -> Value:
@@ -168,7 +201,7 @@ def tanh(fn: Function, x: Value) -> Value:
     p = polynomial(fn, s, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = copy_sign(fn, fn.fma(p * s, x, x), x)
     one = fn.constant(x.type, 1.0)
-    large = fn.fma(fn.constant(x.type, -2.0), reciprocal(fn, exp_bounded(fn, size, 2.0) + one), one)
+    large = fn.fma(fn.constant(x.type, -2.0), reciprocal(fn, _one_and_exp(fn, size, 2.0)), one)
     return fn.select(fn.compare("olt", size, 0.625), small, copy_sign(fn, large, x))
 
 
