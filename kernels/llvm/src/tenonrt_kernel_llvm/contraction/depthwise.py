@@ -162,11 +162,13 @@ class DepthwiseWriter:
             )
             return self._row(start, row_weights, run, sums, part)
 
-        sums = fn.loop(rows[0], rows[1], row, [fn.zero(self.epilogue.vector)] * run.width)
+        start = self.epilogue.start(Place(image, block, 0, part), 0)
+        sums = fn.loop(rows[0], rows[1], row, [start] * run.width)
         width, pixel = axis.span * BLOCK_BYTES, axis.step * BLOCK_BYTES
-        begin = geometry.y.first * width + axis.first * BLOCK_BYTES + part
-        start = at[0] * (geometry.y.step * width) + at[1] * pixel + begin
-        self.epilogue.store(sums, 1, Place(image, block, block * (geometry.y.span * width) + start, part), (pixel, 0))
+        begin = at[0] * (geometry.y.step * width) + at[1] * pixel
+        begin = begin + (geometry.y.first * width + axis.first * BLOCK_BYTES + part)
+        place = Place(image, block, block * (geometry.y.span * width) + begin, part)
+        self.epilogue.store(sums, 1, place, (pixel, 0), biased=True)
 
     def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:
         """One row of the window: every input element times the weights of all pixels that see it."""

@@ -18,6 +18,8 @@ from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK
 
+MAX_BIASED = 512  # terms of a sum that begins with the bias
+
 
 @dataclass(frozen=True)
 class Work:
@@ -68,8 +70,19 @@ class DirectWriter:
         self.row = geometry.x.size * self.pixel
         self.plane = geometry.y.size * self.row  # from one channel, or one block of them, to the next
         self.groups = -(-geometry.output_blocks // recipe.tile.blocks)
+        self.biased = self._begins_with_bias()
         self.runs = row_runs(geometry, recipe.tile)
         self.whole, self.rest = (0, grouping.depth) if recipe.planes else divmod(grouping.depth, BLOCK)
+
+    def _begins_with_bias(self) -> bool:
+        """Whether sums begin with the bias: where a tile's blocks all exist, and are of one filter.
+
+        Not for long sums, where that spares nothing and rounds every partial sum a little more.
+        """
+        geometry, recipe = self.geometry, self.recipe
+        terms = self.grouping.depth * geometry.y.window * geometry.x.window
+        whole = len(self.results) == 1 and geometry.output_blocks % recipe.tile.blocks == 0
+        return whole and recipe.order != "k" and terms <= MAX_BIASED
 
     def code(self) -> Code:
         self.phase()
@@ -152,13 +165,26 @@ class DirectWriter:
 
     def tile(self, work: Work, row: Row, x: Value, run: Run) -> None:
         """The outputs of a tile whose first pixel is x."""
-        self.store(work, row.y, x, self.sums(work, row, x, run, self.zeros(run.width)))
+        start = self._biases(work) * run.width if self.biased else self.zeros(run.width)
+        self.store(work, row.y, x, self.sums(work, row, x, run, start))
 
     def zeros(self, width: int) -> list[Value]:
         """Sums of nothing, for this many pixels."""
-        fn, geometry = self.fn, self.geometry
-        narrow = vector(narrow_lanes(self.routine.target, geometry.outputs)) if self.groups == 1 else VECTOR
-        return ([fn.zero(VECTOR)] * (self.recipe.tile.blocks - 1) + [fn.zero(narrow)]) * width
+        return ([self.fn.zero(VECTOR)] * (self.recipe.tile.blocks - 1) + [self.fn.zero(self._last_type)]) * width
+
+    @property
+    def _last_type(self) -> str:
+        """Of the sums of a tile's last block: where it is the only one, of no more lanes than it has channels."""
+        lanes = narrow_lanes(self.routine.target, self.geometry.outputs)
+        return vector(lanes) if self.groups == 1 else VECTOR
+
+    def _biases(self, work: Work) -> list[Value]:
+        """What the sums of a pixel begin with."""
+        fn, blocks = self.fn, self.recipe.tile.blocks
+        place = Place(work.image, work.group * blocks, 0)
+        found = [self.results[0].epilogue.start(place, block) for block in range(blocks)]
+        lanes = lanes_of(self._last_type)
+        return found if lanes == BLOCK else [*found[:-1], fn.shuffle(found[-1], found[-1], range(lanes))]
 
     def store(self, work: Work, y: Index, x: Value, sums: Sequence[Value]) -> None:
         """Finish the sums and write them; a tile may hold blocks of several results, the last one fewer."""
@@ -175,7 +201,8 @@ class DirectWriter:
             first = work.group * blocks + (piece.start - piece.result.first)
             place = Place(work.image, first, start + first * block_bytes)
             # Lanes past the last channel are stored as zeros: blocks are whole.
-            piece.result.epilogue.store(piece.of(whole, blocks), piece.count, place, (pixel, block_bytes))
+            own, steps = piece.of(whole, blocks), (pixel, block_bytes)
+            piece.result.epilogue.store(own, piece.count, place, steps, biased=self.biased)
 
         store_pieces(self.fn, self.results, blocks, work.group, write)
 

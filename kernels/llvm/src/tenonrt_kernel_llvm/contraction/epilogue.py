@@ -68,10 +68,12 @@ class Epilogue:
         steps: tuple[int, int],
         lanes: int | None = None,
         elsewhere: Value | None = None,
+        biased: bool = False,
     ) -> None:
         """Finish and store a tile. steps: bytes from pixel to pixel and from block to block in the output.
 
-        lanes: how many channels of the last block there are. elsewhere: where its first pixel goes instead.
+        lanes: how many channels of the last block there are. elsewhere: where its first pixel goes instead. biased:
+        whether the sums began with the bias.
         """
         lanes = self.lanes if lanes is None else lanes
         fn = self.routine.function
@@ -83,9 +85,15 @@ class Epilogue:
             count, at = lanes if b == blocks - 1 else self.lanes, p * steps[0] + b * steps[1]
             values = dict(channel[b])
             bias = values.pop(self._bias, None)
-            values[self.tail.result] = total if bias is None else total + bias
+            values[self.tail.result] = total if bias is None or biased else total + bias
             result = self.finish(values, full, count, at)
             fn.store_lanes(self._masked(result, place, b), base, count, at)
+
+    def start(self, place: Place, block: int) -> Value:
+        """What the sums of a block may begin with, which spares adding it to each of them: the bias, or zeros."""
+        fn = self.routine.function
+        row = self._rows.get(self._bias)
+        return fn.zero(self.vector) if row is None else fn.load(self.vector, row, self._at(place, block))
 
     def _target(self, place: Place) -> Value:
         """Where a place is in the output."""

@@ -235,7 +235,8 @@ class _Rows(DirectWriter):
         place = Place(work.image, work.group * self.recipe.tile.blocks, 0)
         whole, target = [self._whole(total) for total in sums], self.fn.offset(self.kept(y), x * BLOCK_BYTES)
         epilogue = self.results[0].epilogue
-        epilogue.store(whole, self.recipe.tile.blocks, place, (BLOCK_BYTES, self.ring), elsewhere=target)
+        steps = (BLOCK_BYTES, self.ring)
+        epilogue.store(whole, self.recipe.tile.blocks, place, steps, elsewhere=target, biased=self.biased)
 
 
 class _Writer:
