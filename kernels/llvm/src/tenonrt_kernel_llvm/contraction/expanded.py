@@ -180,9 +180,15 @@ def choices(first: Geometry, second: Geometry, target: Target) -> list[Choice]:
     found = []
     for recipe in tiles:
         groups = blocks // recipe.tile.blocks
-        strips = dict.fromkeys(min(second.y.output, -(-units // groups)) for units in UNITS)
+        strips = dict.fromkeys(_strips(second.y.output, groups, units) for units in UNITS)
         found += [Choice(recipe, widths(second, target)[0], count) for count in strips]
     return found
+
+
+def _strips(rows: int, groups: int, units: int) -> int:
+    """So many that there are as many units, and an even number of them: threads are mostly even."""
+    strips = min(rows, -(-units // groups))
+    return strips + 1 if groups * strips % 2 and strips < rows else strips
 
 
 def _parts(problem: Problem) -> tuple[Part, Part]:
@@ -249,18 +255,18 @@ class _Writer:
         self.second = DepthwiseWriter(routine, self.geometry, choice.width, routine.target)
 
     def code(self) -> Code:
-        groups, rows = self.rows.groups, self.geometry.y.output
-        part = -(-rows // self.choice.strips)
-        strips = -(-rows // part)
+        groups, rows, strips = self.rows.groups, self.geometry.y.output, self.choice.strips
 
         def unit(number: Value) -> None:
             rest, strip = number // strips, number % strips
-            self._strip(self.rows.work(rest // groups, rest % groups), strip * part, part)
+            part = strip * rows // strips, (strip + 1) * rows // strips
+            self._strip(self.rows.work(rest // groups, rest % groups), part)
 
         self.routine.phase(self.geometry.batch * (groups * strips), unit)
         return self.routine.code(self.rows.scratch_bytes())
 
-    def _strip(self, work: Work, first: Value, count: int) -> None:
+    def _strip(self, work: Work, part: tuple[Value, Value]) -> None:
+        """Rows [a, b) of the second convolution."""
         fn, axis = self.fn, self.geometry.y
 
         def made(number: Value, _: list[Value]) -> Sequence[Value]:
@@ -274,7 +280,7 @@ class _Writer:
             self._read(work, y, begin)
             return [end]
 
-        fn.loop(first, fn.minimum(first + count, axis.output), row, [fn.constant(I64, 0)])
+        fn.loop(*part, row, [fn.constant(I64, 0)])
 
     def _read(self, work: Work, y: Value, begin: Value) -> None:
         """Row y of the second convolution, from the rows in the ring."""

@@ -27,6 +27,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 )
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
+from tenonrt_kernel_llvm.contraction.tiles import Run, runs_of
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.operations import refusal
@@ -35,6 +36,7 @@ from tenonrt_kernel_llvm.tails import Reach, Tail, reach, read_tail, regions_wit
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 MAX_HEAD = 6
+STRIPS = 8  # of an image, at least, where it has as many tiles
 SCRATCH_BYTES = 1 << 17  # of a strip: a quarter of the smallest second-level cache in use
 
 
@@ -159,6 +161,13 @@ def _is_gate(tensor: object) -> bool:
     return type is not None and constant is None and type.rank == 4 and all(d == 1 for d in type.shape[2:])
 
 
+def even_runs(pixels: int, width: int) -> list[Run]:
+    """The runs of an image. Of few tiles there is an even number, for each is a unit and threads are mostly even."""
+    tiles = -(-pixels // width)
+    tiles += tiles % 2 if tiles < min(STRIPS, pixels) else 0
+    return runs_of(pixels, -(-pixels // tiles))
+
+
 class _Gated(DirectWriter):
     """Writes the code of one recipe: strips of pixels, computed into scratch and multiplied there."""
 
@@ -170,20 +179,22 @@ class _Gated(DirectWriter):
 
     def code(self) -> Code:
         geometry, blocks = self.geometry, -(-self.geometry.channels // BLOCK)
+        self.runs = even_runs(geometry.y.size * geometry.x.size, self.recipe.tile.width)
         width, tiles = max(run.width for run in self.runs), sum(run.count for run in self.runs)
-        each = max(1, min(SCRATCH_BYTES // (blocks * BLOCK_BYTES * width), -(-tiles // 8)))
+        each = max(1, min(SCRATCH_BYTES // (blocks * BLOCK_BYTES * width), -(-tiles // STRIPS)))
         self.plane = each * width * BLOCK_BYTES
         strips = -(-tiles // each)
 
         def unit(number: Value) -> None:
-            self._strip(number // strips, number % strips * each, each)
+            strip = number % strips
+            self._strip(number // strips, strip * tiles // strips, (strip + 1) * tiles // strips)
 
         self.routine.phase(geometry.batch * strips, unit)
         return self.routine.code(scratch=blocks * self.plane)
 
-    def _strip(self, image: Value, first: Value, count: int) -> None:
+    def _strip(self, image: Value, first: Value, last: Value) -> None:
+        """Of the tiles [first, last)."""
         fn = self.fn
-        last = fn.minimum(first + count, sum(run.count for run in self.runs))
         begin, end = self._pixel(first), self._pixel(last)
         self._fill(image, begin, end)
         source = fn.offset(self.routine.scratch, begin * -BLOCK_BYTES)
