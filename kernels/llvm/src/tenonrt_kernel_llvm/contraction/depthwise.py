@@ -24,6 +24,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 )
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, geometry_of, inside_rows, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
+from tenonrt_kernel_llvm.contraction.pooled import Means, Pooled, read_pooled, regions_with_mean, total_of
 from tenonrt_kernel_llvm.contraction.tiles import Run, padded_runs, runs_of
 from tenonrt_kernel_llvm.emitter import Index, Value, vector
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
@@ -36,30 +37,36 @@ class DepthwiseConvolution(LlvmKernel):
     """float32, one filter for each channel, any window, stride, dilation, padding and batch; pointwise tails."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        return regions_with_tail(view, layer)
+        for region in regions_with_tail(view, layer):
+            yield from regions_with_mean(view, region)
 
     def supports(self, problem: Problem) -> Support:
+        whole, problem = problem, read_pooled(problem).problem
         geometry, tail = read_geometry(problem), read_tail(problem)
         if isinstance(geometry, str) or isinstance(tail, str):
             return Support(False, geometry if isinstance(geometry, str) else str(tail))
         if not geometry.depthwise:
             return Support(False, "computes one filter for each channel only")
         why = tail_refusal(problem, tail)
-        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(problem))
+        return Support(False, why) if why else Support(True, runtime_symbols=runtime_symbols(whole))
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        geometry, tail = geometry_of(problem), tail_of(problem)
+        pooled = read_pooled(problem)
+        geometry, tail = geometry_of(pooled.problem), tail_of(pooled.problem)
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         return [
-            Tactic(f"w{width}", formats, (NCHW16C,), reads_strided=strided, writes_strided=(0,))
+            Tactic(
+                f"w{width}", formats, (NCHW16C,) * len(problem.outputs), workspace=pooled.workspace(geometry),
+                reads_strided=strided, writes_strided=(pooled.result,),
+            )
             for width in widths(geometry, host_target())
-        ]
+        ]  # fmt: skip
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights as [blocks, window rows, columns, 16], zero in channels that are not there."""
-        problem, geometry, arrays = code.problem, geometry_of(code.problem), named(code, weights)
-        tail = tail_of(problem)
+        problem, arrays = read_pooled(code.problem).problem, named(code, weights)
+        geometry, tail = geometry_of(problem), tail_of(problem)
         rows, columns = geometry.y.window, geometry.x.window
         packed = pack_windows(arrays[problem.layer.inputs[1]].reshape(-1, rows, columns))
         return [
@@ -68,10 +75,11 @@ class DepthwiseConvolution(LlvmKernel):
         ]
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
-        geometry = geometry_of(problem)
-        rows = epilogue_rows(problem, tail_of(problem), bias_of(problem), geometry.outputs)
+        pooled = read_pooled(problem)
+        geometry, tail = geometry_of(pooled.problem), tail_of(pooled.problem)
+        rows = epilogue_rows(problem, tail, bias_of(problem), geometry.outputs)
         routine = Routine(problem, tactic, target, packed=1 + rows)
-        return DepthwiseWriter(routine, geometry, int(tactic.key[1:]), target).code()
+        return DepthwiseWriter(routine, geometry, int(tactic.key[1:]), target, pooled=pooled).code()
 
 
 def pack_windows(windows: Array) -> Array:
@@ -100,13 +108,24 @@ def _edges(geometry: Geometry, width: int) -> list[Run]:
 
 
 class DepthwiseWriter:
-    """Writes the code for one width of tiles. skipped: bytes of the packed weights before those of this geometry."""
+    """Writes the code for one width of tiles. skipped: bytes of the packed weights before those of this geometry.
 
-    def __init__(self, routine: Routine, geometry: Geometry, width: int, target: Target, skipped: int = 0) -> None:
+    pooled: how the routine's problem is pooled, by default not at all.
+    """
+
+    def __init__(
+        self, routine: Routine, geometry: Geometry, width: int, target: Target, skipped: int = 0,
+        pooled: Pooled | None = None,
+    ) -> None:  # fmt: skip
         self.routine, self.fn, self.geometry = routine, routine.function, geometry
         self.weights = self.fn.offset(routine.packed[0], skipped)
         self.lanes = min(target.lanes, BLOCK)
-        self.epilogue = Epilogue(routine, bias_of(routine.problem), geometry.outputs, 1, lanes=self.lanes)
+        pooled = pooled or Pooled(routine.problem)
+        self.epilogue = Epilogue(
+            routine, bias_of(pooled.problem), geometry.outputs, 1, lanes=self.lanes, tail=tail_of(pooled.problem),
+            output=pooled.result,
+        )  # fmt: skip
+        self.means = None if pooled.mean is None else Means(routine, geometry, pooled.mean, self.lanes)
         self.runs = _runs(geometry, width)
         self.row = geometry.x.size * BLOCK_BYTES
 
@@ -131,6 +150,8 @@ class DepthwiseWriter:
             self.output_row(image, block, y, lambda number: self.fn.offset(source, number * step))
 
         self.routine.phase(geometry.batch * (blocks * rows), unit)
+        if self.means is not None:
+            self.means.phase()
 
     def output_row(self, image: Value, block: Value, y: Value, line: Callable[[Value], Value]) -> None:
         """Row y of one block of channels. line: where the input row under a row of the window, counted from 0, is."""
@@ -138,20 +159,24 @@ class DepthwiseWriter:
         window = axis.window * self.geometry.x.window
         weights = fn.offset(self.weights, block * (window * BLOCK_BYTES))
         rows = inside_rows(fn, y * axis.stride + -axis.padding, axis) if axis.padded else (0, axis.window)
+        sums = [] if self.means is None else self.means.zeros()
         for run in self.runs:
 
-            def tile(number: Value, _: list[Value], run: Run = run) -> Sequence[Value]:
+            def tile(number: Value, carried: list[Value], run: Run = run) -> Sequence[Value]:
                 x = number * run.width + run.start
-                for part in range(0, BLOCK_BYTES, 4 * self.lanes):
-                    self._tile(image, block, line, weights, (y, x), run, rows, part)
-                return ()
+                parts = range(0, BLOCK_BYTES, 4 * self.lanes)
+                stored = [self._tile(image, block, line, weights, (y, x), run, rows, part) for part in parts]
+                return [total + total_of(values) for total, values in zip(carried, stored, strict=False)]
 
-            fn.loop(0, run.count, tile)
+            sums = fn.loop(0, run.count, tile, sums)
+        if self.means is not None:
+            self.means.keep(image, block, y, sums)
 
     def _tile(
         self, image: Value, block: Value, line: Callable[[Value], Value], weights: Value, at: tuple[Value, Value],
         run: Run, rows: tuple[Index, Index], part: int,
-    ) -> None:  # fmt: skip
+    ) -> list[Value]:  # fmt: skip
+        """Compute and store a tile; what was stored."""
         fn, geometry, axis = self.fn, self.geometry, self.geometry.x
         corner = (at[1] * axis.stride + -axis.padding) * BLOCK_BYTES
 
@@ -168,7 +193,7 @@ class DepthwiseWriter:
         begin = at[0] * (geometry.y.step * width) + at[1] * pixel
         begin = begin + (geometry.y.first * width + axis.first * BLOCK_BYTES + part)
         place = Place(image, block, block * (geometry.y.span * width) + begin, part)
-        self.epilogue.store(sums, 1, place, (pixel, 0), biased=True)
+        return self.epilogue.store(sums, 1, place, (pixel, 0), biased=True)
 
     def _row(self, line: Value, weights: Value, run: Run, sums: list[Value], part: int) -> list[Value]:
         """One row of the window: every input element times the weights of all pixels that see it."""

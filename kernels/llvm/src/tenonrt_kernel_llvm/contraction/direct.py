@@ -23,7 +23,14 @@ from tenonrt.contracts import (
     Weights,
 )
 
-from tenonrt_kernel_llvm.contraction.direct_recipes import Recipe, cycles, pack_weights, recipes
+from tenonrt_kernel_llvm.contraction.direct_recipes import (
+    Recipe,
+    cycles,
+    least_units,
+    pack_weights,
+    recipes,
+    weights_bytes,
+)
 from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter
 from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats, overwritable
 from tenonrt_kernel_llvm.contraction.filters import filters_of, read_filters
@@ -32,6 +39,9 @@ from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import regions_with_tail
 from tenonrt_kernel_llvm.target import Target, host_target
+
+
+_BYTES_A_SECOND = 2e10  # that a thread reads from the last-level cache
 
 
 class DirectConvolution(LlvmKernel):
@@ -69,9 +79,11 @@ class DirectConvolution(LlvmKernel):
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        """Cycles that multiplying takes at the tile's best, as if the clock were 3 GHz."""
-        geometry = filters_of(problem).geometry
-        return cycles(geometry, Recipe.parse(tactic.key), host_target()) / 3e9 / problem.threads
+        """What multiplying takes at the tile's best, as if the clock were 3 GHz, or reading the weights once."""
+        geometry, recipe = filters_of(problem).geometry, Recipe.parse(tactic.key)
+        busy = min(problem.threads, least_units(geometry, recipe))
+        multiplying = cycles(geometry, recipe, host_target()) / 3e9 / problem.threads
+        return max(multiplying, weights_bytes(geometry, recipe) / _BYTES_A_SECOND / busy)
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights by blocks of outputs, blocks of inputs, window rows and columns; then the epilogues'."""

@@ -130,6 +130,18 @@ def cycles(geometry: Geometry, recipe: Recipe, target: Target) -> float:
     return batch * total * steps * groups * rows * order
 
 
+def least_units(geometry: Geometry, recipe: Recipe) -> int:
+    """How many units an image has, of which threads take their share: groups of blocks by rows or tiles."""
+    tiles = sum(run.count for run in row_runs(geometry, recipe.tile)) if geometry.flat else geometry.y.output
+    return -(-geometry.output_blocks // recipe.tile.blocks) * tiles
+
+
+def weights_bytes(geometry: Geometry, recipe: Recipe) -> int:
+    """Of all weights as they are packed."""
+    blocks = -(-geometry.output_blocks // recipe.tile.blocks) * recipe.tile.blocks
+    return blocks * _depth(geometry) * geometry.y.window * geometry.x.window * BLOCK_BYTES
+
+
 def pack_weights(dense: Array, geometry: Geometry, blocks: int, planes: bool) -> Array:
     """[group of blocks][block of inputs][row][column][input][block][16]; the last group's surplus blocks are zero."""
     grouping = read_grouping(geometry)

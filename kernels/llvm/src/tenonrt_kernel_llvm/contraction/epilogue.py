@@ -69,8 +69,8 @@ class Epilogue:
         lanes: int | None = None,
         elsewhere: Value | None = None,
         biased: bool = False,
-    ) -> None:
-        """Finish and store a tile. steps: bytes from pixel to pixel and from block to block in the output.
+    ) -> list[Value]:
+        """Finish and store a tile; what was stored. steps: bytes from pixel to pixel and from block to block.
 
         lanes: how many channels of the last block there are. elsewhere: where its first pixel goes instead. biased:
         whether the sums began with the bias.
@@ -79,7 +79,7 @@ class Epilogue:
         fn = self.routine.function
         base = elsewhere or self._target(place)
         channel = [self.channel_values(place, b, lanes if b == blocks - 1 else self.lanes) for b in range(blocks)]
-        full = self.full_bases(place)
+        full, stored = self.full_bases(place), list[Value]()
         for index, total in enumerate(sums):
             p, b = divmod(index, blocks)
             count, at = lanes if b == blocks - 1 else self.lanes, p * steps[0] + b * steps[1]
@@ -87,7 +87,9 @@ class Epilogue:
             bias = values.pop(self._bias, None)
             values[self.tail.result] = total if bias is None or biased else total + bias
             result = self.finish(values, full, count, at)
-            fn.store_lanes(self._masked(result, place, b), base, count, at)
+            stored.append(self._masked(result, place, b))
+            fn.store_lanes(stored[-1], base, count, at)
+        return stored
 
     def start(self, place: Place, block: int) -> Value:
         """What the sums of a block may begin with, which spares adding it to each of them: the bias, or zeros."""

@@ -8,7 +8,7 @@ rows as the second one's window spans. Rows under two strips are computed in bot
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from tenonrt.contracts import (
@@ -42,6 +42,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 from tenonrt_kernel_llvm.contraction.filters import filters_of
 from tenonrt_kernel_llvm.contraction.geometry import Axis, Geometry, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
+from tenonrt_kernel_llvm.contraction.pooled import Pooled, read_pooled, regions_with_mean
 from tenonrt_kernel_llvm.contraction.results import results_of
 from tenonrt_kernel_llvm.contraction.tiles import runs_of
 from tenonrt_kernel_llvm.emitter import I64, Index, Value
@@ -92,6 +93,7 @@ class Choice:
 
 def read_parts(problem: Problem) -> tuple[Part, Part] | str:
     """The two convolutions of a problem, or why it is not one of this kind."""
+    problem = read_pooled(problem).problem
     kinds = problem.kinds
     if kinds[0] != "Convolution" or "Convolution" not in kinds[1:]:
         return "computes a convolution and the depthwise one after it"
@@ -125,7 +127,7 @@ class ExpandedConvolution(LlvmKernel):
             reader = only_reader(view, region[-1].outputs[0])
             if reader is not None and _is_depthwise(reader):
                 for rest in regions_with_tail(view, reader):
-                    yield (*region, *rest)
+                    yield from regions_with_mean(view, (*region, *rest))
 
     def supports(self, problem: Problem) -> Support:
         parts = read_parts(problem)
@@ -136,13 +138,19 @@ class ExpandedConvolution(LlvmKernel):
         return Support(True, runtime_symbols=runtime_symbols(problem))
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        first, second = _parts(problem)
+        (first, second), pooled = _parts(problem), read_pooled(problem)
+        workspace = pooled.workspace(second.geometry)
         found = []
         for choice in choices(first.geometry, second.geometry, host_target()):
             source = LINEAR if choice.recipe.planes else NCHW16C
             formats = operand_formats(problem, second.tail, source, NCHW16C)
             strided = strided_operands(problem, formats)
-            found.append(Tactic(choice.key, formats, (NCHW16C,), reads_strided=strided, writes_strided=(0,)))
+            found.append(
+                Tactic(
+                    choice.key, formats, (NCHW16C,) * len(problem.outputs), workspace=workspace, reads_strided=strided,
+                    writes_strided=(pooled.result,),
+                )
+            )  # fmt: skip
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -168,8 +176,10 @@ class ExpandedConvolution(LlvmKernel):
 
     def generate(self, problem: Problem, tactic: Tactic, target: Target) -> Code:
         first, second = _parts(problem)
-        routine = Routine(second.problem, tactic, target, packed=2 + first.rows + second.rows)
-        writer = _Writer(routine, first, second, Choice.parse(tactic.key))
+        posed = msgspec.structs.replace(problem, layers=second.problem.layers)  # with the mean among the outputs
+        routine = Routine(posed, tactic, target, packed=2 + first.rows + second.rows)
+        pooled = replace(read_pooled(problem), problem=second.problem)
+        writer = _Writer(routine, first, second, Choice.parse(tactic.key), pooled)
         return msgspec.structs.replace(writer.code(), problem=problem)
 
 
@@ -248,11 +258,11 @@ class _Rows(DirectWriter):
 class _Writer:
     """Writes the code of one choice: strips of rows, in each of them both convolutions by turns."""
 
-    def __init__(self, routine: Routine, first: Part, second: Part, choice: Choice) -> None:
+    def __init__(self, routine: Routine, first: Part, second: Part, choice: Choice, pooled: Pooled) -> None:
         self.routine, self.fn, self.choice, self.geometry = routine, routine.function, choice, second.geometry
         self.span = _span(self.geometry.y)
         self.rows = _Rows(routine, first, choice.recipe, 1 + second.rows, self.span)
-        self.second = DepthwiseWriter(routine, self.geometry, choice.width, routine.target)
+        self.second = DepthwiseWriter(routine, self.geometry, choice.width, routine.target, pooled=pooled)
 
     def code(self) -> Code:
         groups, rows, strips = self.rows.groups, self.geometry.y.output, self.choice.strips
@@ -263,6 +273,8 @@ class _Writer:
             self._strip(self.rows.work(rest // groups, rest % groups), part)
 
         self.routine.phase(self.geometry.batch * (groups * strips), unit)
+        if self.second.means is not None:
+            self.second.means.phase()
         return self.routine.code(self.rows.scratch_bytes())
 
     def _strip(self, work: Work, part: tuple[Value, Value]) -> None:
