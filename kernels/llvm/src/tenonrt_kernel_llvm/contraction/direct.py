@@ -40,7 +40,6 @@ from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.tails import regions_with_tail
 from tenonrt_kernel_llvm.target import Target, host_target
 
-
 _BYTES_A_SECOND = 2e10  # that a thread reads from the last-level cache
 
 
