@@ -82,15 +82,18 @@ def test_depthwise_convolutions(
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-@pytest.mark.parametrize("image", [(1, 16, 1, 1), (2, 40, 5, 7), (1, 70, 12, 12)])
-def test_gates_before_a_convolution(target: Target, image: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("image", "gates"), [((1, 16, 1, 1), 1), ((2, 40, 5, 7), 2), ((2, 33, 6, 5), 1), ((1, 70, 12, 12), 1)]
+)
+def test_gates_before_a_convolution(target: Target, image: tuple[int, ...], gates: int) -> None:
     def define(network: tenonrt.Network) -> Any:
-        x, gate = network.add_input("x", image), network.add_input("gate", (*image[:2], 1, 1))
+        x, gate = network.add_input("x", image), network.add_input("gate", (gates, image[1], 1, 1))
         gated = network.add_elementwise(x, gate, operation="prod")
         y = network.add_convolution(gated, weights(24, image[1], 1, 1), weights(24))
         return with_tail(network, y, "residual")
 
-    judge(GatedConvolution(), problem_of(define), target)
+    keys = judge(GatedConvolution(), problem_of(define), target)
+    assert any(key.startswith("scaled") for key in keys) == (image[2] > 1)  # weights are then fewer than pixels
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)

@@ -18,6 +18,8 @@ from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK
 
+FAR_WEIGHTS = 1 << 15  # bytes of a group of blocks of which a first-level cache keeps too little for the next tile
+AHEAD = 1 << 12  # bytes that take as long to be multiplied as they do to come from the last-level cache
 MAX_BIASED = 512  # terms of a sum that begins with the bias
 
 
@@ -71,6 +73,9 @@ class DirectWriter:
         self.plane = geometry.y.size * self.row  # from one channel, or one block of them, to the next
         self.groups = -(-geometry.output_blocks // recipe.tile.blocks)
         self.biased = self._begins_with_bias()
+        # Few pixels read a group's weights: they come from far away, and nothing else is done meanwhile.
+        few = geometry.flat and recipe.order == "c" and not recipe.planes
+        self.ahead = AHEAD if few and self.weights_bytes() > FAR_WEIGHTS else 0
         self.runs = row_runs(geometry, recipe.tile)
         self.whole, self.rest = (0, grouping.depth) if recipe.planes else divmod(grouping.depth, BLOCK)
 
@@ -222,7 +227,7 @@ class DirectWriter:
         input_step = self.plane if self.recipe.planes else 4
 
         def block(number: Value, carried: list[Value]) -> Sequence[Value]:
-            steps = Steps(BLOCK, input_step, blocks * BLOCK_BYTES)
+            steps = Steps(BLOCK, input_step, blocks * BLOCK_BYTES, ahead=self.ahead)
             inputs, weights = fn.offset(corner, number * self.plane), fn.offset(work.weights, number * weights_block)
             return self._window(inputs, weights, run, row.window, carried, steps)
 

@@ -1,7 +1,7 @@
 """1x1 convolution of an input that is computed on the way: the gate of squeeze-and-excite, a scale, an activation.
 
 The pointwise layers before the convolution are computed for a strip of pixels into scratch, where it stays in the cache
-while all output channels are computed from it.
+while all output channels are computed from it. A gate alone may go into the weights instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from tenonrt.contracts import NCHW16C, Array, Code, GraphView, Layer, Problem, ProblemLayer, Support, Tactic, Weights
+from tenonrt.contracts import (
+    NCHW16C,
+    Array,
+    Code,
+    Dimension,
+    GraphView,
+    Layer,
+    Problem,
+    ProblemLayer,
+    Support,
+    Tactic,
+    Weights,
+)
 
 from tenonrt_kernel_llvm.contraction.direct import strided_operands
 from tenonrt_kernel_llvm.contraction.direct_recipes import Recipe, pack_weights, recipes
@@ -27,6 +39,13 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
 )
 from tenonrt_kernel_llvm.contraction.geometry import Geometry, read_geometry
 from tenonrt_kernel_llvm.contraction.microkernel import BLOCK_BYTES
+from tenonrt_kernel_llvm.contraction.scaled_weights import (
+    PREFIX,
+    ScaledWeightsWriter,
+    gate_of,
+    scaled_recipes,
+    workspace,
+)
 from tenonrt_kernel_llvm.contraction.tiles import Run, runs_of
 from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
@@ -107,7 +126,14 @@ class GatedConvolution(LlvmKernel):
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         kept = [r for r in recipes(parts.geometry, host_target()) if r.order == "p" and not r.planes]
-        return [Tactic(r.key, formats, (NCHW16C,), reads_strided=strided, writes_strided=(0,)) for r in kept]
+        found = [(r.key, 0) for r in kept]  # type: list[tuple[str, Dimension]]
+        if gate_of(problem, parts.head) is not None:
+            scaled = scaled_recipes(parts.geometry, host_target())
+            found += [(PREFIX + r.key, workspace(parts.geometry, r)) for r in scaled]
+        return [
+            Tactic(key, formats, (NCHW16C,), workspace=nbytes, reads_strided=strided, writes_strided=(0,))
+            for key, nbytes in found
+        ]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """As `DirectConvolution` packs, then the constants of the layers before."""
@@ -115,7 +141,7 @@ class GatedConvolution(LlvmKernel):
         rest, geometry, tail = parts.rest, parts.geometry, tail_of(parts.rest)
         dense = arrays[rest.layer.inputs[1]].reshape(geometry.outputs, -1, 1, 1)
         return [
-            pack_weights(dense, geometry, Recipe.parse(code.tactic.key).tile.blocks, planes=False),
+            pack_weights(dense, geometry, _recipe(code.tactic).tile.blocks, planes=False),
             *pack_epilogue(rest, tail, bias_of(rest), geometry.outputs, arrays),
             *pack_epilogue(rest, parts.head, -1, geometry.channels, arrays, padded=False),
         ]
@@ -126,7 +152,13 @@ class GatedConvolution(LlvmKernel):
         rows = epilogue_rows(rest, tail_of(rest), bias_of(rest), geometry.outputs)
         head = epilogue_rows(rest, parts.head, -1, geometry.channels, padded=False)
         routine = Routine(rest, tactic, target, packed=1 + rows + head)
-        code = _Gated(routine, parts, Recipe.parse(tactic.key), 1 + rows).code()
+        recipe, gate = _recipe(tactic), gate_of(problem, parts.head)
+        if tactic.key.startswith(PREFIX):
+            assert gate is not None
+            source = next(n for n, spread in parts.head.operands.items() if spread == "full")
+            code = ScaledWeightsWriter(routine, geometry, recipe, source, gate).code()
+        else:
+            code = _Gated(routine, parts, recipe, 1 + rows).code()
         return msgspec.structs.replace(code, problem=problem)
 
 
@@ -166,6 +198,10 @@ def even_runs(pixels: int, width: int) -> list[Run]:
     tiles = -(-pixels // width)
     tiles += tiles % 2 if tiles < min(STRIPS, pixels) else 0
     return runs_of(pixels, -(-pixels // tiles))
+
+
+def _recipe(tactic: Tactic) -> Recipe:
+    return Recipe.parse(tactic.key.removeprefix(PREFIX))
 
 
 class _Gated(DirectWriter):

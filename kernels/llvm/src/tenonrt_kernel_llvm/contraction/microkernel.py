@@ -21,6 +21,7 @@ class Steps:
     weights: int  # from one channel's weights to the next's
     block: int = BLOCK_BYTES  # from one block of output channels to the next
     stored: str = FLOAT  # how a weight is stored
+    ahead: int = 0  # bytes by which weights are asked for in advance
 
 
 def accumulate(
@@ -42,6 +43,8 @@ def accumulate(
     for channel in range(steps.count):
         at = channel * steps.weights
         loaded = [_weights(fn, type, steps.stored, weights, at + k * steps.block) for k, type in enumerate(types)]
+        for k in range(len(types) if steps.ahead else 0):
+            fn.prefetch(weights, at + k * steps.block + steps.ahead, level=1)
         for number, offset in pixels:
             element = fn.load(FLOAT, inputs, offset + channel * steps.input)
             spread = {type: fn.splat(element, lanes_of(type)) for type in dict.fromkeys(types)}
