@@ -14,7 +14,6 @@ from tenonrt.contracts import (
     NCHW16C,
     Array,
     Code,
-    Dimension,
     GraphView,
     Layer,
     Problem,
