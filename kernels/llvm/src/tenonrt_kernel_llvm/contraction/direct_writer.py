@@ -18,7 +18,9 @@ from tenonrt_kernel_llvm.emitter import Index, Value, lanes_of, vector
 from tenonrt_kernel_llvm.routine import Routine
 from tenonrt_kernel_llvm.target import BLOCK
 
-FAR_WEIGHTS = 1 << 15  # bytes of a group of blocks of which a first-level cache keeps too little for the next tile
+# Bytes of a group of blocks, by the order of units, from which on its weights come from far away and are asked for in
+# advance. In the order "p" they come back for each strip of pixels, and smaller ones are near by then.
+FAR_WEIGHTS = {"c": 1 << 15, "p": 1 << 17}
 AHEAD = 1 << 12  # bytes that take as long to be multiplied as they do to come from the last-level cache
 MAX_BIASED = 512  # terms of a sum that begins with the bias
 
@@ -73,9 +75,8 @@ class DirectWriter:
         self.plane = geometry.y.size * self.row  # from one channel, or one block of them, to the next
         self.groups = -(-geometry.output_blocks // recipe.tile.blocks)
         self.biased = self._begins_with_bias()
-        # Few pixels read a group's weights: they come from far away, and nothing else is done meanwhile.
-        few = geometry.flat and recipe.order == "c" and not recipe.planes
-        self.ahead = AHEAD if few and self.weights_bytes() > FAR_WEIGHTS else 0
+        far = self.weights_bytes() > FAR_WEIGHTS.get(recipe.order, self.weights_bytes())
+        self.ahead = AHEAD if far and geometry.flat and not recipe.planes else 0
         self.runs = row_runs(geometry, recipe.tile)
         self.whole, self.rest = (0, grouping.depth) if recipe.planes else divmod(grouping.depth, BLOCK)
 
