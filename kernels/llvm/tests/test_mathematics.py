@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tenonrt
 from llvm_judging import REGISTRY, TARGETS, problem_of
 from tenonrt.builder.trial import Sample, bind_sample
+from tenonrt.contracts import Problem
 from tenonrt.plugins.registry import using
 from tenonrt.types import Array
 from tenonrt_kernel_llvm.pointwise import PointwiseKernel
@@ -32,10 +34,13 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float, float]] = {
 
 
 def _computed(name: str, x: Array, target: Target, **attributes: float) -> Array:
-    kernel, device = PointwiseKernel(), REGISTRY.device("cpu")
     layer = "Unary" if name == "erf" else "Activation"
     attrs = {"operation": "erf"} if name == "erf" else {"function": name, **attributes}
-    problem = problem_of(lambda network: network.add(layer, [network.add_input("x", x.shape)], attrs)[0])
+    return _run(problem_of(lambda network: network.add(layer, [network.add_input("x", x.shape)], attrs)[0]), x, target)
+
+
+def _run(problem: Problem, x: Array, target: Target) -> Array:
+    kernel, device = PointwiseKernel(), REGISTRY.device("cpu")
     with using(REGISTRY):
         code = kernel.generate(problem, kernel.tactics(problem)[0], target)
         bound = bind_sample(kernel, code, Sample(problem, [x], [np.zeros_like(x)]), device)
@@ -82,3 +87,21 @@ def test_steeper_and_flatter_swish(alpha: float, target: Target) -> None:
     wide = x.astype(np.float64)
     found, expected = _computed("swish", x, target, alpha=alpha), wide * _sigmoid(alpha * wide)
     np.testing.assert_allclose(found, expected, rtol=5e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("again", [False, True])
+def test_products_with_their_own_sigmoid(again: bool, target: Target) -> None:
+    """A swish in two layers, and one whose sigmoid is read again, which must then be there by itself."""
+    extremes = [np.nan, np.inf, 1e30, 200, -200, -0.0]
+    x = np.concatenate([np.linspace(-30, 30, 4001), extremes]).astype(np.float32)
+
+    def define(network: tenonrt.Network) -> Any:
+        y = network.add_input("x", x.shape)
+        gate = network.add_activation(y, function="sigmoid")
+        product = network.add_elementwise(y, gate, operation="prod")
+        return network.add_elementwise(product, gate, operation="sum") if again else product
+
+    gate = _sigmoid(x.astype(np.float64))
+    expected = x * gate + (gate if again else 0.0)
+    np.testing.assert_allclose(_run(problem_of(define), x, target), expected, rtol=1e-6, atol=1e-7 if again else 1e-34)
