@@ -235,15 +235,14 @@ class TileTransforms:
         fn, grid = self.fn, self.grid
         steps = (BLOCK_BYTES, 0)
         rest = grid.geometry.x.output % grid.size
+
+        def store(values: Sequence[Value]) -> None:
+            epilogue.store(values, 1, place, steps)
+
         if rest == 0:
-            epilogue.store(sums, 1, place, steps)
-            return
-        if grid.columns == 1:
-            epilogue.store(sums[:rest], 1, place, steps)
-            return
-        last = fn.compare("eq", tile % grid.columns, grid.columns - 1)
-        fn.when(
-            last,
-            lambda: epilogue.store(sums[:rest], 1, place, steps),
-            lambda: epilogue.store(sums, 1, place, steps),
-        )
+            store(sums)
+        elif grid.columns == 1:
+            store(sums[:rest])
+        else:
+            last = fn.compare("eq", tile % grid.columns, grid.columns - 1)
+            fn.when(last, lambda: store(sums[:rest]), lambda: store(sums))
