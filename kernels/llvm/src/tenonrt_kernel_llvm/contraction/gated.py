@@ -14,6 +14,7 @@ from tenonrt.contracts import (
     NCHW16C,
     Array,
     Code,
+    Dimension,
     GraphView,
     Layer,
     Problem,
@@ -125,7 +126,7 @@ class GatedConvolution(LlvmKernel):
         formats = operand_formats(problem, tail, NCHW16C, NCHW16C)
         strided = strided_operands(problem, formats)
         kept = [r for r in recipes(parts.geometry, host_target()) if r.order == "p" and not r.planes]
-        found = [(r.key, 0) for r in kept]  # type: list[tuple[str, Dimension]]
+        found: list[tuple[str, Dimension]] = [(r.key, 0) for r in kept]
         if gate_of(problem, parts.head) is not None:
             scaled = scaled_recipes(parts.geometry, host_target())
             found += [(PREFIX + r.key, workspace(parts.geometry, r)) for r in scaled]
