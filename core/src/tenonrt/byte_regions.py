@@ -14,7 +14,7 @@ from tenonrt.problem import Problem, ProblemLayer
 from tenonrt.region_patterns import only_reader
 
 if TYPE_CHECKING:
-    from tenonrt.contracts import GraphView, Layer, Tensor
+    from tenonrt.views import GraphView, Layer, Tensor
 
 BYTES = frozenset({"int8", "uint8"})
 

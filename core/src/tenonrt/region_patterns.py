@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tenonrt.problem import Problem
 
 if TYPE_CHECKING:
-    from tenonrt.contracts import GraphView, Layer, Tensor
+    from tenonrt.views import GraphView, Layer, Tensor
 
 # Layers that compute nothing: they put elements in other places, or only say so.
 MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
