@@ -85,6 +85,11 @@ def test_sibling_convolutions_of_any_shape(target: Target, problem: Problem) -> 
     judge(DirectConvolution(), problem, target)
 
 
+def test_a_constant_beside_a_result_of_one_element() -> None:
+    """It was refused as a constant as large as the result."""
+    judge(DirectConvolution(), convolutions((1, 3, 3, 3), [1, 1], 3, ["none", "scale"]), TARGETS[0])
+
+
 @pytest.mark.parametrize("target", TARGETS[:2], ids=lambda t: t.name)
 @FEW
 @given(counts=CHANNELS, rows=st.integers(2, 40), depth=st.sampled_from((5, 33, 64)), data=st.data())

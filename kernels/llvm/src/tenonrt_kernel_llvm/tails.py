@@ -144,7 +144,8 @@ def read_tail(problem: Problem) -> Tail | str:
             spread = reach(problem.types[number], problem.types[result], axis)
             if spread is None:
                 return f"its tail reads {problem.types[number]} beside {problem.types[result]}"
-            operands[number] = spread
+            alone = number in problem.constants and problem.types[number].size == 1
+            operands[number] = "scalar" if alone else spread  # beside a result of one element it is as large, too
         made.update(layer.outputs)
     return Tail(layers, operands, result)
 
