@@ -79,6 +79,19 @@ class ByteRegion:
         inputs = self.convolution.inputs
         return inputs[2] if len(inputs) > 2 else -1
 
+    @property
+    def limit(self) -> float | None:
+        """What the result is at most, where a rectifier says so."""
+        limit = None if self.rectifier is None else upper_limit(self.rectifier)
+        return None if limit is None else limit[0]
+
+    @classmethod
+    def of(cls, problem: Problem) -> ByteRegion:
+        """The region of a problem that was found to be one."""
+        region = read_byte_region(problem)
+        assert isinstance(region, ByteRegion), region
+        return region
+
 
 def read_byte_region(problem: Problem) -> ByteRegion | str:
     """The region that a problem poses, or why it is none."""

@@ -45,7 +45,7 @@ from tenonrt.views import GraphBuilder, GraphView, Layer, NetworkView, Tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tenonrt.byte_regions import ByteRegion, byte_regions, read_byte_region, upper_limit
+    from tenonrt.byte_regions import ByteRegion, byte_regions, read_byte_region
     from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
     from tenonrt.calibration.histogram import Histogram
     from tenonrt.libraries import load_library
@@ -79,7 +79,7 @@ CONTRACT_VERSION = 1
 # What only authors of layers, passes, calibrators and hooks need is imported when it is asked for: running a plan
 # needs a `Device` from here and no more.
 _ELSEWHERE = {
-    "byte_regions": "ByteRegion byte_regions read_byte_region upper_limit",
+    "byte_regions": "ByteRegion byte_regions read_byte_region",
     "calibration.calibrator": "Calibrator HistogramCalibrator",
     "calibration.histogram": "Histogram",
     "libraries": "load_library",
@@ -511,5 +511,5 @@ __all__ = [
     "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "load_library",
     "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "only_reader", "optional",
     "per_axis", "product", "ranked", "read_byte_region", "required", "same", "share_padding", "store", "surely_less",
-    "symbol", "to_storage", "unknown", "upper_limit", "vector_length", "window_axes", "working_dtype",
+    "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 from nvrtc_emulation import REGISTRY, compiled, needs_compiler
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
-from tenonrt.contracts import Array, Code, ExecutionError, Kernel, Problem, UnsupportedError, Weights
+from tenonrt.contracts import Array, ByteRegion, Code, ExecutionError, Kernel, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import tensor_maps
 from tenonrt_kernel_nvrtc.byte_finish import order
-from tenonrt_kernel_nvrtc.byte_problem import geometry_of, limit_of, region_of
+from tenonrt_kernel_nvrtc.byte_problem import geometry_of
 from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
@@ -90,11 +90,11 @@ def windows_of(x: Array, g: Geometry) -> Array:
 
 def finished(problem: Problem, sums: Array, factors: Array, z: Array | None) -> Array:
     """What `ByteFinish` says of sums [N, K, P, Q], in float64."""
-    region, n = region_of(problem), sums.shape[1]
+    region, n = ByteRegion.of(problem), sums.shape[1]
     y = sums * factors[:n, None, None].astype(np.float64) + factors[n : 2 * n, None, None]
     y = y if z is None else y + z * np.float64(factors[2 * n])
     y = y if region.rectifier is None else np.maximum(y, 0)
-    y = y if limit_of(region) is None else np.minimum(y, factors[2 * n + 1])
+    y = y if region.limit is None else np.minimum(y, factors[2 * n + 1])
     if region.quantize is None:
         return y
     limits = np.iinfo(problem.types[problem.outputs[0]].dtype)

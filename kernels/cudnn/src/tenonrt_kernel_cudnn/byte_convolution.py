@@ -21,7 +21,6 @@ from tenonrt.contracts import (
     Weights,
     byte_regions,
     read_byte_region,
-    upper_limit,
 )
 
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
@@ -67,7 +66,7 @@ class ByteConvolutionKernel(Kernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Filters [K, R, S, C] in int8; in steps of the result: factors and offsets [K], factor of the sum, limit."""
-        problem, region = code.problem, _region(code.problem)
+        problem, region = code.problem, ByteRegion.of(code.problem)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         step = 1.0 if region.quantize is None else _number(given[region.quantize.inputs[1]])
         filters = given[region.weights.inputs[0]]
@@ -78,14 +77,14 @@ class ByteConvolutionKernel(Kernel):
         packed.append((bias / step).astype(np.float32))
         if region.added is not None:
             packed.append(np.array([_number(given[region.added.inputs[1]]) / step], np.float32))
-        limit = _limit(region)
+        limit = region.limit
         return packed if limit is None else [*packed, np.array([limit / step], np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "bytes"
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
-        problem, region = code.problem, _region(code.problem)
+        problem, region = code.problem, ByteRegion.of(code.problem)
         pointers = {
             IMAGE: ("input", problem.activations.index(region.source.inputs[0])),
             FILTERS: ("packed", 0), FACTORS: ("packed", 1), BIAS: ("packed", 2), RESULT: ("output", 0),
@@ -93,24 +92,13 @@ class ByteConvolutionKernel(Kernel):
         if region.added is not None:
             pointers[ADDED] = ("input", problem.activations.index(region.added.inputs[0]))
             pointers[ADDED_FACTOR] = ("packed", 3)
-        if _limit(region) is not None:
+        if region.limit is not None:
             pointers[LIMIT] = ("packed", len(packed) - 1)
         return Planned(code.blob, pointers, packed)
 
 
 def _number(scale: Array) -> float:
     return float(scale.reshape(()))
-
-
-def _region(problem: Problem) -> ByteRegion:
-    region = read_byte_region(problem)
-    assert isinstance(region, ByteRegion), region
-    return region
-
-
-def _limit(region: ByteRegion) -> float | None:
-    limit = None if region.rectifier is None else upper_limit(region.rectifier)
-    return None if limit is None else limit[0]
 
 
 def refusal(problem: Problem) -> str:
@@ -134,7 +122,7 @@ def refusal(problem: Problem) -> str:
 
 def description(problem: Problem) -> ByteDescription:
     """The graph of a problem that is supported."""
-    region = _region(problem)
+    region = ByteRegion.of(problem)
     attrs, types = region.convolution.attrs, problem.types
     image, filters = (types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
     result = types[problem.outputs[0]]
@@ -144,5 +132,5 @@ def description(problem: Problem) -> ByteDescription:
     return ByteDescription(
         tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
         "half" if result.dtype == "float32" else result.dtype, region.added is not None,
-        region.rectifier is not None, _limit(region) is not None,
+        region.rectifier is not None, region.limit is not None,
     )  # fmt: skip

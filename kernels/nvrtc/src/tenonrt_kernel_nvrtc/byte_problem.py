@@ -5,28 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from tenonrt.contracts import Array, ByteRegion, Problem, read_byte_region, upper_limit
+from tenonrt.contracts import Array, ByteRegion, Problem
 
 from tenonrt_kernel_nvrtc.product_problem import Geometry
 from tenonrt_kernel_nvrtc.windows import windows
 
 
-def region_of(problem: Problem) -> ByteRegion:
-    """The parts of a problem that is supported."""
-    region = read_byte_region(problem)
-    assert isinstance(region, ByteRegion), region
-    return region
-
-
-def limit_of(region: ByteRegion) -> float | None:
-    """What the result is at most, where its rectifier says so."""
-    limit = None if region.rectifier is None else upper_limit(region.rectifier)
-    return None if limit is None else limit[0]
-
-
 def geometry_of(problem: Problem) -> Geometry:
     """How rows are gathered."""
-    region = region_of(problem)
+    region = ByteRegion.of(problem)
     image, filters = (problem.types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
     rows, columns = windows(problem, filters[2:], region.convolution)
     return Geometry(image[0], rows, columns, image[1])
@@ -42,5 +29,5 @@ def finishing(region: ByteRegion, given: Mapping[int, Array], columns: int) -> A
     scales = given[region.weights.inputs[1]].reshape(-1).astype(np.float64) * number(region.source.inputs[1]) / step
     offsets = np.zeros(columns) if region.bias < 0 else given[region.bias].reshape(-1).astype(np.float64) / step
     added = 0.0 if region.added is None else number(region.added.inputs[1]) / step
-    ends = [added, (limit_of(region) or 0.0) / step]
+    ends = [added, (region.limit or 0.0) / step]
     return np.concatenate([np.broadcast_to(scales, columns), offsets, ends]).astype(np.float32)

@@ -27,7 +27,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_kernel_nvrtc.byte_finish import ByteFinish, order
-from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of, limit_of, region_of
+from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of
 from tenonrt_kernel_nvrtc.byte_tiles import ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
@@ -69,7 +69,7 @@ class ByteProductKernel(CudaKernel):
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, taps, channels] in int8, columns in the order of sums, channels padded to stages of k;
         then, in steps of the result, what `ByteFinish` reads."""
-        problem, region = code.problem, region_of(code.problem)
+        problem, region = code.problem, ByteRegion.of(code.problem)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         filters, depth = given[region.weights.inputs[0]], _tile(code.tactic).depth
         taps = filters.reshape(*filters.shape[:2], -1).transpose(0, 2, 1)
@@ -81,14 +81,14 @@ class ByteProductKernel(CudaKernel):
         return "bytes"
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        tile, g, region = _tile(tactic), geometry_of(problem), region_of(problem)
+        tile, g, region = _tile(tactic), geometry_of(problem), ByteRegion.of(problem)
         work, n = _work(problem), problem.types[problem.outputs[0]].concrete({})[1]
         result = problem.types[problem.outputs[0]].dtype
         added = None if region.added is None else region.added.inputs[0]
         finish = ByteFinish(
             problem, tile, g.m, n, "float16" if result == "float32" else result,
             None if added is None else (added, problem.types[added].dtype),
-            region.rectifier is not None, limit_of(region) is not None,
+            region.rectifier is not None, region.limit is not None,
         )  # fmt: skip
         read = "u8" if problem.types[region.source.inputs[0]].dtype == "uint8" else "s8"
         gathered = None if g.whole else g
@@ -99,7 +99,7 @@ class ByteProductKernel(CudaKernel):
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         problem, tile, info = code.problem, _tile(code.tactic), code.info
-        position = problem.activations.index(region_of(problem).source.inputs[0])
+        position = problem.activations.index(ByteRegion.of(problem).source.inputs[0])
         columns, k = packed[0].shape
         weights = Matrix(columns, k, tile.columns // tile.down, tile.depth, 1)
         return MappedLaunch(
@@ -118,7 +118,7 @@ def _depth(channels: int) -> int:
 
 
 def _work(problem: Problem) -> Work:
-    g, region = geometry_of(problem), region_of(problem)
+    g, region = geometry_of(problem), ByteRegion.of(problem)
     n = problem.types[problem.outputs[0]].concrete({})[1]
     read = g.images * g.rows.size * g.columns.size * g.channels
     written = g.m * n * (2 if region.quantize is None else 1)

@@ -14,6 +14,7 @@ from tenonrt.contracts import (
     LINEAR,
     NHWC,
     Array,
+    ByteRegion,
     Code,
     GraphView,
     Layer,
@@ -27,7 +28,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_kernel_nvrtc.byte_finish import ByteFinish
-from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of, limit_of, region_of
+from tenonrt_kernel_nvrtc.byte_problem import finishing, geometry_of
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
 from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, Pixel, packed_filters, source
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
@@ -90,7 +91,7 @@ class FirstBytesKernel(CudaKernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Words of the weights, then what `ByteFinish` reads, then the scale of the image."""
-        problem, region = code.problem, region_of(code.problem)
+        problem, region = code.problem, ByteRegion.of(code.problem)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         filters, (_, quantize) = given[region.weights.inputs[0]], _entry(problem)
         finish = finishing(region, given, len(filters))
@@ -101,10 +102,10 @@ class FirstBytesKernel(CudaKernel):
         return "bytes"
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        patch, g, region = Patch.parsed(tactic.key), geometry_of(problem), region_of(problem)
+        patch, g, region = Patch.parsed(tactic.key), geometry_of(problem), ByteRegion.of(problem)
         n, result = problem.types[problem.outputs[0]].concrete({})[1], problem.types[problem.outputs[0]].dtype
         finish = ByteFinish(
-            problem, _UNIT, g.m, n, result, None, region.rectifier is not None, limit_of(region) is not None,
+            problem, _UNIT, g.m, n, result, None, region.rectifier is not None, region.limit is not None,
             row="row_of(h)",
         )  # fmt: skip
         entry, _ = _entry(problem)
@@ -119,7 +120,7 @@ class FirstBytesKernel(CudaKernel):
 
 def _entry(problem: Problem) -> tuple[int, ProblemLayer | None]:
     """The image, and what quantizes it in the region."""
-    stored = region_of(problem).source.inputs[0]
+    stored = ByteRegion.of(problem).source.inputs[0]
     for layer in problem.layers:
         if stored in layer.outputs:
             return layer.inputs[0], layer
@@ -146,7 +147,7 @@ def pixel_of(problem: Problem, g: Geometry) -> Pixel:
     raw = [f"raw[b][{c}]" for c in range(g.channels)]
     if quantize is None:
         return Pixel(stored, "", " | ".join(f"(unsigned)(unsigned char){v} << {8 * c}" for c, v in enumerate(raw)))
-    signed = "true" if problem.types[region_of(problem).source.inputs[0]].dtype == "int8" else "false"
+    signed = "true" if problem.types[ByteRegion.of(problem).source.inputs[0]].dtype == "int8" else "false"
     once = f"""const float step = factors[{2 * columns + 2}], inverse = 1.f / step;
     auto steps = [&](float x) {{
         const float near = x * inverse, exact = fmaf(fmaf(-near, step, x), inverse, near);
