@@ -38,6 +38,7 @@ static inline float to_float(half_t h) { _Float16 v; __builtin_memcpy(&v, &h, 2)
 static inline half_t to_half(float f) { _Float16 v = (_Float16)f; half_t h; __builtin_memcpy(&h, &v, 2); return h; }
 static inline float __int_as_float(int i) { float f; __builtin_memcpy(&f, &i, 4); return f; }
 static inline float infinity() { return __builtin_inff(); }
+static inline int min(int a, int b) { return a < b ? a : b; }
 static inline float larger(float a, float b) { return (a > b || a != a) ? a : b; }
 static inline float smaller(float a, float b) { return (a < b || a != a) ? a : b; }
 template <typename T, int V> struct alignas(sizeof(T) * V > 16 ? 16 : sizeof(T) * V) Vec { T e[V]; };

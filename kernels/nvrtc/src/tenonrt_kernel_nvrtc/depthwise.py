@@ -11,8 +11,8 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, We
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.storage import CHANNELS_8, Axes
+from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 from tenonrt_kernel_nvrtc.windows import windows
 
 _TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (2, 256), (4, 256), (7, 64))  # positions, threads
@@ -38,8 +38,10 @@ class DepthwiseKernel(CudaKernel):
             return "groups of more than one channel"
         if weights[2] * weights[3] > 49:
             return "a window of more than 49 elements"
-        tail = next(filter(None, (refusal(problem, follower) for follower in problem.layers[1:])), "")
-        return tail or _refuses_operands(problem)
+        why = next(filter(None, (refusal(problem, follower) for follower in problem.layers[1:])), "")
+        if len(layer.inputs) > 2 and layer.inputs[2] >= 0 and layer.inputs[2] not in problem.constants:
+            return "a bias that is computed"
+        return why or refuses_operands(problem)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         formats = (CHANNELS_8,) * len(problem.activations)
@@ -81,7 +83,7 @@ class DepthwiseKernel(CudaKernel):
         count = result.concrete({})[0] * rows.positions * strips * groups
         others = [f"x{n}" for n in problem.activations if n != problem.layer.inputs[0]]
         names = {f"x{n}": f"x{n}_v" for n in problem.activations if n != problem.layer.inputs[0]}
-        lines, value = _tail(problem, names)
+        lines, value = tail(problem, names)
         inputs = [f"const half_t *x{n}" for n in problem.activations]
         pitches = ["int out_pitch", *(f"int x{n}_pitch" for n in problem.activations)]
         span = (positions - 1) * columns.stride + (taps[1] - 1) * columns.dilation + 1
@@ -133,29 +135,3 @@ class DepthwiseKernel(CudaKernel):
         text = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{{body}}}\n'
         info = {"grid": grid(count, threads), "block": (threads,), "pitches": tuple(range(1 + len(inputs)))}
         return text, info
-
-
-def _refuses_operands(problem: Problem) -> str:
-    """What the tail reads must lie as the result does, or be one number."""
-    result = problem.types[problem.layer.outputs[0]]
-    if problem.outputs != (problem.layers[-1].outputs[0],):
-        return "an interior result is wanted outside of the region"
-    own = {i for i in problem.layer.inputs if i >= 0}
-    for number in range(len(problem.inputs)):
-        type, given = problem.types[number], problem.inputs[number]
-        scalar = given.role == "constant" and given.value is not None and type.size == 1
-        if number not in own and not scalar and (type != result or given.role == "constant"):
-            return f"its tail reads {type} beside {result}"
-    return "" if len(problem.layer.inputs) < 3 or problem.layer.inputs[2] < 0 or (
-        problem.layer.inputs[2] in problem.constants) else "a bias that is computed"  # fmt: skip
-
-
-def _tail(problem: Problem, names: dict[str, str]) -> tuple[list[str], str]:
-    """The layers after the convolution, on one element whose sum is in y<number of the convolution's result>."""
-    import msgspec
-
-    first = problem.layer.outputs[0]
-    if len(problem.layers) == 1:
-        return [], f"y{first}"
-    tail = msgspec.structs.replace(problem, layers=problem.layers[1:])
-    return chain(tail, {**names, f"x{first}": f"y{first}"}, skip=frozenset(problem.layer.inputs))
