@@ -31,6 +31,11 @@ class Tile:
     def key(self) -> str:
         return f"{self.rows}x{self.columns}"
 
+    @property
+    def ahead(self) -> int:
+        """Terms that are read before the first is added: where a GPU has few threads, each waits for fewer reads."""
+        return min(32, max(4, 64 // (self.rows + self.columns)))
+
 
 class Sums(ABC):
     """``blocks`` results of ``rows`` by ``columns``, each a sum of ``terms`` products."""
@@ -96,7 +101,7 @@ class Products(Sums):
         above = f"{r.name}[r0 + min(row + i, {self.rows - 1}) * {r.step} + k * {r.term}]"
         return [
             f"const int r0 = {r.begin()}, c0 = {c.begin()};",
-            "#pragma unroll 4",
+            f"#pragma unroll {tile.ahead}",
             f"for (int k = 0; k < {self.terms}; ++k) {{",
             f"    float w[{tile.rows}], x[{tile.columns}];",
             f"    each (int i = 0; i < {tile.rows}; ++i)",
@@ -164,7 +169,7 @@ class Images(Sums):
             "where_j[j] = inside ? where : -1; }",
             f"const int place = (z % {self.groups} * {self.taps} + {tap}) * {self.channels * padded} + row;",
             f"const float *w_p = {self.filters} + place;",
-            "#pragma unroll 4",
+            f"#pragma unroll {tile.ahead}",
             f"for (int c = 0; c < {self.channels}; ++c, w_p += {padded}) {{",
             f"    float w[{tile.rows}], x[{tile.columns}];",
             f"    each (int i = 0; i < {tile.rows}; i += {wide}) {{ const auto v = fetch<float, {wide}>(w_p + i);",
