@@ -359,6 +359,13 @@ class Kernel(ABC):
         """The ways to solve a supported problem, best guess first."""
         return (Tactic(),)
 
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
+        """What a build is offered that permits only some precisions; it leaves out tactics of others in any case.
+
+        Override it where listing tactics costs, as asking a library does, or where each precision has as many.
+        """
+        return self.tactics(problem)
+
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         """Expected seconds, for ranking before anything is timed; None when unknown."""
         return None
@@ -445,6 +452,8 @@ class Device(ABC):
     races: ClassVar[bool] = False
     # Whether kernels here multiply uint8 too: calibrated tensors that are never negative are stored so then.
     multiplies_unsigned: ClassVar[bool] = True
+    # Precisions in which kernels here are no faster than in more precise ones: "best" does not permit them.
+    no_faster: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:

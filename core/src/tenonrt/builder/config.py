@@ -12,7 +12,7 @@ from tenonrt.contracts import Progress
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 
-# "best": whatever kernels offer.
+# "best": whatever kernels offer, but for what the device says is no faster.
 Precision = Literal["float32", "float16", "bfloat16", "int8", "best"]
 _PRECISIONS = ("float64", "float32", "float16", "bfloat16", "int8")
 Mode = Literal["obey", "prefer"]
@@ -46,7 +46,8 @@ class LayerPrecision:
 class BuilderConfig:
     """Options of a build.
 
-    precision: what kernels may compute in besides float32, a permission and no demand; best: all that they offer.
+    precision: what kernels may compute in besides float32, a permission and no demand; best: all that they offer, but
+    for precisions in which the device is no faster than in more precise ones.
     layer_precisions: what layers of certain names must, or should, be computed in.
     max_batch: bounds the symbolic first dimension of every input to 1..max_batch and tunes for max_batch.
     workspace: bytes a tactic may use, None: any. optimization_level: 0 picks without timing, 3 times what estimates do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tenonrt.builder.config import BuilderConfig
 from tenonrt.builder.regions import PosedProblem, make_region, pose
@@ -224,7 +225,7 @@ class Offers:
     ) -> tuple[Support, Sequence[tuple[Tactic, float | None]]]:
         try:
             support = kernel.supports(posed.problem)
-            tactics = list(kernel.tactics(posed.problem)) if support.ok else []
+            tactics = list(kernel.tactics_within(posed.problem, partial(self._permits, posed))) if support.ok else []
             priced = [(tactic, kernel.estimate(posed.problem, tactic)) for tactic in tactics]
         except Exception as error:  # noqa: BLE001 - whatever a kernel raises, the build goes on without it
             why = f"it raised {error!r} when asked about {' + '.join(posed.problem.kinds)}"
@@ -248,12 +249,18 @@ class Offers:
             return "it needs another format than the tensors' own, which the configuration disables"
         if not tactic.exact and not self.config.allow_inexact:
             return "its accuracy is reduced, which the configuration forbids"
-        given = {type.dtype for type in posed.problem.types}
-        permitted = given | {"float64", "float32", self.config.precision}
-        permitted |= {constraint.precision for constraint in self.config.layer_precisions}
-        if self.config.precision != "best" and tactic.precision not in permitted:
+        if not self._permits(posed, tactic.precision):
             return f"it computes in {tactic.precision}, which the configuration does not allow"
         return ""
+
+    def _permits(self, posed: PosedProblem, precision: str) -> bool:
+        """Whether the configuration allows a precision, or the problem's own tensors have it."""
+        config = self.config
+        if precision in {"float64", "float32", config.precision, *(type.dtype for type in posed.problem.types)}:
+            return True
+        if any(constraint.precision == precision for constraint in config.layer_precisions):
+            return True
+        return config.precision == "best" and precision not in self.registry.device(config.device).no_faster
 
     def _quarantine(self, entry: Entry, why: str) -> None:
         self._quarantined.add(entry.id)

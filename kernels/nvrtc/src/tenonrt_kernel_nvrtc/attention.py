@@ -17,7 +17,7 @@ from tenonrt_kernel_nvrtc.attention_wide import DEPTH, Wide, functions
 from tenonrt_kernel_nvrtc.attention_wide import body as wide_body
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.storage import HALF
+from tenonrt_kernel_nvrtc.storage import Narrow, shape_of
 
 _TILES = (64, 128)  # keys at a time
 _ROWS, _PARTS = (1, 2, 4, 8), (1, 2, 4)
@@ -42,20 +42,20 @@ class AttentionKernel(CudaKernel):
                 return "rows of heads that do not follow each other, or do not start where 16 bytes do"
         return ""
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         found = read_attention(problem)
         assert isinstance(found, Attention)
-        formats = (HALF,) * len(problem.activations)
+        count = len(problem.activations)
         keys = [*(shape.key for shape in _wide(found)), *(shape.key for shape in _shapes(found))]
-        return [Tactic(key, formats, (HALF,), "float16") for key in keys]
+        return [Tactic(n.key(key), (n.rows,) * count, (n.rows,), n.dtype) for n in narrow for key in keys]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         found = read_attention(problem)
         assert isinstance(found, Attention)
-        wide = tactic.key.startswith("wide")
-        shape = Wide.parsed(tactic.key) if wide else Shape.parsed(tactic.key)
+        key = shape_of(tactic)
+        shape = Wide.parsed(key) if key.startswith("wide") else Shape.parsed(key)
         rows = shape.rows if isinstance(shape, Wide) else 16 * shape.rows
-        parameters = ["half_t *out", *(f"const half_t *x{i}" for i in problem.activations)]
+        parameters = ["narrow_t *out", *(f"const narrow_t *x{i}" for i in problem.activations)]
         bounds = f"{shape.threads}, {shape.resident}" if isinstance(shape, Wide) else f"{shape.threads}"
         head = f'extern "C" __global__ void __launch_bounds__({bounds}) kernel({", ".join(parameters)})'
         code = (functions(), wide_body(found, shape)) if isinstance(shape, Wide) else (INSTRUCTIONS, body(found, shape))

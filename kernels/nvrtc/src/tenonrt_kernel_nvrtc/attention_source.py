@@ -14,20 +14,20 @@ from tenonrt_kernel_nvrtc.expressions import literal
 
 INSTRUCTIONS = r"""
 __device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." NARROW "." NARROW ".f32 "
         "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 __device__ __forceinline__ unsigned pair(float low, float high) {
-    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
+    unsigned r; asm("cvt.rn." NARROW "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
 }
-__device__ __forceinline__ void copy16(const half_t *to, const half_t *from, bool there) {
+__device__ __forceinline__ void copy16(const narrow_t *to, const narrow_t *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"((unsigned)__cvta_generic_to_shared(to)),
         "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-__device__ __forceinline__ void columns(unsigned &b0, unsigned &b1, const half_t *p) {
+__device__ __forceinline__ void columns(unsigned &b0, unsigned &b1, const narrow_t *p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(b0), "=r"(b1)
         : "r"((unsigned)__cvta_generic_to_shared(p)));
 }
@@ -92,13 +92,13 @@ def at(operand: Operand | Sequence[int]) -> str:
 def _start(a: Attention, shape: Shape) -> str:
     pitch = a.depth + 8
     return f"""
-    __shared__ alignas(16) half_t memory[{2 * shape.tile * pitch}];
-    half_t *const keys = memory, *const values = memory + {shape.tile * pitch};
+    __shared__ alignas(16) narrow_t memory[{2 * shape.tile * pitch}];
+    narrow_t *const keys = memory, *const values = memory + {shape.tile * pitch};
     const int warp = threadIdx.x / 32, share = warp / {shape.rows}, lane = threadIdx.x % 32, g = lane / 4, l = lane % 4;
     const int own = warp % {shape.rows} * 16 + g, row = blockIdx.x * {16 * shape.rows} + own;
-    const half_t *q = x{a.query.number} + {at(a.query)};
-    const half_t *k = x{a.key.number} + {at(a.key)};
-    const half_t *v = x{a.value.number} + {at(a.value)};
+    const narrow_t *q = x{a.query.number} + {at(a.query)};
+    const narrow_t *k = x{a.key.number} + {at(a.key)};
+    const narrow_t *v = x{a.value.number} + {at(a.value)};
     unsigned fragments[{a.depth // 16}][4];
     float result[{a.depth // 8}][4] = {{}}, most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};"""
 
@@ -110,7 +110,7 @@ def _copies(a: Attention, shape: Shape) -> str:
     def copied(name: str, operand: Operand) -> str:
         return f"""for (int t = threadIdx.x; t < {shape.tile * pieces}; t += {shape.threads}) {{
             const int r = t / {pieces}, c = t % {pieces} * 8; const bool there = start + r < {a.keys};
-            const half_t *from = there ? {name[0]} + (long long)(start + r) * {operand.strides[2]} + c : {name[0]};
+            const narrow_t *from = there ? {name[0]} + (long long)(start + r) * {operand.strides[2]} + c : {name[0]};
             copy16({name} + r * {pitch} + c, from, there);
         }} commit();"""
 
@@ -145,10 +145,10 @@ def _masks(a: Attention, shape: Shape) -> str:
 
 def _scores(a: Attention, shape: Shape) -> str:
     tiles, steps, pitch, width = shape.tile // 8 // shape.parts, a.depth // 16, a.depth + 8, shape.tile // shape.parts
-    added = "s += to_float((half_t)(mask[n][i / 2] >> i % 2 * 16));" if a.mask is not None else ""
+    added = "s += to_float((narrow_t)(mask[n][i / 2] >> i % 2 * 16));" if a.mask is not None else ""
     return f"""float scores[{tiles}][4] = {{}};
         _Pragma("unroll") for (int s = 0; s < {steps}; ++s) _Pragma("unroll") for (int n = 0; n < {tiles}; ++n) {{
-            const half_t *p = keys + (share * {width} + n * 8 + g) * {pitch} + s * 16 + l * 2;
+            const narrow_t *p = keys + (share * {width} + n * 8 + g) * {pitch} + s * 16 + l * 2;
             multiply_add(scores[n], fragments[s], *(const unsigned *)p, *(const unsigned *)(p + 8));
         }}
         float high[2] = {{most[0], most[1]}};
@@ -235,7 +235,7 @@ def _merged(a: Attention, shape: Shape) -> str:
             total += weight * from[{a.depth + 1}];
             for (int j = 0; j < 8; ++j) e[j] += weight * from[c + j];
         }}
-        Vec<half_t, 8> o;
-        for (int j = 0; j < 8; ++j) o.e[j] = to_half(total > 0.f ? e[j] / total : {masked_nowhere(a)});
+        Vec<narrow_t, 8> o;
+        for (int j = 0; j < 8; ++j) o.e[j] = to_narrow(total > 0.f ? e[j] / total : {masked_nowhere(a)});
         put(out + {at(a.result)} + (long long)(blockIdx.x * {rows} + r) * {a.result[2]} + c, o);
     }}"""

@@ -28,7 +28,7 @@ __device__ __forceinline__ unsigned shared_at(const void *p) { return (unsigned)
 __device__ __forceinline__ descriptor_t described(unsigned at) {
     return (descriptor_t)((at & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
 }
-__device__ __forceinline__ void copy16(unsigned to, const half_t *from, bool there) {
+__device__ __forceinline__ void copy16(unsigned to, const narrow_t *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 template <int N> __device__ __forceinline__ void settled(float (&d)[N]) {
@@ -71,12 +71,13 @@ def functions() -> str:
     return f"""{INSTRUCTIONS}{SWAP}
 template <int ADD> __device__ __forceinline__ void scored(float (&d)[{n}], descriptor_t a, descriptor_t b) {{
     asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{n + 2}, 0;\\n"
-        "wgmma.mma_async.sync.aligned.m64n{_KEYS}k16.f32.f16.f16 {{{scores}}}, %{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
+        "wgmma.mma_async.sync.aligned.m64n{_KEYS}k16.f32." NARROW "." NARROW " "
+        "{{{scores}}}, %{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
         : {kept} : "l"(a), "l"(b), "n"(ADD));
 }}
 template <int ADD> __device__ __forceinline__ void weighed(float (&d)[{r}], const unsigned *a, descriptor_t b) {{
     asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{r + 5}, 0;\\n"
-        "wgmma.mma_async.sync.aligned.m64n{DEPTH}k16.f32.f16.f16 {{{result}}}, "
+        "wgmma.mma_async.sync.aligned.m64n{DEPTH}k16.f32." NARROW "." NARROW " {{{result}}}, "
         "{{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, p, 1, 1, 1;\\n}}"
         : {added} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
 }}
@@ -110,9 +111,9 @@ def _start(a: Attention, wide: Wide) -> str:
     const unsigned k_at = shared_at(memory), v_at = k_at + {_KEYS * 2 * DEPTH}, q_at = v_at + {_KEYS * 2 * DEPTH};
     const int t = threadIdx.x, wg = t / 128, warp = t / 32 % 4, lane = t % 32, g = lane / 4, l = lane % 4;
     const int row = blockIdx.x * {wide.rows} + wg * 64 + warp * 16 + g;
-    const half_t *q = x{a.query.number} + {at(a.query)};
-    const half_t *k = x{a.key.number} + {at(a.key)};
-    const half_t *v = x{a.value.number} + {at(a.value)};
+    const narrow_t *q = x{a.query.number} + {at(a.query)};
+    const narrow_t *k = x{a.key.number} + {at(a.key)};
+    const narrow_t *v = x{a.value.number} + {at(a.value)};
     float result[{DEPTH // 2}], most[2] = {{-infinity(), -infinity()}}, sum[2] = {{0.f, 0.f}};
     {zeros if a.keys > _KEYS else ""}"""
 
@@ -120,7 +121,7 @@ def _start(a: Attention, wide: Wide) -> str:
 def _copied(name: str, operand: Operand, rows: int, most: int, first: str, wide: Wide, key: str = "r") -> str:
     return f"""_Pragma("unroll") for (int i = 0; i < {rows * 8 // wide.threads}; ++i) {{
             const int r = i * {wide.threads // 8} + t / 8, c = t % 8, at = {first} + {key};
-            const half_t *from = at < {most} ? {name} + (long long)at * {operand.strides[2]} + c * 8 : {name};
+            const narrow_t *from = at < {most} ? {name} + (long long)at * {operand.strides[2]} + c * 8 : {name};
             copy16({name}_at + r * {2 * DEPTH} + ((c ^ r % 8) << 4), from, at < {most});
         }}"""
 
@@ -132,14 +133,14 @@ def _masks(a: Attention) -> str:
     m = a.mask
     whole = m.strides[3] == 1 and a.keys % 8 == 0 and not any(stride % 8 for stride in m.strides[:3])
     place = f"{at(m)} + (long long)r * {m.strides[2]} + (long long)column * {m.strides[3]}"
-    one = f"column + j < {a.keys} ? from[(long long)j * {m.strides[3]}] : (half_t)0"
+    one = f"column + j < {a.keys} ? from[(long long)j * {m.strides[3]}] : (narrow_t)0"
     each = f"for (int j = 0; j < 8; ++j) mask[q][h].e[j] = {one};"
-    return f"""Vec<half_t, 8> mask[{_KEYS // 32}][2];
+    return f"""Vec<narrow_t, 8> mask[{_KEYS // 32}][2];
         _Pragma("unroll") for (int q = 0; q < {_KEYS // 32}; ++q) _Pragma("unroll") for (int h = 0; h < 2; ++h) {{
             const int r = row + h * 8, column = start + q * 32 + l * 8;
-            const half_t *from = x{m.number} + {place};
-            mask[q][h] = Vec<half_t, 8>{{}};
-            if (r < {a.rows} && column < {a.keys}) {{ {"mask[q][h] = fetch<half_t, 8>(from);" if whole else each} }}
+            const narrow_t *from = x{m.number} + {place};
+            mask[q][h] = Vec<narrow_t, 8>{{}};
+            if (r < {a.rows} && column < {a.keys}) {{ {"mask[q][h] = fetch<narrow_t, 8>(from);" if whole else each} }}
         }}"""
 
 

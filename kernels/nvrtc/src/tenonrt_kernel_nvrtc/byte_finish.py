@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tenonrt.contracts import Problem, numpy_dtype
 
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
-from tenonrt_kernel_nvrtc.storage import C_TYPES
+from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING
 
 _LANE = 16  # columns of a thread in a group
 _FUNCTIONS = r"""
@@ -28,7 +28,7 @@ template <bool SIGNED> __device__ __forceinline__ unsigned bytes(int a, int b, i
     return all;
 }
 __device__ __forceinline__ unsigned halves(float a, float b) {
-    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(b), "f"(a)); return r;
+    unsigned r; asm("cvt.rn." NARROW "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(b), "f"(a)); return r;
 }
 template <typename T> __device__ __forceinline__ float byte_of(unsigned word, int c) {
     return (float)(T)(word >> 8 * c);
@@ -56,9 +56,9 @@ def order(columns: int) -> list[int]:
 class ByteFinish:
     """result = stored(limit(factor * sum + offset + added_factor * added)), in steps of the result.
 
-    m, columns: of the result. stored: its element type, int8, uint8 or float16. added: the input that is added, and
-    its element type. rectified: negative values are 0; limited: large ones are an upper limit. row: that of sums r and
-    h of a thread, not below m where there is none.
+    m, columns: of the result. stored: its element type, int8, uint8 or a narrow float. added: the input that is added,
+    and its element type. rectified: negative values are 0; limited: large ones are an upper limit. row: that of sums r
+    and h of a thread, not below m where there is none.
 
     Packed beside the weights, in single precision: factors and offsets [columns each], added_factor, the limit.
     """
@@ -148,7 +148,7 @@ class ByteFinish:
 
     def _rows(self) -> str:
         """16 columns of a thread's rows, four at a time: few factors are held at once."""
-        wide = 2 if self.stored == "float16" else 1
+        wide = 2 if self.stored in ROUNDING else 1
         place = f"(out + (long long)m * {self.columns} + n)"
         stores = " ".join(
             f"((uint4 *){place})[{k}] = make_uint4({', '.join(f'made[r][h][{4 * k + i}]' for i in range(4))});"
@@ -174,7 +174,7 @@ class ByteFinish:
         if self.limited:
             steps.append("v[c] = fminf(v[c], most);")
         values = f'float v[4]; _Pragma("unroll") for (int c = 0; c < 4; ++c) {{ {" ".join(steps)} }}'
-        if self.stored == "float16":
+        if self.stored in ROUNDING:
             kept = " ".join(f"made[r][h][2 * w + {i}] = halves(v[{2 * i}], v[{2 * i + 1}]);" for i in range(2))
             return f"{values} {kept}"
         kind = "true" if numpy_dtype(self.stored).kind == "i" else "false"

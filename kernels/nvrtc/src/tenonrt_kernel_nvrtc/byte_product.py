@@ -33,7 +33,7 @@ from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.product_problem import Geometry
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8
+from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tensor_maps import Images, Mapped, MappedLaunch, Matrix
 from tenonrt_kernel_nvrtc.windows import windows
 
@@ -43,7 +43,7 @@ _FARTHEST, _STRIDE = 127, 8  # of the corners that a map of images has, and betw
 
 
 class ByteProductKernel(CudaKernel):
-    """Images of bytes without zero points, one group; results in bytes or half precision."""
+    """Images of bytes without zero points, one group; results in bytes or narrow floats."""
 
     begins_itself: ClassVar[bool] = True
 
@@ -56,12 +56,12 @@ class ByteProductKernel(CudaKernel):
         region = read_byte_region(problem)
         return region if isinstance(region, str) else _refuses(problem, region)
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        real = problem.types[problem.outputs[0]].dtype == "float32"
-        inputs, output = (NHWC,) * len(problem.activations), CHANNELS_8 if real else NHWC
-        precision = "float16" if real else "float32"
-        work, depth = _work(problem), _depth(geometry_of(problem).channels)
-        return [Tactic(tile.key, inputs, (output,), precision) for tile in tiles(work, depth)]
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
+        inputs = (NHWC,) * len(problem.activations)
+        found = [tile.key for tile in tiles(_work(problem), _depth(geometry_of(problem).channels))]
+        if problem.types[problem.outputs[0]].dtype == "float32":
+            return [Tactic(n.key(key), inputs, (n.channels_8,), n.dtype) for n in narrow for key in found]
+        return [Tactic(key, inputs, (NHWC,)) for key in found]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         return _work(problem).seconds(_tile(tactic))
@@ -86,7 +86,7 @@ class ByteProductKernel(CudaKernel):
         result = problem.types[problem.outputs[0]].dtype
         added = None if region.added is None else region.added.inputs[0]
         finish = ByteFinish(
-            problem, tile, g.m, n, "float16" if result == "float32" else result,
+            problem, tile, g.m, n, narrow_of(tactic).dtype if result == "float32" else result,
             None if added is None else (added, problem.types[added].dtype),
             region.rectifier is not None, region.limit is not None,
         )  # fmt: skip
@@ -109,7 +109,7 @@ class ByteProductKernel(CudaKernel):
 
 
 def _tile(tactic: Tactic) -> ByteTile:
-    return ByteTile.parsed(tactic.key)
+    return ByteTile.parsed(shape_of(tactic))
 
 
 def _depth(channels: int) -> int:

@@ -11,7 +11,7 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, We
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8, Axes
+from tenonrt_kernel_nvrtc.storage import Axes, Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 from tenonrt_kernel_nvrtc.windows import windows
 
@@ -43,22 +43,22 @@ class DepthwiseKernel(CudaKernel):
             return "a bias that is computed"
         return why or refuses_operands(problem)
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        formats = (CHANNELS_8,) * len(problem.activations)
-        strided = tuple(range(len(formats)))
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
+        strided = tuple(range(len(problem.activations)))
         return [
             Tactic(
-                f"{positions}x{threads}", formats, (CHANNELS_8,), "float16", reads_strided=strided, writes_strided=(0,)
+                n.key(f"{positions}x{threads}"), (n.channels_8,) * len(strided), (n.channels_8,), n.dtype,
+                reads_strided=strided, writes_strided=(0,),
             )
-            for positions, threads in _TILES
-        ]
+            for n in narrow for positions, threads in _TILES
+        ]  # fmt: skip
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         sizes = [problem.types[i].nbytes for i in (*problem.activations, *problem.outputs)]
         return 3e-6 + sum(size for size in sizes if isinstance(size, int)) / 2 / 2.5e12
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights [R, S, C] and bias [C], channels padded with zeros, in single precision."""
+        """Weights [R, S, C], narrow, and bias [C] in single precision, channels padded with zeros."""
         problem = code.problem
         given = dict(zip(problem.constants, weights.constants, strict=True))
         taps = given[problem.layer.inputs[1]]
@@ -67,28 +67,28 @@ class DepthwiseKernel(CudaKernel):
         bias = problem.layer.inputs[2] if len(problem.layer.inputs) > 2 else -1
         added = given[bias] if bias >= 0 else np.zeros(channels, np.float32)
         return [
-            np.pad(taps[:, 0].transpose(1, 2, 0), ((0, 0), (0, 0), (0, padding))).astype(np.float16),
+            narrow_of(code.tactic).rounded(np.pad(taps[:, 0].transpose(1, 2, 0), ((0, 0), (0, 0), (0, padding)))),
             np.pad(added, (0, padding)).astype(np.float32),
         ]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
-        return "half"
+        return narrow_of(tactic).dtype
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        positions, threads = (int(text) for text in tactic.key.split("x"))
+        positions, threads = (int(text) for text in shape_of(tactic).split("x"))
         taps = problem.types[problem.layer.inputs[1]].concrete({})[2:]
         rows, columns = windows(problem, taps)
-        result = problem.types[problem.outputs[0]].stored_as(CHANNELS_8)
+        result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
         groups, strips = Axes.of(result).sizes[-1] // 8, -(-columns.positions // positions)
         count = result.concrete({})[0] * rows.positions * strips * groups
         others = [f"x{n}" for n in problem.activations if n != problem.layer.inputs[0]]
         names = {f"x{n}": f"x{n}_v" for n in problem.activations if n != problem.layer.inputs[0]}
         lines, value = tail(problem, names)
-        inputs = [f"const half_t *x{n}" for n in problem.activations]
+        inputs = [f"const narrow_t *x{n}" for n in problem.activations]
         pitches = ["int out_pitch", *(f"int x{n}_pitch" for n in problem.activations)]
         span = (positions - 1) * columns.stride + (taps[1] - 1) * columns.dilation + 1
         image = f"x{problem.layer.inputs[0]}"
-        loads = " ".join(f"const auto {o}_p = fetch<half_t, 8>({o} + at * {o}_pitch + c);" for o in others)
+        loads = " ".join(f"const auto {o}_p = fetch<narrow_t, 8>({o} + at * {o}_pitch + c);" for o in others)
         reads = " ".join(f"const float {o}_v = to_float({o}_p.e[j]);" for o in others)
         body = f"""
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
@@ -103,15 +103,15 @@ class DepthwiseKernel(CudaKernel):
     for (int r = 0; r < {taps[0]}; ++r) {{
         const int y = p * {rows.stride} - {rows.before} + r * {rows.dilation};
         if (y < 0 || y >= {rows.size}) continue;
-        Vec<half_t, 8> w[{taps[1]}];
+        Vec<narrow_t, 8> w[{taps[1]}];
         #pragma unroll
-        for (int s = 0; s < {taps[1]}; ++s) w[s] = fetch<half_t, 8>(weights + (r * {taps[1]} + s) * {groups * 8} + c);
+        for (int s = 0; s < {taps[1]}; ++s) w[s] = fetch<narrow_t, 8>(weights + (r * {taps[1]} + s) * {groups * 8} + c);
         #pragma unroll
         for (int u = 0; u < {span}; ++u) {{
             const int x = q0 * {columns.stride} - {columns.before} + u;
             if (x < 0 || x >= {columns.size}) continue;
             const long long from = (long long)(n * {rows.size} + y) * {columns.size} + x;
-            const auto e = fetch<half_t, 8>({image} + from * {image}_pitch + c);
+            const auto e = fetch<narrow_t, 8>({image} + from * {image}_pitch + c);
             #pragma unroll
             for (int k = 0; k < {positions}; ++k) {{
                 const int d = u - k * {columns.stride};
@@ -123,15 +123,15 @@ class DepthwiseKernel(CudaKernel):
     #pragma unroll
     for (int k = 0; k < {positions}; ++k) if (q0 + k < {columns.positions}) {{
         const long long at = (long long)(n * {rows.positions} + p) * {columns.positions} + q0 + k;
-        Vec<half_t, 8> o; {loads}
+        Vec<narrow_t, 8> o; {loads}
         #pragma unroll
         for (int j = 0; j < 8; ++j) {{
-            {reads} float y{problem.layer.outputs[0]} = a[k][j]; {" ".join(lines)} o.e[j] = to_half({value});
+            {reads} float y{problem.layer.outputs[0]} = a[k][j]; {" ".join(lines)} o.e[j] = to_narrow({value});
         }}
         put(out + at * out_pitch + c, o);
     }}
 """
-        parameters = ["half_t *out", *inputs, "const half_t *weights", "const float *bias", *pitches]
+        parameters = ["narrow_t *out", *inputs, "const narrow_t *weights", "const float *bias", *pitches]
         text = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{{body}}}\n'
         info = {"grid": grid(count, threads), "block": (threads,), "pitches": tuple(range(1 + len(inputs)))}
         return text, info

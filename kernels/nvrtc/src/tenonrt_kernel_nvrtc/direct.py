@@ -17,7 +17,7 @@ from tenonrt_kernel_nvrtc.direct_sums import WARP, Images, Sums, Tile, sums_of
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, write
 from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 
 _TILES = (Tile(8, 4), Tile(8, 2), Tile(4, 2), Tile(2, 2), Tile(2, 1), Tile(1, 1))
@@ -29,7 +29,7 @@ _KINDS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatrixMul
 
 
 class DirectKernel(CudaKernel):
-    """In single precision row by row; in half precision what needs no sizes that are multiples of 8 to be taken."""
+    """In single precision row by row; in 16 bits what needs no sizes that are multiples of 8 to be taken."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         yield (layer,)
@@ -52,9 +52,10 @@ class DirectKernel(CudaKernel):
         why = next(filter(None, (refusal(problem, follower) for follower in problem.layers[1:])), "")
         return why or refuses_operands(problem)
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         tile = _tile(sums_of(problem, ["float32"] * len(problem.activations)))
-        storages = [(LINEAR, "float32"), *([] if _suits_tensor_cores(problem) else [(HALF, "float16")])]
+        narrow = [] if _suits_tensor_cores(problem) else narrow
+        storages = [(LINEAR, "float32"), *((n.rows, n.dtype) for n in narrow)]
         return [
             Tactic(f"{tile.key}:{precision}", (format,) * len(problem.activations), (format,), precision)
             for format, precision in storages

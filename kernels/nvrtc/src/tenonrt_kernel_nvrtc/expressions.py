@@ -7,7 +7,7 @@ from math import isnan, pi, sqrt
 
 from tenonrt.contracts import Problem, ProblemLayer, is_float
 
-from tenonrt_kernel_nvrtc.storage import C_TYPES, value_type
+from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING, value_type
 
 KINDS = frozenset({"Activation", "Elementwise", "Unary", "Select", "Cast"})
 # Between real numbers and bytes, by one scale for the whole tensor.
@@ -142,8 +142,8 @@ def _cast(source: str, target: str) -> Callable[..., str] | None:
         return None
     if target == "bool":
         return "({0} != 0)".format
-    if target == "float16" and source != "float16":
-        return "to_float(to_half((float){0}))".format
+    if target in ROUNDING and source != target:
+        return f"to_float({ROUNDING[target]}((float){{0}}))".format
     if target == "int32":
         return "(long long)(int)({0})".format
     return f"(({value_type(target)}){{0}})".format

@@ -34,7 +34,7 @@ from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, Pix
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.product_problem import Geometry
-from tenonrt_kernel_nvrtc.storage import C_TYPES
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow
 
 _ROWS, _BLOCKS, _WIDEST = (4, 8), (2, 3), 128
 _SHARED = 48 << 10
@@ -80,7 +80,7 @@ class FirstBytesKernel(CudaKernel):
             return "what quantizes the image has a zero point or several scales"
         return "" if _patches(problem) else "a patch that shared memory does not hold"
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         return [Tactic(patch.key, (LINEAR,), (NHWC,), "float32") for patch in _patches(problem)]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:

@@ -10,11 +10,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import LINEAR, Array, Code, Problem, Tactic, Weights, is_float, normalize_axis
+from tenonrt.contracts import LINEAR, Array, Code, Problem, Tactic, Weights, is_float, normalize_axis, numpy_dtype
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK
-from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, item_bytes
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, item_bytes
 
 
 class GatherKernel(CudaKernel):
@@ -31,14 +31,14 @@ class GatherKernel(CudaKernel):
         constant = indices in problem.constants and data in problem.activations
         return "" if constant and not problem.layer.attrs.batch_dims else "indices that are computed, or batches"
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         data = problem.layer.inputs[0]
-        wanted = (LINEAR, HALF) if is_float(problem.types[data].dtype) else (LINEAR,)
+        wanted = {"float32": LINEAR}
+        wanted |= {n.dtype: n.rows for n in narrow} if is_float(problem.types[data].dtype) else {}
         return [
-            Tactic(str(f), tuple(f if i == data else LINEAR for i in problem.activations), (f,),
-                   "float16" if f == HALF else "float32")
-            for f in wanted
-        ]  # fmt: skip
+            Tactic(str(f), tuple(f if i == data else LINEAR for i in problem.activations), (f,), precision)
+            for precision, f in wanted.items()
+        ]
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """The table as it is stored, or the indices; those of GatherND as offsets of the runs they pick."""
@@ -46,7 +46,7 @@ class GatherKernel(CudaKernel):
         data, indices = problem.layer.inputs
         packed = []
         if data in given:
-            packed.append(given[data].astype(_dtype(code.tactic, problem)))
+            packed.append(given[data].astype(numpy_dtype(_dtype(code.tactic, problem))))
         if indices in given:
             packed.append(_offsets(problem, given[indices]) if problem.layer.kind == "GatherND" else given[indices])
         return packed

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.compiler import compile_cubin
 from tenonrt_kernel_nvrtc.loading import Launched, architecture
-from tenonrt_kernel_nvrtc.storage import PRELUDE, refusal
+from tenonrt_kernel_nvrtc.storage import NARROW, Narrow, prelude, refusal
 
 # Let the next kernel begin, and wait until those before have ended: nothing on architectures without either.
 BEGIN = "begin();"
@@ -35,6 +35,16 @@ class CudaKernel(Kernel):
     def refuses(self, problem: Problem) -> str:
         """Why this kernel does not take a problem of static tensors; empty when it does."""
 
+    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+        return self.offers(problem, NARROW)
+
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
+        return self.offers(problem, [narrow for narrow in NARROW if permits(narrow.dtype)])
+
+    @abstractmethod
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
+        """The tactics of a supported problem: those of single precision, and those that store these narrow floats."""
+
     @abstractmethod
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         """The source without the prelude, and plain values: ``grid`` and ``block``; ``pitches``, ``shared``."""
@@ -45,7 +55,7 @@ class CudaKernel(Kernel):
         early = int(target.removeprefix("sm_").rstrip("a")) >= _PROGRAMMATIC
         if not self.begins_itself:
             source = beginning(source)
-        return Code(problem, tactic, compile_cubin(PRELUDE + source, target), {**info, "early": early})
+        return Code(problem, tactic, compile_cubin(prelude(tactic) + source, target), {**info, "early": early})
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Nothing: what is packed is passed to the function, and most kernels have the constants in their source."""

@@ -88,9 +88,9 @@ class Finish:
         return self._sums + read + self.tile.columns // 4 <= self.tile.registers
 
     def parameters(self) -> list[str]:
-        outputs = [f"half_t *__restrict__ out{k}" for k in range(len(self.parts))]
-        inputs = [f"const half_t *__restrict__ x{i}" for i in self.problem.activations]
-        packed = ["const half_t *weights", "const float *__restrict__ bias"]
+        outputs = [f"narrow_t *__restrict__ out{k}" for k in range(len(self.parts))]
+        inputs = [f"const narrow_t *__restrict__ x{i}" for i in self.problem.activations]
+        packed = ["const narrow_t *weights", "const float *__restrict__ bias"]
         names = [f"out{k}" for k in range(len(self.parts))] + [f"x{i}" for i in self.problem.activations]
         return [*outputs, *inputs, *packed, *(f"int {name}_pitch" for name in names if self.images)]
 
@@ -126,7 +126,7 @@ class Finish:
             lines.append(f"Vec<float, 8> added[{self._groups}];")
             lines.append(f"auto load_bias = [&](int q) {{ const int n = n0 + q * {_GROUP}; {self._bias()} }};")
         if self.slots:
-            lines.append(f"Vec<half_t, 8> read[{self._groups}][{self.tile.heights}][2][{self.slots}];")
+            lines.append(f"Vec<narrow_t, 8> read[{self._groups}][{self.tile.heights}][2][{self.slots}];")
             lines.append(f"auto load_read = [&](int q) {{ const int n = n0 + q * {_GROUP}; {self._loads()} }};")
         if self.slots and self.reads_early:
             lines.append(self._over(self._groups, "load_read(q);"))
@@ -162,7 +162,7 @@ class Finish:
         which = " else ".join(
             f"if (n < {part.first + part.columns}) {{ "
             + "".join(
-                f"read[q][r][h][{s}] = fetch<half_t, 8>(x{i} + (long long)m * x{i}_pitch + n - {part.first});"
+                f"read[q][r][h][{s}] = fetch<narrow_t, 8>(x{i} + (long long)m * x{i}_pitch + n - {part.first});"
                 for s, i in enumerate(numbers)
             )
             + " }"
@@ -170,7 +170,7 @@ class Finish:
         )
         return f"""{self._each()} {{
                     const int m = m0 + r * 64 + h * 8;
-                    for (int s = 0; s < {self.slots}; ++s) read[q][r][h][s] = Vec<half_t, 8>{{}};
+                    for (int s = 0; s < {self.slots}; ++s) read[q][r][h][s] = Vec<narrow_t, 8>{{}};
                     if (m < {self.m}) {{ {which} }}
                 }}"""
 
@@ -224,7 +224,7 @@ class Finish:
                     _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ v[j] += added[q].e[j]; {lines} v[j] = {value}; }}
                     _Pragma("unroll") for (int j = 0; j < 4; ++j) p[j] = pair(v[2 * j], v[2 * j + 1]);
                     {exchanged}
-                    half_t *to = nullptr;
+                    narrow_t *to = nullptr;
                     {places}
                     if (m < {self.m} && to) *(uint4 *)to = make_uint4(p[0], p[1], p[2], p[3]);"""
 
@@ -250,8 +250,8 @@ class Finish:
         def part(k: int, branch: Branch) -> str:
             lines, value = self._tail(k)
             place = f"out{k} + (long long)m * out{k}_pitch + n - {branch.first}"
-            each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {lines} o.e[j] = to_half({value}); }}'
-            return f"if (n < {branch.first + branch.columns}) {{ Vec<half_t, 8> o; {each} put({place}, o); }}"
+            each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {lines} o.e[j] = to_narrow({value}); }}'
+            return f"if (n < {branch.first + branch.columns}) {{ Vec<narrow_t, 8> o; {each} put({place}, o); }}"
 
         return f"if (m < {self.m}) {{ {' else '.join(part(k, b) for k, b in enumerate(self.parts))} }}"
 
@@ -314,10 +314,10 @@ class Finish:
         return f"""_Pragma("unroll") for (int q = 0; q < {self._groups}; ++q) {{
                     const int n = n0 + q * {_GROUP};
                     const auto scaled = fetch<float, 8>({scale}), shifted = fetch<float, 8>({shift});
-                    Vec<half_t, 8> o;
+                    Vec<narrow_t, 8> o;
                     _Pragma("unroll") for (int j = 0; j < 8; ++j) {{
                         const float v = sums[r][16 * q + j / 2 * 4 + j % 2 + 2 * h];
-                        o.e[j] = to_half((v - mean) * inverse * scaled.e[j] + shifted.e[j]);
+                        o.e[j] = to_narrow((v - mean) * inverse * scaled.e[j] + shifted.e[j]);
                     }}
                     if (m < {self.m}) put(out0 + (long long)m * out0_pitch + n, o);
                 }}"""

@@ -31,8 +31,8 @@ from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.mapped_finish import BEYOND, Finish
 from tenonrt_kernel_nvrtc.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.mapped_tiles import DEPTH, Tile, tiles
-from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
+from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, product_tactic, refuses
+from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
 
 _TAIL = 5  # layers of a region, the product included, but for a normalization
@@ -40,7 +40,7 @@ _NORM = "LayerNormalization"
 
 
 class MappedProductKernel(CudaKernel):
-    """In half precision with sums in single; the tail reads tensors of the result's shape, or numbers."""
+    """Stored in 16 bits, sums in single precision; the tail reads tensors of the result's shape, or numbers."""
 
     aggregates: ClassVar[bool] = True
     begins_itself: ClassVar[bool] = True
@@ -63,41 +63,33 @@ class MappedProductKernel(CudaKernel):
             return why
         return "" if geometry(plain).whole else "rows that are gathered"
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        images = problem.layer.kind == "Convolution"
-        format = CHANNELS_8 if images else HALF
-        count, made = len(problem.activations), len(problem.outputs)
-        return [
-            Tactic(
-                tile.key, (format,) * count, (format,) * made, "float16",
-                reads_strided=tuple(range(count)) if images else (),
-                writes_strided=tuple(range(made)) if images else (),
-            )
-            for tile in _tiles(problem)
-        ]  # fmt: skip
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
+        found = _tiles(problem) if narrow else []
+        return [product_tactic(problem, tile.key, n) for n in narrow for tile in found]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        return Tile.parsed(tactic.key).seconds(*_sizes(_parted(problem)[0]))
+        return Tile.parsed(shape_of(tactic)).seconds(*_sizes(_parted(problem)[0]))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, channels], channels padded to stages of k; bias [columns, and what tiles read beyond it],
         then scale and shift of a normalization, in single precision."""
         plain, norm = _parted(code.problem)
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
-        matrix, bias = packed_branches(_parts(plain), given, DEPTH)
+        matrix, bias = packed_branches(_parts(plain), given, DEPTH, narrow_of(code.tactic))
         parameters = [given[i] for i in norm.inputs[1:]] if norm is not None else []
         return [matrix[:, 0], np.concatenate([bias, np.zeros(BEYOND), *parameters]).astype(np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
-        return "half"
+        return narrow_of(tactic).dtype
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        tile, (plain, norm) = Tile.parsed(tactic.key), _parted(problem)
+        tile, (plain, norm) = Tile.parsed(shape_of(tactic)), _parted(problem)
         g, parts = geometry(plain), _parts(plain)
         m, n, k = _sizes(plain)
         operands = len(problem.outputs) + len(problem.activations)
-        halves = Operands(m, n, k, DEPTH, 16, "f32.f16.f16", "float", ", 1, 1, 0, 0")
-        return source(halves, tile, Finish(plain, parts, m, n, tile, norm)), {
+        ptx = narrow_of(tactic).ptx
+        multiplied = Operands(m, n, k, DEPTH, 16, f"f32.{ptx}.{ptx}", "float", ", 1, 1, 0, 0")
+        return source(multiplied, tile, Finish(plain, parts, m, n, tile, norm)), {
             "grid": (tile.grid(m, n),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(operands)) if problem.layer.kind == "Convolution" else (),
             "source": problem.activations.index(problem.layer.inputs[0]),

@@ -142,15 +142,16 @@ class Writer:
             lines += self._load(operand)
             names[operand.name] = f"{operand.name}_v[j]"
         body, value = self.plan.compute(names)
-        store = f"result.e[j] = {write(self.out.dtype, value)};"
+        stored_value = write(self.out.dtype, value)
         if self.padded is not None:
-            store = f"result.e[j] = g{len(self.groups) - 1} + j < {self.padded} ? {write(self.out.dtype, value)} : 0;"
+            inside = f"g{len(self.groups) - 1} + j < {self.padded}"
+            stored_value = f"{inside} ? {stored_value} : ({C_TYPES[self.out.dtype]})0"
         lines += [
             f"Vec<{C_TYPES[self.out.dtype]}, {width}> result;",
             "#pragma unroll",
             f"for (int j = 0; j < {width}; ++j) {{",
         ]
-        lines += [f"    {line}" for line in (*body, store)]
+        lines += [f"    {line}" for line in (*body, f"result.e[j] = {stored_value};")]
         lines += ["}", f"put<{C_TYPES[self.out.dtype]}, {width}>(out + {self._offset(self.out)}, result);"]
         return "\n    ".join(lines)
 

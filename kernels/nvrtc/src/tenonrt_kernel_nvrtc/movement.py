@@ -21,7 +21,7 @@ from tenonrt.contracts import (
 from tenonrt_kernel_nvrtc.expressions import constant
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, function
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF, Axes, formats_for, known, stored
+from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, Axes, Narrow, formats_for, known, stored
 
 
 class MovementKernel(CudaKernel):
@@ -36,22 +36,22 @@ class MovementKernel(CudaKernel):
         why = _MOVES[problem.layer.kind][0](problem)
         return why or ("nothing is computed" if not problem.activations else "")
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         if problem.layer.kind == "Reformat":
             attrs = problem.layer.attrs
-            narrow = "float16" if "float16" in (attrs.source.dtype, attrs.target.dtype) else "float32"
+            types = (attrs.source.dtype, attrs.target.dtype)
+            least = next((n.dtype for n in (BFLOAT16, FLOAT16) if n.dtype in types), "float32")
             slices = tuple(range(attrs.source.blocks != ())), tuple(range(attrs.target.blocks != ()))
             return (
                 Tactic(
-                    "copy", (attrs.source,), (attrs.target,), narrow, reads_strided=slices[0], writes_strided=slices[1]
+                    "copy", (attrs.source,), (attrs.target,), least, reads_strided=slices[0], writes_strided=slices[1]
                 ),
             )
         result = problem.types[problem.outputs[0]]
-        found = [_tactic(problem, LINEAR)]
-        if is_float(result.dtype):
-            found.append(_tactic(problem, HALF))
-            if result.rank == 4 and all(problem.types[i].rank == 4 for i in problem.activations):
-                found.append(_tactic(problem, CHANNELS_8))
+        found = [_tactic(problem, LINEAR, "float32")]
+        images = result.rank == 4 and all(problem.types[i].rank == 4 for i in problem.activations)
+        for n in narrow if is_float(result.dtype) else ():
+            found += [_tactic(problem, f, n.dtype) for f in ((n.rows, n.channels_8) if images else (n.rows,))]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -76,10 +76,10 @@ class MovementKernel(CudaKernel):
         return function(writer, pointers), {"grid": grid(writer.threads, BLOCK), "block": (BLOCK,), "pitches": pitches}
 
 
-def _tactic(problem: Problem, wanted: Format) -> Tactic:
+def _tactic(problem: Problem, wanted: Format, precision: str) -> Tactic:
     inputs = tuple(formats_for(problem.types[i], wanted) for i in problem.activations)
     output = formats_for(problem.types[problem.outputs[0]], wanted)
-    return Tactic(str(wanted), inputs, (output,), "float16" if wanted != LINEAR else "float32")
+    return Tactic(str(wanted), inputs, (output,), precision)
 
 
 def _choose(operands: Sequence[Access], names: dict[str, str]) -> tuple[list[str], str]:

@@ -10,7 +10,7 @@ from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Ta
 
 from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
-from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, write
 
 # So many blocks keep a large GPU busy; of more rows each has several, for which it reads scale and bias once.
 _MOST_BLOCKS = 132 * 8
@@ -49,12 +49,12 @@ class NormalizationKernel(CudaKernel):
             return "a sum that broadcasts, or one with a constant or with itself"
         return "" if plans(int(type.shape[-1]), "float32") else "rows too long for registers"  # type: ignore[arg-type]
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         length, count = int(problem.types[problem.outputs[0]].shape[-1]), len(problem.activations)  # type: ignore[arg-type]
         return [
             Tactic(f"{storage}:{plan.threads}", (storage,) * count, (storage,), precision,
                    inplace=tuple((0, k) for k in range(count)))
-            for storage, precision in ((LINEAR, "float32"), (HALF, "float16"))
+            for storage, precision in ((LINEAR, "float32"), *((n.rows, n.dtype) for n in narrow))
             for plan in plans(length, precision)
         ]  # fmt: skip
 

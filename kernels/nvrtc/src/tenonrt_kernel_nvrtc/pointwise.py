@@ -9,6 +9,7 @@ from tenonrt.contracts import (
     LINEAR,
     Array,
     Code,
+    Format,
     GraphView,
     Layer,
     Problem,
@@ -23,14 +24,14 @@ from tenonrt_kernel_nvrtc.expressions import KINDS, QUANTIZING, constant, expres
 from tenonrt_kernel_nvrtc.growing import absorbs, grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF, formats_for, known, value_type
+from tenonrt_kernel_nvrtc.storage import Narrow, formats_for, known, value_type
 
 _KINDS = KINDS | QUANTIZING
 _BYTES = frozenset({"int8", "uint8"})
 
 
 class PointwiseKernel(CudaKernel):
-    """floats, int32, int64, bool and bytes, of any rank; rows, or channels innermost in half precision."""
+    """floats, int32, int64, bool and bytes, of any rank; rows, or channels innermost in 16 bits."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         yield (layer,)
@@ -47,13 +48,14 @@ class PointwiseKernel(CudaKernel):
         ins = [problem.types[i] for i in range(len(problem.inputs))]
         return "" if all(broadcasts_to(t.shape, result.shape) for t in ins) else "an operand is larger than the result"
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         result = problem.types[problem.outputs[0]]
-        found = [_tactic(problem, LINEAR)]
-        if any(is_float(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
-            found.append(_tactic(problem, HALF))
-            if _is_image(result) and all(_fits(problem, i) for i in problem.activations):
-                found.append(_tactic(problem, CHANNELS_8))
+        found = [_tactic(problem, LINEAR, "float32")]
+        if not any(is_float(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
+            return found
+        images = _is_image(result) and all(_fits(problem, i) for i in problem.activations)
+        for n in narrow:
+            found += [_tactic(problem, f, n.dtype) for f in ((n.rows, n.channels_8) if images else (n.rows,))]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -116,7 +118,7 @@ def _is_image(type: TensorType) -> bool:
     return type.rank == 4 and (is_float(type.dtype) or type.dtype in _BYTES)
 
 
-def _tactic(problem: Problem, wanted: Any) -> Tactic:
+def _tactic(problem: Problem, wanted: Format, precision: str) -> Tactic:
     result = problem.types[problem.outputs[0]]
     inputs = tuple(formats_for(problem.types[i], wanted) for i in problem.activations)
     output = formats_for(result, wanted)
@@ -124,9 +126,8 @@ def _tactic(problem: Problem, wanted: Any) -> Tactic:
     same = tuple(
         (0, k) for k, i in enumerate(problem.activations) if problem.types[i] == result and inputs[k] == output
     )
-    images = wanted == CHANNELS_8
+    images = bool(wanted.blocks)
     whole = [problem.types[i].shape == result.shape for i in problem.activations]
     reads = tuple(k for k, format in enumerate(inputs) if images and format.blocks and whole[k])
-    precision = "float16" if wanted != LINEAR else "float32"
     return Tactic(str(wanted), inputs, (output,), precision, inplace=same, reads_strided=reads,
                   writes_strided=(0,) if images and output.blocks else ())  # fmt: skip

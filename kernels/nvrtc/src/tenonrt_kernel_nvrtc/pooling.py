@@ -8,7 +8,7 @@ from typing import Any
 from tenonrt.contracts import LINEAR, NHWC, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.storage import C_TYPES, CHANNELS_8, Axes, read, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, read, shape_of, stored, write
 from tenonrt_kernel_nvrtc.windows import Window, windows
 
 _BLOCK = 128
@@ -30,20 +30,23 @@ class PoolingKernel(CudaKernel):
             return f"no image, or an empty one: {type}"
         return ""
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         if problem.types[problem.layer.inputs[0]].dtype in _BYTES:
             return [Tactic("nhwc", (NHWC,), (NHWC,))]
-        return [
-            Tactic("nhwc", (CHANNELS_8,), (CHANNELS_8,), "float16", reads_strided=(0,), writes_strided=(0,)),
-            Tactic("nchw", (LINEAR,), (LINEAR,)),
+        images = [
+            Tactic(n.key("nhwc"), (n.channels_8,), (n.channels_8,), n.dtype, reads_strided=(0,), writes_strided=(0,))
+            for n in narrow
         ]
+        return [*images, Tactic("nchw", (LINEAR,), (LINEAR,))]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         sizes = [problem.types[i].nbytes for i in (problem.layer.inputs[0], problem.outputs[0])]
-        return 2e-6 + sum(size for size in sizes if isinstance(size, int)) / (4e12 if tactic.key == "nhwc" else 2e12)
+        return 2e-6 + sum(size for size in sizes if isinstance(size, int)) / (
+            4e12 if shape_of(tactic) == "nhwc" else 2e12
+        )
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        attrs, channels = problem.layer.attrs, tactic.key == "nhwc"
+        attrs, channels = problem.layer.attrs, shape_of(tactic) == "nhwc"
         source = problem.types[problem.layer.inputs[0]].stored_as(tactic.input_format(0))
         result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
         rows, columns = windows(problem, attrs.window)

@@ -14,16 +14,16 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, We
 from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, refuses
+from tenonrt_kernel_nvrtc.product_problem import Branch, branches, geometry, packed_branches, product_tactic, refuses
 from tenonrt_kernel_nvrtc.product_source import source
 from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of, tiles
-from tenonrt_kernel_nvrtc.storage import CHANNELS_8, HALF
+from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 
 _TAIL = 5  # layers of a region, the product included
 
 
 class ProductKernel(CudaKernel):
-    """In half precision with sums in single; the tail reads tensors of the result's shape, or numbers."""
+    """Stored in 16 bits, sums in single precision; the tail reads tensors of the result's shape, or numbers."""
 
     aggregates: ClassVar[bool] = True
     begins_itself: ClassVar[bool] = True
@@ -36,33 +36,26 @@ class ProductKernel(CudaKernel):
             return f"{architecture()} has no wgmma"
         return refuses(problem)
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        images = problem.layer.kind == "Convolution"
-        count, made = len(problem.activations), len(problem.outputs)
-        format = CHANNELS_8 if images else HALF
-        return [
-            Tactic(
-                tile.key, (format,) * count, (format,) * made, "float16",
-                reads_strided=tuple(range(count)) if images else (),
-                writes_strided=tuple(range(made)) if images else (),
-            )
-            for tile in tiles(geometry(problem), sum(part.columns for part in _parts(problem)))
-        ]  # fmt: skip
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
+        if not narrow:
+            return ()
+        found = tiles(geometry(problem), sum(part.columns for part in _parts(problem)))
+        return [product_tactic(problem, tile.key, n) for n in narrow for tile in found]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         g, n = geometry(problem), sum(part.columns for part in _parts(problem))
-        return Tile.parsed(tactic.key).seconds(g.m, n, blocks_of(g))
+        return Tile.parsed(shape_of(tactic)).seconds(g.m, n, blocks_of(g))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, taps, channels], channels padded to blocks of k, and bias [columns] in single precision."""
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
-        return packed_branches(_parts(code.problem), given, DEPTH)
+        return packed_branches(_parts(code.problem), given, DEPTH, narrow_of(code.tactic))
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
-        return "half"
+        return narrow_of(tactic).dtype
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        tile, g, parts = Tile.parsed(tactic.key), geometry(problem), _parts(problem)
+        tile, g, parts = Tile.parsed(shape_of(tactic)), geometry(problem), _parts(problem)
         columns = sum(part.columns for part in parts)
         operands = len(problem.outputs) + len(problem.activations)
         images = problem.layer.kind == "Convolution"

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from tenonrt.contracts import Array, Problem, ProblemLayer
+from tenonrt.contracts import Array, Problem, ProblemLayer, Tactic
 
 from tenonrt_kernel_nvrtc.expressions import refusal
+from tenonrt_kernel_nvrtc.storage import Narrow
 from tenonrt_kernel_nvrtc.windows import Window, windows
 
 ANCHORS = frozenset({"Convolution", "FullyConnected"})
@@ -136,14 +137,28 @@ def _refuses_operands(problem: Problem, branch: Branch) -> str:
     return ""
 
 
-def packed_branches(parts: Sequence[Branch], given: Mapping[int, Array], depth: int) -> tuple[Array, Array]:
-    """Weights [columns, taps, channels] in half precision, channels padded to multiples of ``depth``, and bias."""
+def product_tactic(problem: Problem, shape: str, narrow: Narrow) -> Tactic:
+    """The tactic of a tile: rows, or pixels, which may be slices of wider ones."""
+    images = problem.layer.kind == "Convolution"
+    count, made = len(problem.activations), len(problem.outputs)
+    format = narrow.channels_8 if images else narrow.rows
+    return Tactic(
+        narrow.key(shape), (format,) * count, (format,) * made, narrow.dtype,
+        reads_strided=tuple(range(count)) if images else (),
+        writes_strided=tuple(range(made)) if images else (),
+    )  # fmt: skip
+
+
+def packed_branches(
+    parts: Sequence[Branch], given: Mapping[int, Array], depth: int, narrow: Narrow
+) -> tuple[Array, Array]:
+    """Weights [columns, taps, channels], narrow, channels padded to multiples of ``depth``, and bias."""
     packed, added = list[Array](), list[Array]()
     for part in parts:
         matrix = given[part.anchor.inputs[1]]
         taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
         rows = (0, part.columns - matrix.shape[0])
-        packed.append(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % depth))).astype(np.float16))
+        packed.append(narrow.rounded(np.pad(taps, (rows, (0, 0), (0, -taps.shape[2] % depth)))))
         bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
         values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)
         added.append(np.pad(values, rows).astype(np.float32))

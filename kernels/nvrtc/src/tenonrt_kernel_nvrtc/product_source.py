@@ -19,7 +19,7 @@ from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of
 _INSTRUCTIONS = r"""
 typedef unsigned long long descriptor_t;
 __device__ __forceinline__ unsigned shared_at(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
-__device__ __forceinline__ void copy16(unsigned to, const half_t *from, bool there) {
+__device__ __forceinline__ void copy16(unsigned to, const narrow_t *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -43,10 +43,10 @@ __device__ __forceinline__ void add_peer(float (&v)[8], unsigned at, int rank) {
 def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile) -> str:
     """The instructions and the function ``kernel``."""
     images = problem.layer.kind == "Convolution"
-    outputs = [f"half_t *out{k}" for k in range(len(parts))]
-    inputs = [f"const half_t *x{i}" for i in problem.activations]
+    outputs = [f"narrow_t *out{k}" for k in range(len(parts))]
+    inputs = [f"const narrow_t *x{i}" for i in problem.activations]
     pitches = [f"int out{k}_pitch" for k in range(len(parts))] + [f"int x{i}_pitch" for i in problem.activations]
-    names = [*outputs, *inputs, "const half_t *weights", "const float *bias", *(pitches if images else ())]
+    names = [*outputs, *inputs, "const narrow_t *weights", "const float *bias", *(pitches if images else ())]
     cluster = f"__cluster_dims__({tile.split}, 1, 1) " if tile.split > 1 else ""
     head = f'extern "C" __global__ void {cluster}__launch_bounds__({tile.threads}) kernel({", ".join(names)})'
     columns = sum(part.columns for part in parts)
@@ -66,7 +66,7 @@ def _multiply(columns: int) -> str:
     sums = ", ".join(f'"+f"(d[{i}])' for i in range(count))
     return f"""
 __device__ __forceinline__ void multiply(float (&d)[{count}], descriptor_t a, descriptor_t b) {{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 "
+    asm volatile("wgmma.mma_async.sync.aligned.m64n{columns}k16.f32." NARROW "." NARROW " "
         "{{{places}}}, %{count}, %{count + 1}, 1, 1, 1, 0, 0;" : {sums} : "l"(a), "l"(b));
 }}
 """
@@ -109,13 +109,13 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
     return f"""
     {arrays}
     _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{ const int m = m0 + row0 + i * {step}; {place} }}
-    const half_t *const from_weights = weights + (long long)(n0 + row0) * {g.taps * deep} + piece;
+    const narrow_t *const from_weights = weights + (long long)(n0 + row0) * {g.taps * deep} + piece;
     auto load_pixels = [&](int block, int stage) {{
         const int tap = block / {inner}, channel = (block - tap * {inner}) * {DEPTH} + piece;
         const int dy = tap / {c.window} * {r.dilation}, dx = tap % {c.window} * {c.dilation};
         _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{
             const bool there = {bounds}{inside};
-            const half_t *from = {image} + (long long)(pixel[i]{shift}) * {image}_pitch + channel;
+            const narrow_t *from = {image} + (long long)(pixel[i]{shift}) * {image}_pitch + channel;
             copy16(lands + stage * {tile.stage_bytes} + i * {step * 128}, there ? from : {image}, there);
         }}
     }};
@@ -123,7 +123,7 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
         _Pragma("unroll") for (int i = 0; i < {-(-tile.columns // step)}; ++i) {{
             {"" if tile.columns % step == 0 else f"if (row0 + i * {step} >= {tile.columns}) break;"}
             const bool there = n0 + row0 + i * {step} < {columns};
-            const half_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
+            const narrow_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
             const unsigned to = lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128};
             copy16(to, there ? from : weights, there);
         }}
@@ -199,13 +199,15 @@ def _stored(problem: Problem, part: Branch, k: int) -> str:
     """A branch's tail on 8 elements v of row m, columns n, and their place."""
     read = others(problem, part)
     column = f"(n - {part.first})" if part.first else "n"
-    loads = "".join(f"const auto p{i} = fetch<half_t, 8>(x{i} + (long long)m * x{i}_pitch + {column}); " for i in read)
+    loads = "".join(
+        f"const auto p{i} = fetch<narrow_t, 8>(x{i} + (long long)m * x{i}_pitch + {column}); " for i in read
+    )
     reads = "".join(f"const float x{i}_v = to_float(p{i}.e[j]); " for i in read)
     first = part.anchor.outputs[0]
     tail = msgspec.structs.replace(problem, layers=part.tail, outputs=(part.result,))
     large = frozenset(i for i in problem.constants if problem.inputs[i].value is None)
     names = {f"x{first}": f"y{first}", **{f"x{i}": f"x{i}_v" for i in read}}
     lines, value = chain(tail, names, skip=large)
-    each = f"{reads}const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_half({value});"
+    each = f"{reads}const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_narrow({value});"
     place = f"out{k} + (long long)m * out{k}_pitch + {column}"
-    return f'{loads}Vec<half_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {each} }} put({place}, o);'
+    return f'{loads}Vec<narrow_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {each} }} put({place}, o);'

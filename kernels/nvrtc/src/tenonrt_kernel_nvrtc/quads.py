@@ -10,7 +10,7 @@ EXCHANGES = ((0, 1, 1), (2, 3, 1), (0, 2, 2), (1, 3, 2))
 
 SWAP = r"""
 __device__ __forceinline__ unsigned pair(float low, float high) {
-    unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
+    unsigned r; asm("cvt.rn." NARROW "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
 }
 template <typename T> __device__ __forceinline__ void swap(T &even, T &odd, bool second, int distance) {
     const T other = __shfl_xor_sync(~0u, second ? even : odd, distance);

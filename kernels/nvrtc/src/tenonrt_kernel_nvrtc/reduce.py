@@ -10,7 +10,7 @@ from tenonrt.contracts import LINEAR, Problem, Tactic, TensorType
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS
-from tenonrt_kernel_nvrtc.storage import C_TYPES, CHANNELS_8, HALF, Axes, read, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, read, stored, write
 
 # Threads of a block: groups of channels side by side, and pixels that are shared out.
 _GROUPS, _SPLIT = 16, 16
@@ -27,14 +27,17 @@ class ReduceKernel(CudaKernel):
             return "an empty tensor or another operation"
         return "" if _axes(problem) else "axes that are not the last ones"
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         source, result = problem.types[problem.layer.inputs[0]], problem.types[problem.outputs[0]]
-        found = [Tactic("rows", (LINEAR,), (LINEAR,)), Tactic("rows:half", (HALF,), (HALF,), "float16")]
-        if source.rank == 4 and _axes(problem) == (2, 3):
-            targets = [("half", HALF), ("float", LINEAR), *([("nhwc", CHANNELS_8)] if result.rank == 4 else [])]
+        images = source.rank == 4 and _axes(problem) == (2, 3)
+        found = [Tactic("rows", (LINEAR,), (LINEAR,))]
+        for n in narrow:
+            found.append(Tactic(n.key("rows:half"), (n.rows,), (n.rows,), n.dtype))
+            targets = {"half": n.rows, "float": LINEAR} if images else {}
+            targets |= {"nhwc": n.channels_8} if images and result.rank == 4 else {}
             found += [
-                Tactic(f"images:{name}", (CHANNELS_8,), (target,), "float16", reads_strided=(0,))
-                for name, target in targets
+                Tactic(n.key(f"images:{name}"), (n.channels_8,), (target,), n.dtype, reads_strided=(0,))
+                for name, target in targets.items()
             ]
         return found
 
@@ -103,7 +106,7 @@ def _images(source: TensorType, result: TensorType, operation: str) -> tuple[str
     const int group = blockIdx.x * {_GROUPS} + g, n = blockIdx.y;
     float s[8]; for (int j = 0; j < 8; ++j) s[j] = {start};
     if (group < {groups}) for (int i = k0; i < {pixels}; i += {_SPLIT}) {{
-        const auto e = fetch<half_t, 8>(x + (long long)(n * {pixels} + i) * x_pitch + group * 8);
+        const auto e = fetch<narrow_t, 8>(x + (long long)(n * {pixels} + i) * x_pitch + group * 8);
         for (int j = 0; j < 8; ++j) {{
             const float v = to_float(e.e[j]); float a = s[j]; s[j] = {_step(operation, "v")};
         }}
@@ -117,5 +120,5 @@ def _images(source: TensorType, result: TensorType, operation: str) -> tuple[str
         out[n * {padded} + c] = {write(out, f"a{scale}")};
     }}
 """
-    text = f'extern "C" __global__ void kernel({C_TYPES[out]} *out, const half_t *x, int x_pitch) {{{body}}}\n'
+    text = f'extern "C" __global__ void kernel({C_TYPES[out]} *out, const narrow_t *x, int x_pitch) {{{body}}}\n'
     return text, {"grid": (-(-groups // _GROUPS), images), "block": (_GROUPS * _SPLIT,), "pitches": (1,)}

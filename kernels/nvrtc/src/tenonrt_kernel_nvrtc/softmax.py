@@ -10,7 +10,7 @@ from tenonrt.contracts import LINEAR, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
-from tenonrt_kernel_nvrtc.storage import C_TYPES, HALF, read, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, write
 
 
 class SoftmaxKernel(CudaKernel):
@@ -24,11 +24,11 @@ class SoftmaxKernel(CudaKernel):
             return "an axis that is not the last, or nothing to compute"
         return "" if plans(int(type.shape[-1]), "float32") else "rows too long for registers"  # type: ignore[arg-type]
 
-    def tactics(self, problem: Problem) -> Sequence[Tactic]:
+    def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         length = int(problem.types[problem.layer.inputs[0]].shape[-1])  # type: ignore[arg-type]
         return [
             Tactic(f"{storage}:{plan.threads}", (storage,), (storage,), precision, inplace=((0, 0),))
-            for storage, precision in ((LINEAR, "float32"), (HALF, "float16"))
+            for storage, precision in ((LINEAR, "float32"), *((n.rows, n.dtype) for n in narrow))
             for plan in plans(length, precision)
         ]
 

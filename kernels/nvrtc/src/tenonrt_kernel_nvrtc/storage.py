@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import LINEAR, Format, TensorType, is_float, numpy_dtype
+from tenonrt.contracts import LINEAR, Array, Format, Tactic, TensorType, is_float, numpy_dtype
 
-# Half precision needs no header: the conversions are instructions.
+# Half precision needs no header: the conversions are instructions. A bfloat16 is the upper half of a float; it is an
+# enumeration so that it is no half.
 PRELUDE = r"""
 typedef unsigned short half_t;
+enum bfloat_t : unsigned short {};
 __device__ __forceinline__ float to_float(half_t h) {
     float f; asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h)); return f;
 }
 __device__ __forceinline__ half_t to_half(float f) {
     half_t h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h;
+}
+__device__ __forceinline__ float to_float(bfloat_t b) { return __uint_as_float((unsigned)b << 16); }
+__device__ __forceinline__ bfloat_t to_bfloat(float f) {
+    unsigned short b; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(b) : "f"(f)); return (bfloat_t)b;
 }
 __device__ __forceinline__ void begin() {
 #if __CUDA_ARCH__ >= 900
@@ -30,14 +36,73 @@ template <typename T, int V> __device__ __forceinline__ void put(T *p, const Vec
 """
 
 C_TYPES = {
-    "float32": "float", "float16": "half_t", "int32": "int", "int64": "long long", "bool": "unsigned char",
-    "int8": "signed char", "uint8": "unsigned char",
+    "float32": "float", "float16": "half_t", "bfloat16": "bfloat_t", "int32": "int", "int64": "long long",
+    "bool": "unsigned char", "int8": "signed char", "uint8": "unsigned char",
 }  # fmt: skip
 
-HALF = Format(dtype="float16")
-# Channels innermost, padded to what a tensor core reads at once: NHWC where they are a multiple of 8 (4) anyway.
-CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
-CHANNELS_4 = Format((0, 2, 3, 1), ((1, 4),), "float16")
+
+@dataclass(frozen=True)
+class Narrow:
+    """A float of 16 bits that tensors are stored in while sums are single: its element type, its name in PTX and C.
+
+    In a kernel's source it is ``narrow_t``, ``to_narrow`` rounds to it, and NARROW is its name in instructions.
+    """
+
+    dtype: str
+    ptx: str
+    rounding: str
+
+    @property
+    def rows(self) -> Format:
+        """Row by row."""
+        return Format(dtype=self.dtype)
+
+    @property
+    def channels_8(self) -> Format:
+        """Channels innermost, padded to what a tensor core reads at once: NHWC where they are a multiple of 8."""
+        return Format((0, 2, 3, 1), ((1, 8),), self.dtype)
+
+    @property
+    def channels_4(self) -> Format:
+        return Format((0, 2, 3, 1), ((1, 4),), self.dtype)
+
+    @property
+    def declared(self) -> str:
+        """What a source says of it, behind the prelude."""
+        return f"""typedef {C_TYPES[self.dtype]} narrow_t;
+#define NARROW "{self.ptx}"
+__device__ __forceinline__ narrow_t to_narrow(float f) {{ return {self.rounding}(f); }}
+"""
+
+    def key(self, text: str) -> str:
+        """A tactic's key, of which each type has its own."""
+        return text if self is FLOAT16 else f"{text} {self.dtype}"
+
+    def rounded(self, values: Array) -> Array:
+        """Constants as they are stored."""
+        return values.astype(numpy_dtype(self.dtype))
+
+
+FLOAT16 = Narrow("float16", "f16", "to_half")
+BFLOAT16 = Narrow("bfloat16", "bf16", "to_bfloat")
+NARROW = (FLOAT16, BFLOAT16)
+ROUNDING = {narrow.dtype: narrow.rounding for narrow in NARROW}
+HALF, CHANNELS_8, CHANNELS_4 = FLOAT16.rows, FLOAT16.channels_8, FLOAT16.channels_4
+
+
+def narrow_of(tactic: Tactic) -> Narrow:
+    """The narrow type that a tactic computes with; half precision where it computes with none."""
+    return BFLOAT16 if tactic.precision == BFLOAT16.dtype else FLOAT16
+
+
+def shape_of(tactic: Tactic) -> str:
+    """A tactic's key without its type."""
+    return tactic.key.partition(" ")[0]
+
+
+def prelude(tactic: Tactic) -> str:
+    """What stands before the source of a tactic."""
+    return PRELUDE + narrow_of(tactic).declared
 
 
 def value_type(dtype: str) -> str:
@@ -47,14 +112,14 @@ def value_type(dtype: str) -> str:
 
 def read(dtype: str, element: str) -> str:
     """A stored element as a value."""
-    if dtype == "float16":
+    if dtype in ROUNDING:
         return f"to_float({element})"
     return f"({element} != 0)" if dtype == "bool" else f"({value_type(dtype)}){element}"
 
 
 def write(dtype: str, value: str) -> str:
     """A value as a stored element."""
-    return f"to_half({value})" if dtype == "float16" else f"({C_TYPES[dtype]})({value})"
+    return f"{ROUNDING.get(dtype, f'({C_TYPES[dtype]})')}({value})"
 
 
 def stored(type: TensorType) -> str:
@@ -81,7 +146,7 @@ def refusal(type: TensorType) -> str:
 
 def known(format: Format) -> bool:
     """Whether offsets are sums over the axes: at most the innermost axis is blocked."""
-    if format.quant is not None or format.dtype not in (None, "float16", "float32"):
+    if format.quant is not None or format.dtype not in (None, "float32", *ROUNDING):
         return False
     return not format.blocks or (len(format.blocks) == 1 and format.order[-1:] == (format.blocks[0][0],))
 
