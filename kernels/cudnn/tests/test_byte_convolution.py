@@ -17,7 +17,7 @@ from tenonrt.contracts import NHWC, Code, Problem, Tactic, Weights
 from tenonrt.plugins.registry import Registry
 from tenonrt_kernel_cudnn import graphs
 from tenonrt_kernel_cudnn.byte_convolution import ByteConvolutionKernel, description, refusal
-from tenonrt_kernel_cudnn.convolution import CHANNELS_8
+from tenonrt_kernel_cudnn.convolution import image_format
 
 REGISTRY = Registry()
 KERNEL = ByteConvolutionKernel()
@@ -84,7 +84,7 @@ def test_packed_numbers_compute_what_the_layers_mean(block: Block) -> None:
     assert refusal(problem) == ""
     inputs = draw_inputs(problem, REGISTRY.layer_type, 1)
     (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
-    tactic = Tactic("any", (NHWC,) * len(problem.activations), (NHWC if block.stored else CHANNELS_8,))
+    tactic = Tactic("any", (NHWC,) * len(problem.activations), (NHWC if block.stored else image_format(8, "float16"),))
     packed = KERNEL.pack(Code(problem, tactic), Weights(tuple(inputs[i] for i in problem.constants)))
     found = computed(problem, inputs, packed)
     if block.stored:
@@ -107,14 +107,14 @@ def computed(problem: Problem, inputs: list[Any], packed: Any) -> Any:
     y = np.maximum(y, 0) if d.rectified else y
     y = np.minimum(y, rest.pop(0)) if d.limited else y
     assert not rest
-    return y if d.stored == "half" else np.clip(np.rint(y), -128, 127).astype(np.int64)
+    return y if d.stored == "float16" else np.clip(np.rint(y), -128, 127).astype(np.int64)
 
 
 def test_a_region_may_end_before_a_sum() -> None:
     first, whole = Block().problems()
     assert first.kinds == ("Dequantize", "Dequantize", "Convolution")
     assert whole.kinds[-3:] == ("Elementwise", "Activation", "Quantize")
-    assert description(first).stored == "half"
+    assert description(first).stored == "float16"
     assert description(whole).added
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import Code, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import Registry
-from tenonrt_kernel_cudnn import execution, graphs
-from tenonrt_kernel_cudnn.convolution import CHANNELS_4, CHANNELS_8, ConvolutionKernel, _tactic, variants
-from tenonrt_kernel_cudnn.graphs import channels_innermost, plan_text
+from tenonrt_kernel_cudnn import convolution, execution, graphs
+from tenonrt_kernel_cudnn.convolution import ConvolutionKernel, _tactic, image_format, variants
+from tenonrt_kernel_cudnn.graphs import Description, channels_innermost, plan_text
 from tenonrt_kernel_cudnn.library import missing
 
 REGISTRY = Registry()
@@ -41,11 +42,29 @@ def problem_of(net: tenonrt.Network) -> Problem:
 
 def test_both_orders_of_a_sum_and_few_channels_padded_to_four() -> None:
     found = variants(problem_of(block(3, 20)))
-    assert list(found) == ["c8", "c8:sum", "c4", "c4:sum"]
+    halves = {name: d for name, d in found.items() if d.stored == "float16"}
+    assert list(halves) == ["c8", "c8:sum", "c4", "c4:sum"]
     assert found["c8"].image == (2, 8, 9, 7)
     assert found["c4"].filters == (24, 4, 3, 3)
     assert found["c4"].result == (2, 24, 9, 7)
-    assert [d.added_first for d in found.values()] == [False, True, False, True]
+    assert [d.added_first for d in halves.values()] == [False, True, False, True]
+    others = {name.replace(":bfloat16", ""): d for name, d in found.items() if name not in halves}
+    assert others == {name: replace(d, stored="bfloat16") for name, d in halves.items()}
+
+
+def test_only_what_is_permitted_is_asked_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To list its engine configurations takes as long for each type."""
+    asked: list[Description] = []
+    monkeypatch.setattr(convolution, "offered", lambda description, workspace: asked.append(description) or ["any"])
+    kernel, problem = ConvolutionKernel(), problem_of(block(3, 8))
+    assert not kernel.tactics_within(problem, {"float32"}.__contains__)
+    assert not asked
+    tactics = kernel.tactics_within(problem, {"float32", "bfloat16"}.__contains__)
+    assert {d.stored for d in asked} == {"bfloat16"}
+    assert {tactic.precision for tactic in tactics} == {"bfloat16"}
+    both = kernel.tactics(problem)
+    assert len({tactic.key for tactic in both}) == len(both) == 2 * len(tactics)
+    assert len({kernel.packing(problem, tactic) for tactic in both}) == 4
 
 
 def test_a_clip_from_zero_is_a_relu_with_a_limit() -> None:
@@ -54,25 +73,30 @@ def test_a_clip_from_zero_is_a_relu_with_a_limit() -> None:
     assert len(alone) == 1
 
 
-def test_packed_weights_compute_the_convolution() -> None:
+@pytest.mark.parametrize(("variant", "stored"), [("c8", "float16"), ("c8:bfloat16", "bfloat16")])
+def test_packed_weights_compute_the_convolution(variant: str, stored: str) -> None:
     """Filters [K, R, S, C] over an image with padded channels, against the layers' references."""
     problem = problem_of(block(5, 6))
     inputs = draw_inputs(problem, REGISTRY.layer_type, 0)
     (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
-    code = Code(problem, _tactic(problem, "c8", "any"))
+    code = Code(problem, _tactic(problem, variant, stored, "any"))
     filters, bias = ConvolutionKernel().pack(code, Weights(tuple(inputs[i] for i in problem.constants)))
     assert (filters.shape, bias.shape) == ((8, 3, 3, 8), (8,))
+    assert filters.dtype.name == bias.dtype.name == stored
     image = np.pad(inputs[problem.layer.inputs[0]], ((0, 0), (0, 3), (1, 1), (1, 1)))
     patches = np.lib.stride_tricks.sliding_window_view(image, (3, 3), (2, 3))
     y = np.einsum("nchwrs,krsc->nkhw", patches.astype(np.float64), filters.astype(np.float64))
-    y = np.maximum(y[:, :6] + bias[:6, None, None] + inputs[problem.layers[1].inputs[1]], 0)
-    np.testing.assert_allclose(y, expected, rtol=0.02, atol=0.02)
+    y = np.maximum(y[:, :6] + bias[:6, None, None].astype(np.float64) + inputs[problem.layers[1].inputs[1]], 0)
+    tolerance = 0.02 if stored == "float16" else 0.1
+    np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_formats_and_strides() -> None:
     problem = problem_of(block(3, 8))
-    tactic = _tactic(problem, "c4:sum", "any")
-    assert tactic.inputs == (CHANNELS_4, CHANNELS_8)
+    for variant, stored in (("c4:sum", "float16"), ("c4:bfloat16:sum", "bfloat16")):
+        tactic = _tactic(problem, variant, stored, "any")
+        assert tactic.inputs == (image_format(4, stored), image_format(8, stored))
+        assert tactic.precision == stored
     assert channels_innermost((2, 8, 9, 7)) == [504, 1, 56, 8]
 
 

@@ -20,6 +20,7 @@ from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
 from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
+from tenonrt_kernel_nvrtc.storage import narrow_of, shape_of
 
 REGISTRY = Registry()
 COMPILER = shutil.which("g++")
@@ -36,6 +37,14 @@ static Index threadIdx, blockIdx, blockDim;
 typedef unsigned short half_t;
 static inline float to_float(half_t h) { _Float16 v; __builtin_memcpy(&v, &h, 2); return (float)v; }
 static inline half_t to_half(float f) { _Float16 v = (_Float16)f; half_t h; __builtin_memcpy(&h, &v, 2); return h; }
+enum bfloat_t : unsigned short {};
+static inline float to_float(bfloat_t b) {
+    unsigned u = (unsigned)b << 16; float f; __builtin_memcpy(&f, &u, 4); return f;
+}
+static inline bfloat_t to_bfloat(float f) {
+    unsigned u; __builtin_memcpy(&u, &f, 4);
+    return (bfloat_t)(f != f ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
 static inline float __int_as_float(int i) { float f; __builtin_memcpy(&f, &i, 4); return f; }
 static inline float infinity() { return __builtin_inff(); }
 static inline int min(int a, int b) { return a < b ? a : b; }
@@ -54,18 +63,29 @@ def problem_of(define: Callable[[tenonrt.Network], Any]) -> Problem:
     return pose(make_region(network.graph, network.graph.layers), "cuda", 1).problem
 
 
-def judge(kernel: CudaKernel, problem: Problem, keys: Sequence[str] | None = None) -> list[str]:
-    """Try tactics as a build does (canaries, slices, in place, against float64); the keys of those that were tried."""
+# Deviations from float64, in units of the largest result: operands and results are rounded, sums are not.
+_ROUNDINGS = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
+
+
+def judge(
+    kernel: CudaKernel, problem: Problem, keys: Sequence[str] | None = None, stored: str = "float16"
+) -> list[str]:
+    """Try tactics as a build does (canaries, slices, in place, against float64); the keys of those that were tried.
+
+    stored: the narrow float that the build permits.
+    """
     with using(REGISTRY):
         support = kernel.supports(problem)
         assert support.ok, support.why
         samples = [Sample.draw(problem, REGISTRY.layer_type, 2, seed) for seed in range(2)]
-        tactics = [t for t in kernel.tactics(problem) if keys is None or t.key in keys]
+        offered = kernel.tactics_within(problem, {"float32", stored}.__contains__)
+        tactics = [t for t in offered if keys is None or shape_of(t) in keys]
         assert tactics
         for tactic in tactics:
             device = REGISTRY.device("cpu")
             verdict, _ = try_tactic(Emulated(kernel), problem, tactic, samples, REGISTRY.layer_type, device)
             assert verdict.ok, f"{tactic.key}: {verdict.why}"
+            assert verdict.error <= _ROUNDINGS.get(tactic.precision, 1.0), f"{tactic.key}: {verdict.error}"
     return [tactic.key for tactic in tactics]
 
 
@@ -95,7 +115,9 @@ class _Launched:
         self._packed, self._pitches = packed, info["pitches"]
         self._grid, self._block = (*info["grid"], 1, 1)[:3], info["block"][0]
         count = len(code.problem.outputs) + len(code.problem.activations) + len(packed)
-        self._library = compiled(_PRELUDE + source + _driver(source, count, len(self._pitches)))
+        self._library = compiled(
+            _PRELUDE + narrow_of(code.tactic).declared + source + _driver(source, count, len(self._pitches))
+        )
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         operands = [*outputs, *inputs]

@@ -16,6 +16,7 @@ from tenonrt_kernel_nvrtc.attention import AttentionKernel
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
 from tenonrt_kernel_nvrtc.attention_wide import ORDER
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+from tenonrt_kernel_nvrtc.storage import NARROW, prelude
 
 
 def attention(batch: int, length: int, heads: int, depth: int, masked: bool = True) -> Problem:
@@ -98,11 +99,11 @@ def test_every_tactic_compiles_for_hopper() -> None:
     except UnsupportedError as error:
         pytest.skip(str(error))
     kernel, problem = AttentionKernel(), attention(1, 128, 2, 64)
-    for tactic in kernel.tactics(problem)[:4]:
-        from tenonrt_kernel_nvrtc.storage import PRELUDE
-
+    found = {n.dtype: kernel.tactics_within(problem, {n.dtype}.__contains__) for n in NARROW}
+    assert [tactic.key for tactic in found["bfloat16"]] == [f"{tactic.key} bfloat16" for tactic in found["float16"]]
+    for tactic in (*found["float16"][:4], *found["bfloat16"][:1], *found["bfloat16"][-1:]):
         source, info = kernel.generate(problem, tactic)
-        assert compile_cubin(PRELUDE + source, "sm_90a").startswith(b"\x7fELF")
+        assert compile_cubin(prelude(tactic) + source, "sm_90a").startswith(b"\x7fELF")
         assert info["grid"][1:] == (2, 1)
 
 

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc.direct import DirectKernel
+from tenonrt_kernel_nvrtc.storage import NARROW
 
 pytestmark = needs_compiler
+
+TYPES = [narrow.dtype for narrow in NARROW]
 
 
 def weights(*shape: int) -> Any:
@@ -62,14 +65,14 @@ def test_what_a_transposed_convolution_crops(extra: dict[str, Any]) -> None:
 
 
 @settings(max_examples=8)
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 20), st.booleans())
-def test_fully_connected_of_any_size(m: int, n: int, k: int, biased: bool) -> None:
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 20), st.booleans(), st.sampled_from(TYPES))
+def test_fully_connected_of_any_size(m: int, n: int, k: int, biased: bool, stored: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x = net.add_input("x", (2, m, k))
         return net.add_fully_connected(x, weights(n, k), *([weights(n)] if biased else []))
 
     odd = bool(n % 8 or k % 8)
-    assert len(judge(DirectKernel(), problem_of(define))) == 1 + odd
+    assert len(judge(DirectKernel(), problem_of(define), stored=stored)) == 1 + odd
 
 
 @settings(max_examples=10)

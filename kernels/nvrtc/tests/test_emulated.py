@@ -19,10 +19,12 @@ from tenonrt_kernel_nvrtc.lrn import LrnKernel
 from tenonrt_kernel_nvrtc.movement import MovementKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
 from tenonrt_kernel_nvrtc.pooling import PoolingKernel
-from tenonrt_kernel_nvrtc.storage import CHANNELS_4, CHANNELS_8, HALF
+from tenonrt_kernel_nvrtc.storage import NARROW
 
 pytestmark = needs_compiler
-FORMATS = (LINEAR, HALF, NHWC, CHANNELS_4, CHANNELS_8)
+FORMATS = (LINEAR, NHWC, *(f for n in NARROW for f in (n.rows, n.channels_4, n.channels_8)))
+narrowly = pytest.mark.parametrize("stored", [n.dtype for n in NARROW])
+any_narrow = st.sampled_from([n.dtype for n in NARROW])
 
 
 def weights(*shape: int) -> Any:
@@ -37,7 +39,7 @@ def reformat(shape: tuple[int, ...], source: Format, target: Format) -> Problem:
     return Problem((layer,), (ProblemInput("activation"),), (type, type), (1,), "cuda")
 
 
-@settings(max_examples=6)
+@settings(max_examples=8)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 6), st.integers(1, 9)),
     st.lists(st.sampled_from(FORMATS), min_size=2, max_size=2, unique=True),
@@ -48,37 +50,53 @@ def test_reformats_of_any_shape(shape: tuple[int, ...], formats: list[Format]) -
 
 
 def test_a_reformat_reads_slices_where_the_result_has_another_innermost_axis() -> None:
-    assert judge(MovementKernel(), reformat((1, 64, 8, 8), CHANNELS_8, HALF)) == ["copy"]
+    for narrow in NARROW:
+        problem = reformat((1, 64, 8, 8), narrow.channels_8, narrow.rows)
+        assert judge(MovementKernel(), problem, stored=narrow.dtype) == ["copy"]
 
 
-@settings(max_examples=3)
-@given(st.integers(1, 2), st.integers(1, 19), st.integers(1, 7), st.integers(1, 8))
-def test_pointwise_chains_of_any_shape(n: int, c: int, h: int, w: int) -> None:
+@settings(max_examples=4)
+@given(st.integers(1, 2), st.integers(1, 19), st.integers(1, 7), st.integers(1, 8), any_narrow)
+def test_pointwise_chains_of_any_shape(n: int, c: int, h: int, w: int, stored: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x, y = net.add_input("x", (n, c, h, w)), net.add_input("y", (n, c, h, w))
         z = net.add_elementwise(x, y, operation="sum")
         z = net.add_elementwise(z, weights(c, 1, 1), operation="prod")
         return net.add_activation(z, function="swish")
 
-    assert len(judge(PointwiseKernel(), problem_of(define))) == 3
+    assert len(judge(PointwiseKernel(), problem_of(define), stored=stored)) == 3
 
 
-def test_operands_are_broadcast() -> None:
+@narrowly
+def test_operands_are_broadcast(stored: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x, gate = net.add_input("x", (2, 12, 5, 3)), net.add_input("gate", (2, 12, 1, 1))
         return net.add_elementwise(x, gate, operation="prod")
 
-    judge(PointwiseKernel(), problem_of(define))
+    judge(PointwiseKernel(), problem_of(define), stored=stored)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_tensors_that_are_narrow_in_the_network(dtype: str) -> None:
+    """To single precision and back, in which they are computed."""
+
+    def define(net: tenonrt.Network) -> Any:
+        x, y = net.add_input("x", (2, 11, 5), dtype), net.add_input("y", (2, 11, 5))
+        wide = net.add_elementwise(net.add("Cast", [x], {"to": "float32"})[0], y, operation="sum")
+        return net.add("Cast", [wide], {"to": dtype})[0]
+
+    assert "linear" in judge(PointwiseKernel(), problem_of(define), stored=dtype)
+
+
+@narrowly
 @pytest.mark.parametrize("function", ["max", "average"])
-def test_pooling_in_both_formats(function: str) -> None:
+def test_pooling_in_both_formats(function: str, stored: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x = net.add_input("x", (2, 11, 9, 7))
         sizes = {"window": (3, 3), "stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
         return net.add_pooling(x, function=function, ceil=True, **sizes)
 
-    assert judge(PoolingKernel(), problem_of(define)) == ["nhwc", "nchw"]
+    assert [key.split()[0] for key in judge(PoolingKernel(), problem_of(define), stored=stored)] == ["nhwc", "nchw"]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
@@ -106,18 +124,21 @@ def test_bytes_and_real_numbers(dtype: str, zero: int | None) -> None:
     assert len(judge(PointwiseKernel(), problem_of(define))) == 3
 
 
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
-def test_depthwise_convolution_with_its_tail(stride: int, dilation: int) -> None:
+@pytest.mark.parametrize(
+    ("stride", "dilation", "stored"), [(1, 1, "float16"), (2, 1, "float16"), (1, 2, "float16"), (2, 1, "bfloat16")]
+)
+def test_depthwise_convolution_with_its_tail(stride: int, dilation: int, stored: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x = net.add_input("x", (2, 13, 9, 10))
         sizes = {"stride": (stride,) * 2, "dilation": (dilation,) * 2, "pre_padding": (1, 1), "post_padding": (1, 1)}
         y = net.add_convolution(x, weights(13, 1, 3, 3), weights(13), groups=13, **sizes)
         return net.add_activation(y, function="clip", alpha=0.0, beta=6.0)
 
-    judge(DepthwiseKernel(), problem_of(define), ["1x64", "4x64"])
+    judge(DepthwiseKernel(), problem_of(define), ["1x64", "4x64"], stored)
 
 
-def test_concatenation_and_transposition() -> None:
+@narrowly
+def test_concatenation_and_transposition(stored: str) -> None:
     def concatenated(net: tenonrt.Network) -> Any:
         parts = [net.add_input(f"x{c}", (2, c, 3, 5)) for c in (8, 12, 3)]
         return net.add_concatenation(*parts, axis=1)
@@ -125,11 +146,12 @@ def test_concatenation_and_transposition() -> None:
     def transposed(net: tenonrt.Network) -> Any:
         return net.add("Transpose", [net.add_input("x", (2, 3, 8, 16))], {"permutation": (0, 2, 1, 3)})[0]
 
-    judge(MovementKernel(), problem_of(concatenated))
-    judge(MovementKernel(), problem_of(transposed))
+    judge(MovementKernel(), problem_of(concatenated), stored=stored)
+    judge(MovementKernel(), problem_of(transposed), stored=stored)
 
 
-def test_gathering_by_constants_and_by_inputs() -> None:
+@narrowly
+def test_gathering_by_constants_and_by_inputs(stored: str) -> None:
     def rows(net: tenonrt.Network) -> Any:
         return net.add("Gather", [weights(30, 24), net.add_input("i", (2, 7), "int64")], {"axis": 0})[0]
 
@@ -137,12 +159,13 @@ def test_gathering_by_constants_and_by_inputs() -> None:
         indices = np.stack(np.meshgrid(range(2), range(5), indexing="ij"), -1).astype(np.int64)
         return net.add("GatherND", [net.add_input("x", (2, 5, 8)), indices], {})[0]
 
-    judge(GatherKernel(), problem_of(rows))
-    judge(GatherKernel(), problem_of(pairs))
+    judge(GatherKernel(), problem_of(rows), stored=stored)
+    judge(GatherKernel(), problem_of(pairs), stored=stored)
 
 
-@pytest.mark.parametrize("window", [1, 4, 5])
-def test_local_response_normalization(window: int) -> None:
+@pytest.mark.parametrize(("window", "stored"), [(1, "float16"), (4, "float16"), (5, "float16"), (4, "bfloat16")])
+def test_local_response_normalization(window: int, stored: str) -> None:
     """The channels no multiple of 8."""
     attrs = {"window": window, "alpha": 0.05, "beta": 0.75, "k": 2.0}
-    judge(LrnKernel(), problem_of(lambda net: net.add("LRN", [net.add_input("x", (2, 13, 4, 5))], attrs)[0]))
+    problem = problem_of(lambda net: net.add("LRN", [net.add_input("x", (2, 13, 4, 5))], attrs)[0])
+    judge(LrnKernel(), problem, stored=stored)

@@ -81,9 +81,23 @@ class _Launched:
 
 @contextmanager
 def _library_interpreted() -> Iterator[None]:
-    """Triton's own functions, such as reductions, are interpreted too: they were imported to be compiled."""
-    from triton.runtime.interpreter import InterpretedFunction, _patch_lang
+    """Triton's own functions, such as reductions, are interpreted too: they were imported to be compiled.
+
+    The interpreter has bfloat16 as bits, and multiplies these: what is multiplied is made single precision before.
+    """
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, TensorHandle, _patch_lang
     from triton.runtime.jit import JITFunction
+
+    create_dot = InterpreterBuilder.create_dot
+
+    def dot(self: Any, a: Any, b: Any, *others: Any) -> Any:
+        def widened(handle: Any) -> Any:
+            if handle.dtype.scalar != tl.bfloat16:
+                return handle
+            return TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+        return create_dot(self, widened(a), widened(b), *others)
 
     def call(self: Any, *arguments: Any, **named: Any) -> Any:
         patched = _patch_lang(self.fn)  # undone afterwards, unlike the interpreter does it in nested calls
@@ -94,6 +108,7 @@ def _library_interpreted() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JITFunction, "__call__", call)
+        patch.setattr(InterpreterBuilder, "create_dot", dot)
         yield
 
 

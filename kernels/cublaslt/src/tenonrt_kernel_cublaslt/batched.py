@@ -1,18 +1,16 @@
-"""Products of two computed tensors: stacks of matrices, in half precision."""
+"""Products of two computed tensors: stacks of matrices, in floats of 16 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, ClassVar
 
-import numpy as np
-from tenonrt.contracts import Array, Code, Executable, Format, Kernel, Problem, Support, Tactic, Weights
+from tenonrt.contracts import Array, Code, Executable, Format, Kernel, Problem, Support, Tactic, Weights, numpy_dtype
 
-from tenonrt_kernel_cublaslt.library import missing
+from tenonrt_kernel_cublaslt.library import NARROW, missing
 from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product
 
-HALF = Format(dtype="float16")
 MOST = 8
 
 
@@ -26,44 +24,49 @@ class BatchedKernel(Kernel):
         return Support(not why, why)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        formats = (HALF,) * len(problem.activations)
+        return self.tactics_within(problem, lambda precision: True)
+
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
+        count = len(problem.activations)
         return [
-            Tactic(key, formats, (HALF,), "float16", int(found.workspace))
-            for key, found in Product(description(problem)).algorithms(MOST).items()
+            Tactic(key, (Format(dtype=stored),) * count, (Format(dtype=stored),), stored, int(found.workspace))
+            for stored in filter(permits, NARROW)
+            for key, found in Product(description(problem, stored)).algorithms(MOST).items()
         ]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        d = description(problem)
+        d = description(problem, tactic.precision)
         return 3e-6 + d.batches * max(2 * d.m * d.n * d.k / 4e14, 2 * (d.m * d.k + d.n * d.k + d.m * d.n) / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
-        found = Product(description(problem)).algorithms(MOST)
+        found = Product(description(problem, tactic.precision)).algorithms(MOST)
         if tactic.key not in found:
             raise ValueError(f"cuBLASLt no longer offers the algorithm {tactic.key}")
         return Code(problem, tactic, bytes(found[tactic.key].algorithm))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        return [array.astype(np.float16) for array in weights.constants]
+        return [array.astype(numpy_dtype(code.tactic.precision)) for array in weights.constants]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
-        return "half"
+        return tactic.precision
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         problem = code.problem
         x, w = problem.layer.inputs
         second = problem.activations.index(w) if w in problem.activations else None
-        return Launched(description(problem), code.blob, packed, problem.activations.index(x), second, None)
+        d = description(problem, code.tactic.precision)
+        return Launched(d, code.blob, packed, problem.activations.index(x), second, None)
 
 
-def description(problem: Problem) -> Description:
-    """The product of a problem that is supported; a stack of rows by one matrix is one product."""
+def description(problem: Problem, stored: str) -> Description:
+    """The product of a problem that is supported, in float16 or bfloat16; a stack of rows by one matrix is one."""
     a, b = (problem.types[i].concrete({}) for i in problem.layer.inputs)
     attrs = problem.layer.attrs
     m, k = (a[-1], a[-2]) if attrs.transpose_a else (a[-2], a[-1])
     n = b[-2] if attrs.transpose_b else b[-1]
     count = prod(a[:-2])
     if prod(b[:-2]) == 1 and not attrs.transpose_a:
-        return Description(count * m, n, k, transpose_w=attrs.transpose_b)
+        return Description(count * m, n, k, transpose_w=attrs.transpose_b, stored=stored)
     return Description(
         m,
         n,
@@ -72,6 +75,7 @@ def description(problem: Problem) -> Description:
         transpose_w=attrs.transpose_b,
         batches=count,
         strides=(m * k, n * k, m * n),
+        stored=stored,
     )
 
 

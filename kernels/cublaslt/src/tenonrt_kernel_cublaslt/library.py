@@ -15,7 +15,7 @@ LIBRARY = "TENONRT_CUBLASLT"  # an environment variable: the path of the library
 _PATTERNS = ("nvidia/cu1?/lib/libcublasLt.so.1?", "nvidia/cublas/lib/libcublasLt.so.1?")
 _TOOLKITS = ("libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so")
 
-FLOAT, HALF = 0, 2  # cudaDataType
+FLOAT, NARROW = 0, {"float16": 2, "bfloat16": 14}  # cudaDataType
 COMPUTE_FLOAT = 68  # CUBLAS_COMPUTE_32F
 TRANSPOSED = 1  # CUBLAS_OP_T
 EPILOGUES = {"none": 1, "relu": 2, "bias": 4, "bias+relu": 6, "gelu": 32, "bias+gelu": 36}
@@ -117,13 +117,13 @@ class _Object:
 class Operation(_Object):
     """How the operands are combined."""
 
-    def __init__(self, transpose_a: bool, transpose_b: bool, epilogue: str = "none") -> None:
+    def __init__(self, transpose_a: bool, transpose_b: bool, epilogue: str, stored: str) -> None:
         super().__init__("MatmulDesc", COMPUTE_FLOAT, FLOAT)
         self.set(TRANSA, ctypes.c_int32(int(transpose_a)))
         self.set(TRANSB, ctypes.c_int32(int(transpose_b)))
         self.set(EPILOGUE, ctypes.c_int32(EPILOGUES[epilogue]))
         if epilogue.startswith("bias"):
-            self.set(BIAS_TYPE, ctypes.c_int32(HALF))
+            self.set(BIAS_TYPE, ctypes.c_int32(NARROW[stored]))
 
     def set_bias(self, address: int) -> None:
         self.set(BIAS_POINTER, ctypes.c_void_p(address))

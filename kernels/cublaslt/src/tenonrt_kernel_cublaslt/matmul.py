@@ -15,9 +15,9 @@ WORKSPACE = 32 << 20
 
 @dataclass(frozen=True)
 class Description:
-    """y[M, N] = epilogue(x[M, K] w[N, K]^T + c[M, N]) in half precision, row by row; w is [K, N] where not transposed.
+    """y[M, N] = epilogue(x[M, K] w[N, K]^T + c[M, N]) in 16 bits, row by row; w is [K, N] where not transposed.
 
-    batches: so many products, the operands ``strides`` (x, w, y) elements apart.
+    batches: so many products, the operands ``strides`` (x, w, y) elements apart. stored: float16 or bfloat16.
     """
 
     m: int
@@ -29,6 +29,7 @@ class Description:
     transpose_w: bool = True
     batches: int = 1
     strides: tuple[int, int, int] = (0, 0, 0)
+    stored: str = "float16"
 
 
 class Product:
@@ -36,21 +37,22 @@ class Product:
 
     def __init__(self, d: Description) -> None:
         self.description = d
-        self.operation = lt.Operation(d.transpose_w, d.transpose_x, d.epilogue)
-        count = d.batches
+        self.operation = lt.Operation(d.transpose_w, d.transpose_x, d.epilogue, d.stored)
+        count, type = d.batches, lt.NARROW[d.stored]
         rows, columns, lead = (d.k, d.n, d.k) if d.transpose_w else (d.n, d.k, d.n)
-        self.w = lt.Layout(lt.HALF, rows, columns, lead, count, d.strides[1])
+        self.w = lt.Layout(type, rows, columns, lead, count, d.strides[1])
         rows, columns, lead = (d.m, d.k, d.m) if d.transpose_x else (d.k, d.m, d.k)
-        self.x = lt.Layout(lt.HALF, rows, columns, lead, count, d.strides[0])
-        self.c = lt.Layout(lt.HALF, d.n, d.m, d.n, count, d.strides[2])
-        self.y = lt.Layout(lt.HALF, d.n, d.m, d.n, count, d.strides[2])
+        self.x = lt.Layout(type, rows, columns, lead, count, d.strides[0])
+        self.c = lt.Layout(type, d.n, d.m, d.n, count, d.strides[2])
+        self.y = lt.Layout(type, d.n, d.m, d.n, count, d.strides[2])
 
     def algorithms(self, most: int) -> dict[str, lt.Heuristic]:
-        """Algorithms by the digest of their 64 bytes, best guess first."""
+        """Algorithms by the digest of their 64 bytes, and by the type that is not the usual one, best guess first."""
         if self.description.epilogue.startswith("bias"):
             self.operation.set_bias(1 << 20)  # an address that is aligned as weights are: the offer depends on it
         found = lt.heuristics(self.operation, self.w, self.x, self.c, self.y, most, WORKSPACE)
-        return {hashlib.blake2b(bytes(h.algorithm), digest_size=8).hexdigest(): h for h in found}
+        behind = "" if self.description.stored == "float16" else f" {self.description.stored}"
+        return {hashlib.blake2b(bytes(h.algorithm), digest_size=8).hexdigest() + behind: h for h in found}
 
 
 class Launched:

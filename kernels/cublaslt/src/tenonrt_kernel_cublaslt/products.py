@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, ClassVar
 
@@ -21,13 +21,12 @@ from tenonrt.contracts import (
     Tactic,
     Weights,
     added_operand,
+    numpy_dtype,
 )
 
-from tenonrt_kernel_cublaslt.library import missing
+from tenonrt_kernel_cublaslt.library import NARROW, missing
 from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product
 
-HALF = Format(dtype="float16")
-CHANNELS_8 = Format((0, 2, 3, 1), ((1, 8),), "float16")
 # Heuristics that are tried: what is fastest for few rows comes late among those of a product.
 MOST = {"FullyConnected": 32, "Convolution": 8}
 _EPILOGUES = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu"}  # the library's is the tanh form: 5e-4 off at most
@@ -35,7 +34,7 @@ TAIL = SumTail(lambda attrs: attrs.function in _EPILOGUES)
 
 
 class ProductKernel(Kernel):
-    """With bias, a sum with one tensor of the result's shape, and ReLU or GELU, in half precision."""
+    """With bias, a sum with one tensor of the result's shape, and ReLU or GELU, in 16 bits."""
 
     on_device: ClassVar[bool] = True
 
@@ -47,50 +46,54 @@ class ProductKernel(Kernel):
         return Support(not why, why)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        formats = (_format(problem),) * len(problem.activations)
-        images = formats[0] == CHANNELS_8
-        strided = tuple(range(len(formats))) if images else ()
+        return self.tactics_within(problem, lambda precision: True)
+
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
+        images, count = problem.layer.kind == "Convolution", len(problem.activations)
+        strided = tuple(range(count)) if images else ()
         return [
-            Tactic(key, formats, formats[:1], "float16", int(found.workspace), reads_strided=strided,
-                   writes_strided=(0,) if images else ())
-            for key, found in Product(description(problem)).algorithms(MOST[problem.layer.kind]).items()
+            Tactic(key, (_format(images, stored),) * count, (_format(images, stored),), stored, int(found.workspace),
+                   reads_strided=strided, writes_strided=strided[:1])
+            for stored in filter(permits, NARROW)
+            for key, found in Product(description(problem, stored)).algorithms(MOST[problem.layer.kind]).items()
         ]  # fmt: skip
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        d = description(problem)
+        d = description(problem, tactic.precision)
         moved = 2 * (d.m * d.k + d.n * d.k + d.m * d.n * (1 + d.added))
         return 3e-6 + max(2 * d.m * d.n * d.k / 6e14, moved / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
-        found = Product(description(problem)).algorithms(MOST[problem.layer.kind])
+        found = Product(description(problem, tactic.precision)).algorithms(MOST[problem.layer.kind])
         if tactic.key not in found:
             raise ValueError(f"cuBLASLt no longer offers the algorithm {tactic.key}")
         return Code(problem, tactic, bytes(found[tactic.key].algorithm))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights [N, K] and bias [N] in half precision, padded with zeros where channels are."""
-        problem, layer = code.problem, code.problem.layer
-        given, d = dict(zip(problem.constants, weights.constants, strict=True)), description(problem)
+        """Weights [N, K] and bias [N] in 16 bits, padded with zeros where channels are."""
+        problem, layer, narrow = code.problem, code.problem.layer, numpy_dtype(code.tactic.precision)
+        given = dict(zip(problem.constants, weights.constants, strict=True))
+        d = description(problem, code.tactic.precision)
         matrix = given[layer.inputs[1]].reshape(given[layer.inputs[1]].shape[0], -1)
-        packed = [np.pad(matrix, ((0, d.n - matrix.shape[0]), (0, d.k - matrix.shape[1]))).astype(np.float16)]
+        packed = [np.pad(matrix, ((0, d.n - matrix.shape[0]), (0, d.k - matrix.shape[1]))).astype(narrow)]
         if len(layer.inputs) > 2 and layer.inputs[2] >= 0:
             bias = given[layer.inputs[2]]
-            packed.append(np.pad(bias, (0, d.n - bias.shape[0])).astype(np.float16))
+            packed.append(np.pad(bias, (0, d.n - bias.shape[0])).astype(narrow))
         return packed
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
-        return "half"
+        return tactic.precision
 
     def bind(self, code: Code, packed: Sequence[Any]) -> Executable:
         problem = code.problem
         added = added_operand(problem)
         x = problem.activations.index(problem.layer.inputs[0])
         c = None if added is None else problem.activations.index(added)
-        return Launched(description(problem), code.blob, packed, x, None, c)
+        return Launched(description(problem, code.tactic.precision), code.blob, packed, x, None, c)
 
 
-def description(problem: Problem) -> Description:
-    """The product of a problem that is supported."""
+def description(problem: Problem, stored: str) -> Description:
+    """The product of a problem that is supported, in float16 or bfloat16."""
     layer = problem.layer
     source, weights = problem.types[layer.inputs[0]].concrete({}), problem.types[layer.inputs[1]].concrete({})
     biased = "bias" if len(layer.inputs) > 2 and layer.inputs[2] >= 0 else ""
@@ -99,16 +102,18 @@ def description(problem: Problem) -> Description:
     added = added_operand(problem) is not None
     if layer.kind == "Convolution":
         images, channels, height, width = source
-        return Description(images * height * width, _ceil8(weights[0]), _ceil8(channels), epilogue, added)
-    return Description(prod(source[:-1]), weights[0], source[-1], epilogue, added)
+        m, n, k = images * height * width, _ceil8(weights[0]), _ceil8(channels)
+    else:
+        m, n, k = prod(source[:-1]), weights[0], source[-1]
+    return Description(m, n, k, epilogue, added, stored=stored)
 
 
 def _ceil8(size: int) -> int:
     return -(-size // 8) * 8
 
 
-def _format(problem: Problem) -> Format:
-    return CHANNELS_8 if problem.layer.kind == "Convolution" else HALF
+def _format(images: bool, stored: str) -> Format:
+    return Format((0, 2, 3, 1), ((1, 8),), stored) if images else Format(dtype=stored)
 
 
 def _refusal(problem: Problem) -> str:

@@ -24,7 +24,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
-from tenonrt_kernel_cudnn.convolution import CHANNELS_8, MOST, WORKSPACE, padding
+from tenonrt_kernel_cudnn.convolution import MOST, WORKSPACE, image_format, padding
 from tenonrt_kernel_cudnn.execution import Planned
 from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, built, offered
 from tenonrt_kernel_cudnn.library import missing
@@ -48,7 +48,7 @@ class ByteConvolutionKernel(Kernel):
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
         names = offered(description(problem), WORKSPACE)
         real = problem.types[problem.outputs[0]].dtype == "float32"
-        inputs, output = (NHWC,) * len(problem.activations), CHANNELS_8 if real else NHWC
+        inputs, output = (NHWC,) * len(problem.activations), image_format(8, "float16") if real else NHWC
         precision = "float16" if real else "float32"
         return [Tactic(name, inputs, (output,), precision, WORKSPACE) for name in names[:MOST]]
 
@@ -131,6 +131,6 @@ def description(problem: Problem) -> ByteDescription:
     before, after = padding(attrs, image[2:], filters[2:], made[2:], stride, dilation)
     return ByteDescription(
         tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
-        "half" if result.dtype == "float32" else result.dtype, region.added is not None,
+        "float16" if result.dtype == "float32" else result.dtype, region.added is not None,
         region.rectifier is not None, region.limit is not None,
     )  # fmt: skip

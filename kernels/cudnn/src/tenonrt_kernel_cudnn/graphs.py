@@ -17,6 +17,7 @@ from tenonrt_kernel_cudnn.library import cudnn, handle, lock
 # What the operands are called in a graph.
 IMAGE, FILTERS, BIAS, ADDED, RESULT, LIMIT = 1, 2, 3, 4, 5, 6
 
+_ELEMENT_TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "int8": "INT8"}
 _TEXT_OF_PLAN = b"cudnn_backend_dataS"
 _LENGTHS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}  # types of UBJSON as struct names them
 
@@ -44,16 +45,17 @@ class Window:
 
 @dataclass(frozen=True)
 class Description(Window):
-    """A convolution in half precision, and what follows.
+    """A convolution of 16-bit floats, sums in single precision, and what follows.
 
     added: a tensor of the result's shape is added, before the bias where ``added_first``. activation: its name and
-    upper limit.
+    upper limit. stored: the element type, float16 or bfloat16.
     """
 
     bias: bool
     added: bool
     activation: tuple[str, float | None] | None
     added_first: bool = False
+    stored: str = "float16"
 
     def stated(self) -> Any:
         """The graph, validated."""
@@ -73,14 +75,19 @@ def channels_innermost(sizes: Sequence[int]) -> list[int]:
     return [channels * height * width, 1, channels * width, channels]
 
 
+def element_type(name: str) -> Any:
+    """What the front end calls an element type."""
+    return getattr(cudnn().data_type, _ELEMENT_TYPES[name])
+
+
 def stated(description: Description) -> Any:
     """The graph, validated."""
     cu, d = cudnn(), description
-    half, single = cu.data_type.HALF, cu.data_type.FLOAT
-    graph = cu.pygraph(io_data_type=half, intermediate_data_type=single, compute_data_type=single, handle=handle())
+    narrow, single = element_type(d.stored), cu.data_type.FLOAT
+    graph = cu.pygraph(io_data_type=narrow, intermediate_data_type=single, compute_data_type=single, handle=handle())
 
     def tensor(sizes: Sequence[int], uid: int) -> Any:
-        return graph.tensor(dim=list(sizes), stride=channels_innermost(sizes), data_type=half, uid=uid)
+        return graph.tensor(dim=list(sizes), stride=channels_innermost(sizes), data_type=narrow, uid=uid)
 
     value = graph.conv_fprop(
         image=tensor(d.image, IMAGE), weight=tensor(d.filters, FILTERS), pre_padding=list(d.before),
@@ -94,7 +101,7 @@ def stated(description: Description) -> Any:
             value = graph.add(a=value, b=tensor(d.result, ADDED))
     if d.activation is not None:
         value = _activated(graph, value, *d.activation, tensor)
-    return d.finished(graph, value, half)
+    return d.finished(graph, value, narrow)
 
 
 def _activated(graph: Any, value: Any, name: str, limit: float | None, tensor: Any) -> Any:

@@ -73,4 +73,4 @@ def product(  # type: ignore[no-untyped-def]
     sums = activated(sums, FUNCTION, ALPHA, BETA)
     if CHANNELS < N:
         sums = tl.where(columns[None, :] < CHANNELS, sums, 0.0)
-    tl.store(y + far * y_pitch + columns[None, :], sums.to(tl.float16), mask=stored)
+    tl.store(y + far * y_pitch + columns[None, :], sums.to(y.dtype.element_ty), mask=stored)

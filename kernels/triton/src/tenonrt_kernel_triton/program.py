@@ -14,7 +14,7 @@ class Program:
     Its parameters, but for those that ``constants`` gives by name, are in this order: pointers, numbers, pitches.
 
     grid: programs along up to three axes.
-    types: those of the parameters, in Triton's words: ``*fp16``, ``*fp32``, ``i32``.
+    types: those of the parameters, in Triton's words: ``*fp16``, ``*bf16``, ``*fp32``, ``i32``.
     operands: what the pointers point to, as positions in outputs + activations + packed weights; None: all, in order.
     numbers: integers that the code need not know, so that problems which differ in them alone share it.
     pitches: operands with channels innermost that may be slices of wider tensors (`Tactic.reads_strided`): how many
