@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,30 @@ class Both(Kernel):
         return [Tactic("wide"), Tactic("narrow", precision="bfloat16")]
 
 
-def offered(registry: Registry, monkeypatch: pytest.MonkeyPatch, **config: Any) -> tuple[Network, Offers, list[Any]]:
-    """The offers of `Both` in the place of the pack's products."""
-    made = network(registry)
+class Told(Kernel):
+    """Lists what is permitted alone, and notes what it was told."""
+
+    def __init__(self) -> None:
+        self.permitted: set[str] = set()
+
+    def supports(self, problem: Problem) -> Support:
+        return Support(True)
+
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> list[Tactic]:
+        narrow = ("float16", "bfloat16", "int8", "tfloat32")
+        self.permitted = {precision for precision in ("float32", *narrow) if permits(precision)}
+        return [Tactic(precision, precision=precision) for precision in narrow if permits(precision)]
+
+
+def offered(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, kernel: Kernel | None = None, **config: Any
+) -> tuple[Network, Offers, list[Any]]:
+    """The offers of `Both`, or of another kernel, in the place of the pack's products."""
+    made, kernel = network(registry), kernel or Both()
     offers = Offers(made.graph, registry, BuilderConfig(**config), Hooks(registry))
-    monkeypatch.setattr(registry, "instance", lambda entry: Both())
-    return made, offers, [o for layer in made.graph.layers for o in list(offers.at(layer))[:2]]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "instance", lambda entry: kernel)
+        return made, offers, [o for layer in made.graph.layers for o in list(offers.at(layer))[:2]]
 
 
 def precisions(offers: list[Any]) -> list[tuple[str, str]]:
@@ -56,6 +75,34 @@ def test_permission_adds_to_float32(registry: Registry, monkeypatch: pytest.Monk
     _, _, found = offered(registry, monkeypatch, precision=precision)
     assert {p for _, p in precisions(found)} == {"float32", "bfloat16"}
     assert [is_reduced(o) for o in found] == [False, True, False, True]
+
+
+def test_a_kernel_is_told_what_is_permitted(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Told()
+    _, offers, found = offered(registry, monkeypatch, kernel)
+    assert kernel.permitted == {"float32"}
+    assert not found
+    assert any("no tactic in what the configuration allows" in refusal.why for refusal in offers.refusals)
+    _, _, found = offered(registry, monkeypatch, kernel, precision="bfloat16")
+    assert {p for _, p in precisions(found)} == {"bfloat16"}
+    constraints = (LayerPrecision("first", "bfloat16"),)
+    offered(registry, monkeypatch, kernel, precision="float16", layer_precisions=constraints)
+    assert kernel.permitted == {"float32", "float16", "bfloat16"}
+
+
+def test_the_best_leaves_out_what_the_device_gains_nothing_by(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is offered where it is asked for by name."""
+    kernel = Told()
+    offered(registry, monkeypatch, kernel, precision="best")
+    assert kernel.permitted == {"float32", "float16", "bfloat16", "int8", "tfloat32"}
+    monkeypatch.setattr(type(registry.device("cpu")), "no_faster", frozenset({"bfloat16"}))
+    offered(registry, monkeypatch, kernel, precision="best")
+    assert kernel.permitted == {"float32", "float16", "int8", "tfloat32"}
+    constraints = (LayerPrecision("second", "bfloat16", "prefer"),)
+    offered(registry, monkeypatch, kernel, precision="best", layer_precisions=constraints)
+    assert "bfloat16" in kernel.permitted
 
 
 def test_what_a_layer_obeys_is_all_it_gets(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

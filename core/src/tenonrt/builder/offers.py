@@ -98,6 +98,11 @@ class Offers:
     _quarantined: set[str] = field(default_factory=set)
     _regions: dict[tuple[str, Layer], list[Sequence[Layer]]] = field(default_factory=dict)
     _siblings: dict[Layer, list[tuple[Layer, ...]]] | None = None
+    _no_faster: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.config.precision == "best":
+            self._no_faster = self.registry.device(self.config.device).no_faster
 
     def at(self, layer: Layer) -> Iterator[Offer]:
         """Offers whose regions are anchored at a layer; those of siblings at the first of them."""
@@ -213,6 +218,8 @@ class Offers:
         support, tactics = self._answers[key]
         if not support.ok:
             self.refusals.append(Refusal(posed, entry.id, "", support.why))
+        elif not tactics:
+            self.refusals.append(Refusal(posed, entry.id, "", "it has no tactic in what the configuration allows"))
         for order, (tactic, estimate) in enumerate(tactics):
             why = self._unfit(posed, tactic)
             if why:
@@ -260,7 +267,7 @@ class Offers:
             return True
         if any(constraint.precision == precision for constraint in config.layer_precisions):
             return True
-        return config.precision == "best" and precision not in self.registry.device(config.device).no_faster
+        return config.precision == "best" and precision not in self._no_faster
 
     def _quarantine(self, entry: Entry, why: str) -> None:
         self._quarantined.add(entry.id)
