@@ -2,11 +2,12 @@
 
 python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] ROW ...
 
-A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision) or ``resnet50:8:int8`` (with ranges from
-FOLDER/resnet50.ranges). Each is measured in a process of its own and appended to rows.jsonl, so that a limit of time
-or a failure loses nothing; rows that are there are left out. Ours, PyTorch recorded into a CUDA graph and, with
---compile, ``torch.compile`` are timed in turns by CUDA events; PyTorch eager by itself. Errors are against PyTorch in
-single precision: the largest deviation, in units of how far the reference moves between two inputs.
+A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision), ``resnet50:8:bfloat16`` (PyTorch in it too, and ours
+in half precision beside them) or ``resnet50:8:int8`` (with ranges from FOLDER/resnet50.ranges). Each is measured in a
+process of its own and appended to rows.jsonl, so that a limit of time or a failure loses nothing; rows that are there
+are left out. Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA
+events; PyTorch eager by itself. Errors are against PyTorch in single precision: the largest deviation, in units of how
+far the reference moves between two inputs.
 
 Ranges are made on a CPU, from random images of the model for one: noise.npz is
 ``numpy.savez("noise.npz", input=numpy.random.default_rng(0).standard_normal((4, 3, 224, 224), "float32"))``, then
@@ -42,12 +43,13 @@ def measure(name: str, batch: int, precision: str, options: argparse.Namespace) 
     import tenonrt
 
     path = options.models / f"{name}-{batch}.onnx"
-    settings: dict[str, Any] = {"precision": "float16"}
+    settings: dict[str, Any] = {"precision": precision}
     if precision == "int8":
         ranges = tenonrt.Calibration(None, "min-max", options.models / f"{name}.ranges")
         settings = {"precision": "best", "calibration": ranges}
     start = time.monotonic()
-    engine = tenonrt.compile(path, device="cuda", timing_cache=options.results / "times.sqlite", **settings)
+    common = {"device": "cuda", "timing_cache": options.results / "times.sqlite"}
+    engine = tenonrt.compile(path, **common, **settings)
     row = {
         "name": name, "batch": batch, "precision": precision, "build": round(time.monotonic() - start, 1),
         "phases": engine.report.timings, "notes": engine.report.notes,
@@ -58,8 +60,11 @@ def measure(name: str, batch: int, precision: str, options: argparse.Namespace) 
         engine.save(options.results / f"{name}-{batch}-{precision}.plan")
     context, stream = engine.create_context(), cupy.cuda.Stream(non_blocking=True)
     runs: dict[str, Callable[[], object]] = {"ours": lambda: context.enqueue(stream=stream)}
+    if precision == "bfloat16":
+        half = tenonrt.compile(path, **common, precision="float16").create_context()
+        runs["half"] = lambda: half.enqueue(stream=stream)
     try:
-        torch_side = TorchSide(path, stream, options)
+        torch_side = TorchSide(path, stream, options, "bfloat16" if precision == "bfloat16" else "float16")
         if options.peers:
             runs |= torch_side.runs()
             row["eager_ms"] = torch_side.eager_ms()
@@ -128,14 +133,14 @@ def gemm_microseconds(stream: Any) -> float:
     return round(statistics.median(times) * 1e3, 2)
 
 
-def library_bert() -> Any:
+def library_bert(dtype: Any) -> Any:
     """BERT-base as its library has it, with fused attention and, to its advantage, without a mask; random weights."""
     import torch
     from transformers import BertConfig, BertModel
 
     config = BertConfig()
     config._attn_implementation = "sdpa"
-    model = BertModel(config, add_pooling_layer=False).eval().to("cuda", torch.half)
+    model = BertModel(config, add_pooling_layer=False).eval().to("cuda", dtype)
 
     class Bert(torch.nn.Module):
         def __init__(self) -> None:
@@ -153,24 +158,24 @@ def library_bert() -> Any:
 
 
 class TorchSide:
-    """The same graph in PyTorch, in half precision; BERT is timed as its library has it."""
+    """The same graph in PyTorch, in float16 or bfloat16; BERT is timed as its library has it."""
 
-    def __init__(self, path: Path, stream: Any, options: argparse.Namespace) -> None:
+    def __init__(self, path: Path, stream: Any, options: argparse.Namespace, dtype: str) -> None:
         import onnx
         import torch
         from torch_network import TorchNetwork, images_innermost
 
-        self.torch, self.options = torch, options
+        self.torch, self.options, self.dtype = torch, options, getattr(torch, dtype)
         self.model = onnx.load(path)
         self.own, self.stream = stream, torch.cuda.ExternalStream(stream.ptr)
         torch.backends.cudnn.benchmark = True
-        self.half = images_innermost(TorchNetwork(self.model), torch.half)
-        self.given = self._feed("noise", torch.half)
-        self.timed = self.half if "input_ids" not in self.half.inputs else library_bert()
+        self.narrow = images_innermost(TorchNetwork(self.model), self.dtype)
+        self.given = self._feed("noise", self.dtype)
+        self.timed = self.narrow if "input_ids" not in self.narrow.inputs else library_bert(self.dtype)
 
     def _feed(self, kind: str, dtype: Any) -> list[Any]:
         arrays = self._arrays(kind)
-        tensors = [self.torch.from_numpy(arrays[name]).cuda() for name in self.half.inputs]
+        tensors = [self.torch.from_numpy(arrays[name]).cuda() for name in self.narrow.inputs]
         made = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
         return [t.contiguous(memory_format=self.torch.channels_last) if t.ndim == 4 else t for t in made]
 
@@ -183,7 +188,7 @@ class TorchSide:
     def get_inputs(self) -> list[Any]:
         """The inputs as a session of onnxruntime describes them."""
         names = {1: "float", 6: "int32", 7: "int64", 9: "bool"}
-        given = [i for i in self.model.graph.input if i.name in self.half.inputs]
+        given = [i for i in self.model.graph.input if i.name in self.narrow.inputs]
         return [
             SimpleNamespace(
                 name=i.name,
@@ -233,20 +238,20 @@ class TorchSide:
         return round(statistics.median(times), 4)
 
     def errors(self, context: Any, stream: Any) -> dict[str, float]:
-        """Of ours and of PyTorch's half precision, against PyTorch's single precision without TF32."""
+        """Of ours and of PyTorch's narrow type, against PyTorch's single precision without TF32."""
         from network_inputs import disagreement
         from torch_network import TorchNetwork, images_innermost
 
         torch = self.torch
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
-        names = self.half.outputs
+        names = self.narrow.outputs
         with torch.no_grad():
-            half = self._named(names, self.half(*self._feed("smooth", torch.half)))
+            narrow = self._named(names, self.narrow(*self._feed("smooth", self.dtype)))
             single = images_innermost(TorchNetwork(self.model), torch.float)
             smooth, noise = (self._named(names, single(*self._feed(k, torch.float))) for k in ("smooth", "noise"))
         ours = {k: np.asarray(v) for k, v in context.execute(self._arrays("smooth")).items()}
-        return {"error": disagreement(ours, smooth, noise), "error_torch": disagreement(half, smooth, noise)}
+        return {"error": disagreement(ours, smooth, noise), "error_torch": disagreement(narrow, smooth, noise)}
 
     def _named(self, names: list[str], made: Any) -> dict[str, Any]:
         return {name: tensor.float().cpu().numpy() for name, tensor in zip(names, made, strict=True)}
