@@ -20,6 +20,7 @@ EXPECTED = {
     "broken-supports": {"test_supports_answers_everything"},
     "broken-tactics": {"test_tactics_are_well_formed"},
     "broken-unstable": {"test_tactics_are_stable"},
+    "broken-permitted": {"test_what_is_permitted_is_offered"},
     "broken-native": {"test_native_ranges_are_independent"},
     "broken-state": {"test_repeats_bit_for_bit"},
     "broken-strides": {"test_declared_strides_work"},

@@ -179,6 +179,24 @@ def _misfit(tactic: Tactic, problem: object) -> str:
     return ""
 
 
+def test_what_is_permitted_is_offered(subject: Subject) -> None:
+    """`tactics_within` offers what `tactics` does of a precision that is permitted, and nothing else of it.
+
+    When this fails: a kernel that overrides `tactics_within` filters by something else than what it is told. Builds
+    ask it instead of `tactics`.
+    """
+    bad = []
+    for case, _ in subject.supported:
+        known = list(subject.kernel.tactics(case.problem))
+        for precision in sorted({tactic.precision for tactic in known}):
+            wanted = [tactic.key for tactic in known if tactic.precision == precision]
+            within = subject.kernel.tactics_within(case.problem, precision.__eq__)
+            offered = [tactic.key for tactic in within if tactic.precision == precision]
+            if offered != wanted:
+                bad.append(f"{case.name}: {offered} where {precision} is permitted; tactics() has {wanted}")
+    report(bad, "what is offered does not follow what is permitted")
+
+
 def test_tactics_are_stable(subject: Subject, another_hash_seed: OtherProcess) -> None:
     """Another process, with other hash seeds, offers the same tactics in the same order.
 
