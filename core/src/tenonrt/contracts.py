@@ -356,7 +356,7 @@ class Kernel(ABC):
         """Asked once per distinct problem; pure, and quick (under 1 ms)."""
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        """The ways to solve a supported problem, best guess first."""
+        """The ways to solve a supported problem, of every precision, best guess first."""
         return (Tactic(),)
 
     def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
