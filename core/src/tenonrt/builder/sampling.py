@@ -180,6 +180,10 @@ _SUBNORMAL = {name: float(np.finfo(name).tiny) for name in ("float32", "float64"
 # What an algorithm of reduced accuracy may add to the error, in units of max |y|: docs/decisions/0015.
 _INEXACT = {"float32": 1e-4}
 
+# The most that is allowed, whatever the layers of a region add up to: past it, zeros would be right. Kernels round
+# operands and results to bfloat16 and sum in single precision, so that errors do not grow with the length of sums.
+_MOST = {"bfloat16": Tolerance(2.0**-3, 2.0**-4)}
+
 
 def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str, exact: bool = True) -> Tolerance:
     """The layers' tolerances added up: errors accumulate through a region. exact: as the tactic says."""
@@ -187,7 +191,8 @@ def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str,
     for layer in problem.layers:
         allowed = layer_types(layer.kind).tolerance(precision, _reduction(problem, layer, layer_types))
         relative, absolute = relative + allowed.relative, absolute + allowed.absolute
-    return Tolerance(relative, absolute)
+    most = _MOST.get(precision, Tolerance(relative, absolute))
+    return Tolerance(min(relative, most.relative), min(absolute, most.absolute))
 
 
 def _reduction(problem: Problem, layer: ProblemLayer, layer_types: LayerTypes) -> int:
