@@ -45,15 +45,15 @@ class ByteDescription(Window):
             pre_padding=list(self.before), post_padding=list(self.after), stride=list(self.stride),
             dilation=list(self.dilation), compute_data_type=cu.data_type.INT32,
         )  # fmt: skip
-        value.set_dataelement_type(cu.data_type.INT32)
+        value.set_data_type(cu.data_type.INT32)
         channels, one = (1, self.result[1], 1, 1), (1, 1, 1, 1)
         value = graph.mul(a=value, b=tensor(channels, FACTORS, single))
-        value.set_dataelement_type(single)
+        value.set_data_type(single)
         value = graph.add(a=value, b=tensor(channels, BIAS, single))
         if self.added:
             other = tensor(self.result, ADDED, byte)
             scaled = graph.mul(a=other, b=tensor(one, ADDED_FACTOR, single))
-            scaled.set_dataelement_type(single)
+            scaled.set_data_type(single)
             value = graph.add(a=value, b=scaled)
         if self.rectified:
             value = graph.relu(input=value)
