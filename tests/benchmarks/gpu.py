@@ -3,7 +3,8 @@
 python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] ROW ...
 
 A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision), ``resnet50:8:bfloat16`` (PyTorch in it too, and ours
-in half precision beside them) or ``resnet50:8:int8`` (with ranges from FOLDER/resnet50.ranges). Each is measured in a
+in half precision beside them), ``resnet50:8:tf32``, ``resnet50:8:float32`` (PyTorch as precise) or ``resnet50:8:int8``
+(with ranges from FOLDER/resnet50.ranges). Each is measured in a
 process of its own and appended to rows.jsonl, so that a limit of time or a failure loses nothing; rows that are there
 are left out. Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA
 events; PyTorch eager by itself. Errors are against PyTorch in single precision: the largest deviation, in units of how
@@ -64,7 +65,7 @@ def measure(name: str, batch: int, precision: str, options: argparse.Namespace) 
         half = tenonrt.compile(path, **common, precision="float16").create_context()
         runs["half"] = lambda: half.enqueue(stream=stream)
     try:
-        torch_side = TorchSide(path, stream, options, "bfloat16" if precision == "bfloat16" else "float16")
+        torch_side = TorchSide(path, stream, options, precision)
         if options.peers:
             runs |= torch_side.runs()
             row["eager_ms"] = torch_side.eager_ms()
@@ -158,14 +159,16 @@ def library_bert(dtype: Any) -> Any:
 
 
 class TorchSide:
-    """The same graph in PyTorch, in float16 or bfloat16; BERT is timed as its library has it."""
+    """The same graph in PyTorch, beside int8 in float16; BERT is timed as its library has it."""
 
-    def __init__(self, path: Path, stream: Any, options: argparse.Namespace, dtype: str) -> None:
+    def __init__(self, path: Path, stream: Any, options: argparse.Namespace, precision: str) -> None:
         import onnx
         import torch
         from torch_network import TorchNetwork, images_innermost
 
+        dtype = {"int8": "float16", "tf32": "float32"}.get(precision, precision)
         self.torch, self.options, self.dtype = torch, options, getattr(torch, dtype)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         self.model = onnx.load(path)
         self.own, self.stream = stream, torch.cuda.ExternalStream(stream.ptr)
         torch.backends.cudnn.benchmark = True
@@ -243,11 +246,11 @@ class TorchSide:
         from torch_network import TorchNetwork, images_innermost
 
         torch = self.torch
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
         names = self.narrow.outputs
         with torch.no_grad():
             narrow = self._named(names, self.narrow(*self._feed("smooth", self.dtype)))
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             single = images_innermost(TorchNetwork(self.model), torch.float)
             smooth, noise = (self._named(names, single(*self._feed(k, torch.float))) for k in ("smooth", "noise"))
         ours = {k: np.asarray(v) for k, v in context.execute(self._arrays("smooth")).items()}

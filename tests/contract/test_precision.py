@@ -11,6 +11,7 @@ from tenonrt import Builder, BuilderConfig, BuildError, Network, Registry
 from tenonrt.builder.config import LayerPrecision
 from tenonrt.builder.offers import Offers
 from tenonrt.builder.precision import is_reduced, obeyed, preferred
+from tenonrt.builder.sampling import problem_tolerance
 from tenonrt.contracts import Kernel, Problem, Support, Tactic
 from tenonrt.plugins.hooks import Hooks
 
@@ -44,7 +45,7 @@ class Told(Kernel):
         return Support(True)
 
     def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> list[Tactic]:
-        narrow = ("float16", "bfloat16", "int8", "tfloat32")
+        narrow = ("float16", "bfloat16", "int8", "tf32")
         self.permitted = {precision for precision in ("float32", *narrow) if permits(precision)}
         return [Tactic(precision, precision=precision) for precision in narrow if permits(precision)]
 
@@ -96,10 +97,10 @@ def test_the_best_leaves_out_what_the_device_gains_nothing_by(
     """It is offered where it is asked for by name."""
     kernel = Told()
     offered(registry, monkeypatch, kernel, precision="best")
-    assert kernel.permitted == {"float32", "float16", "bfloat16", "int8", "tfloat32"}
+    assert kernel.permitted == {"float32", "float16", "bfloat16", "int8", "tf32"}
     monkeypatch.setattr(type(registry.device("cpu")), "no_faster", frozenset({"bfloat16"}))
     offered(registry, monkeypatch, kernel, precision="best")
-    assert kernel.permitted == {"float32", "float16", "int8", "tfloat32"}
+    assert kernel.permitted == {"float32", "float16", "int8", "tf32"}
     constraints = (LayerPrecision("second", "bfloat16", "prefer"),)
     offered(registry, monkeypatch, kernel, precision="best", layer_precisions=constraints)
     assert "bfloat16" in kernel.permitted
@@ -118,6 +119,19 @@ def test_a_preference_gives_way_where_nothing_has_it(registry: Registry, monkeyp
     made, offers, found = offered(registry, monkeypatch, layer_precisions=constraints)
     kept = preferred(made.graph, constraints, found, offers.refuse)
     assert precisions(kept) == [("first", "bfloat16"), ("second", "float32"), ("second", "bfloat16")]
+
+
+def test_tf32_is_a_permission_and_judged_as_what_has_its_bits(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Told()
+    _, _, found = offered(registry, monkeypatch, kernel, precision="tf32")
+    assert kernel.permitted == {"float32", "tf32"}
+    (first, *_) = found
+    assert is_reduced(first)
+    problem = first.posed.problem
+    allowed = [problem_tolerance(problem, registry.layer_type, p) for p in ("float32", "tf32", "float16")]
+    assert allowed[0].absolute < allowed[1].absolute == allowed[2].absolute
 
 
 def test_what_cannot_be_obeyed_fails_with_the_layer_s_name(registry: Registry) -> None:

@@ -55,6 +55,15 @@ def is_float(name: str) -> bool:
     return name.startswith(("float", "bfloat"))
 
 
+def rounded_as(precision: str) -> str:
+    """The element type that has as many bits of a fraction as what a tactic computes in.
+
+    That is the precision itself, but for tf32, which is no type to store: operands of products are float32 of which
+    tensor cores read the first 10 bits of the fraction, as many as float16 has (NVIDIA, "A100 architecture", 2020).
+    """
+    return "float16" if precision == "tf32" else precision
+
+
 def dtype_name(dtype: np.dtype[Any] | type) -> str:
     """The element type name of a NumPy dtype."""
     dtype = np.dtype(dtype)

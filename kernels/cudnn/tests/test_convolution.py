@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
-from tenonrt.contracts import Code, Problem, UnsupportedError, Weights
+from tenonrt.contracts import Code, Format, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import Registry
 from tenonrt_kernel_cudnn import convolution, execution, graphs
 from tenonrt_kernel_cudnn.convolution import ConvolutionKernel, _tactic, image_format, variants
@@ -48,8 +48,9 @@ def test_both_orders_of_a_sum_and_few_channels_padded_to_four() -> None:
     assert found["c4"].filters == (24, 4, 3, 3)
     assert found["c4"].result == (2, 24, 9, 7)
     assert [d.added_first for d in halves.values()] == [False, True, False, True]
-    others = {name.replace(":bfloat16", ""): d for name, d in found.items() if name not in halves}
+    others = {name.replace(":bfloat16", ""): d for name, d in found.items() if d.stored == "bfloat16"}
     assert others == {name: replace(d, stored="bfloat16") for name, d in halves.items()}
+    assert [name for name, d in found.items() if d.stored == "float32"] == ["c4:float32", "c4:float32:sum"]
 
 
 def test_only_what_is_permitted_is_asked_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +63,10 @@ def test_only_what_is_permitted_is_asked_of_the_library(monkeypatch: pytest.Monk
     tactics = kernel.tactics_within(problem, {"float32", "bfloat16"}.__contains__)
     assert {d.stored for d in asked} == {"bfloat16"}
     assert {tactic.precision for tactic in tactics} == {"bfloat16"}
-    both = kernel.tactics(problem)
-    assert len({tactic.key for tactic in both}) == len(both) == 2 * len(tactics)
-    assert len({kernel.packing(problem, tactic) for tactic in both}) == 4
+    everything = kernel.tactics(problem)
+    assert {tactic.precision for tactic in everything} == {"float16", "bfloat16", "tf32"}
+    assert len({tactic.key for tactic in everything}) == len(everything) == 2 * len(tactics) + 2
+    assert len({kernel.packing(problem, tactic) for tactic in everything}) == 5
 
 
 def test_a_clip_from_zero_is_a_relu_with_a_limit() -> None:
@@ -73,7 +75,9 @@ def test_a_clip_from_zero_is_a_relu_with_a_limit() -> None:
     assert len(alone) == 1
 
 
-@pytest.mark.parametrize(("variant", "stored"), [("c8", "float16"), ("c8:bfloat16", "bfloat16")])
+@pytest.mark.parametrize(
+    ("variant", "stored"), [("c8", "float16"), ("c8:bfloat16", "bfloat16"), ("c4:float32", "float32")]
+)
 def test_packed_weights_compute_the_convolution(variant: str, stored: str) -> None:
     """Filters [K, R, S, C] over an image with padded channels, against the layers' references."""
     problem = problem_of(block(5, 6))
@@ -97,6 +101,9 @@ def test_formats_and_strides() -> None:
         tactic = _tactic(problem, variant, stored, "any")
         assert tactic.inputs == (image_format(4, stored), image_format(8, stored))
         assert tactic.precision == stored
+    tactic = _tactic(problem, "c4:float32", "float32", "any")
+    assert tactic.inputs == (Format((0, 2, 3, 1), ((1, 4),)),) * 2
+    assert tactic.precision == "tf32"
     assert channels_innermost((2, 8, 9, 7)) == [504, 1, 56, 8]
 
 

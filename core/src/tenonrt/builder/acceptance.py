@@ -11,7 +11,7 @@ from tenonrt.errors import ExecutionError
 from tenonrt.runtime.engine import Engine
 from tenonrt.types import Array
 
-_BY_PRECISION = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "best": 5e-2}
+_BY_PRECISION = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2, "best": 5e-2}
 
 
 def tolerance(config: BuilderConfig) -> float | None:

@@ -13,8 +13,8 @@ from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 
 # "best": whatever kernels offer, but for what the device says is no faster.
-Precision = Literal["float32", "float16", "bfloat16", "int8", "best"]
-_PRECISIONS = ("float64", "float32", "float16", "bfloat16", "int8")
+Precision = Literal["float32", "tf32", "float16", "bfloat16", "int8", "best"]
+_PRECISIONS = ("float64", "float32", "tf32", "float16", "bfloat16", "int8")
 Mode = Literal["obey", "prefer"]
 
 
@@ -59,8 +59,8 @@ class BuilderConfig:
     lock: `BuildError` for whatever the timing cache does not know, instead of trying or timing it.
     allow_inexact: permit algorithms of reduced accuracy. tolerance: how far the finished engine may be from one of
     exact tactics only, in units of each output's max |y|; past it the worst tactics are dropped. None: by precision
-    (1e-3 for float32, 1e-2 float16, 5e-2 bfloat16; int8 is judged by its calibration). disable: optimizations to leave
-    out, by the names in `tenonrt.builder.optimizations` or those of passes (``fuse.affine``).
+    (1e-3 for float32, 1e-2 tf32 and float16, 5e-2 bfloat16; int8 is judged by its calibration). disable:
+    optimizations to leave out, by the names in `tenonrt.builder.optimizations` or those of passes (``fuse.affine``).
     """
 
     device: str = "cpu"

@@ -12,7 +12,7 @@ import numpy as np
 from tenonrt.contracts import LayerType, Tolerance
 from tenonrt.dims import evaluate
 from tenonrt.problem import Problem, ProblemInput, ProblemLayer
-from tenonrt.types import Array, TensorInfo, TensorType, is_float, numpy_dtype
+from tenonrt.types import Array, TensorInfo, TensorType, is_float, numpy_dtype, rounded_as
 
 LayerTypes = Callable[[str], LayerType]
 
@@ -189,7 +189,7 @@ def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str,
     """The layers' tolerances added up: errors accumulate through a region. exact: as the tactic says."""
     relative, absolute = 0.0, 0.0 if exact else _INEXACT.get(precision, 0.0)
     for layer in problem.layers:
-        allowed = layer_types(layer.kind).tolerance(precision, _reduction(problem, layer, layer_types))
+        allowed = layer_types(layer.kind).tolerance(rounded_as(precision), _reduction(problem, layer, layer_types))
         relative, absolute = relative + allowed.relative, absolute + allowed.absolute
     most = _MOST.get(precision, Tolerance(relative, absolute))
     return Tolerance(min(relative, most.relative), min(absolute, most.absolute))

@@ -141,7 +141,7 @@ class _Selection:
     def _note_precision(self, allowed: Sequence[Offer]) -> None:
         """Say so where a permission changes nothing, since no kernel can use it."""
         asked = self.tools.config.precision
-        if asked in ("float16", "bfloat16") and all(offer.tactic.precision != asked for offer in allowed):
+        if asked in ("tf32", "float16", "bfloat16") and all(offer.tactic.precision != asked for offer in allowed):
             self.tools.tuner.notes.append(
                 f"{asked} is permitted, but no installed kernel computes this network's layers in it on this "
                 f"{self.tools.config.device}: everything is as precise as without the permission"

@@ -29,6 +29,7 @@ class Precision(StrEnum):
     """What kernels may compute in besides float32."""
 
     float32 = "float32"
+    tf32 = "tf32"
     float16 = "float16"
     bfloat16 = "bfloat16"
     int8 = "int8"

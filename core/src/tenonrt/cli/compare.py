@@ -22,7 +22,9 @@ def compare(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Inputs: .npz, .npy or a folder; random ones without it.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of our engine: float32, float16, bfloat16 or int8.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="Of our engine: float32, tf32, float16, bfloat16 or int8.")
+    ] = "float32",
     calibrate: Annotated[Path | None, typer.Option(metavar="DATA", help="Samples for int8; DATA if not given.")] = None,
     calibrator: Annotated[str, typer.Option(help="The installed calibrator that finds ranges.")] = "entropy",
     calibration_cache: Annotated[Path | None, typer.Option(metavar="FILE", help="Ranges for int8.")] = None,

@@ -1,4 +1,4 @@
-"""Products of two computed tensors: stacks of matrices, in floats of 16 bits."""
+"""Products of two computed tensors: stacks of matrices."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, ClassVar
 
-from tenonrt.contracts import Array, Code, Executable, Format, Kernel, Problem, Support, Tactic, Weights, numpy_dtype
+from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights, numpy_dtype
 
-from tenonrt_kernel_cublaslt.library import NARROW, missing
-from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product
+from tenonrt_kernel_cublaslt.library import ARITHMETIC, missing
+from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product, most, rows
 
 MOST = 8
 
@@ -29,9 +29,9 @@ class BatchedKernel(Kernel):
     def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
         count = len(problem.activations)
         return [
-            Tactic(key, (Format(dtype=stored),) * count, (Format(dtype=stored),), stored, int(found.workspace))
-            for stored in filter(permits, NARROW)
-            for key, found in Product(description(problem, stored)).algorithms(MOST).items()
+            Tactic(key, (rows(precision),) * count, (rows(precision),), precision, int(found.workspace))
+            for precision in filter(permits, ARITHMETIC)
+            for key, found in Product(description(problem, precision)).algorithms(most(MOST, precision)).items()
         ]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -39,13 +39,13 @@ class BatchedKernel(Kernel):
         return 3e-6 + d.batches * max(2 * d.m * d.n * d.k / 4e14, 2 * (d.m * d.k + d.n * d.k + d.m * d.n) / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
-        found = Product(description(problem, tactic.precision)).algorithms(MOST)
+        found = Product(description(problem, tactic.precision)).algorithms(most(MOST, tactic.precision))
         if tactic.key not in found:
             raise ValueError(f"cuBLASLt no longer offers the algorithm {tactic.key}")
         return Code(problem, tactic, bytes(found[tactic.key].algorithm))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        return [array.astype(numpy_dtype(code.tactic.precision)) for array in weights.constants]
+        return [array.astype(numpy_dtype(ARITHMETIC[code.tactic.precision].stored)) for array in weights.constants]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return tactic.precision
@@ -58,15 +58,15 @@ class BatchedKernel(Kernel):
         return Launched(d, code.blob, packed, problem.activations.index(x), second, None)
 
 
-def description(problem: Problem, stored: str) -> Description:
-    """The product of a problem that is supported, in float16 or bfloat16; a stack of rows by one matrix is one."""
+def description(problem: Problem, precision: str) -> Description:
+    """The product of a problem that is supported; a stack of rows by one matrix is one."""
     a, b = (problem.types[i].concrete({}) for i in problem.layer.inputs)
     attrs = problem.layer.attrs
     m, k = (a[-1], a[-2]) if attrs.transpose_a else (a[-2], a[-1])
     n = b[-2] if attrs.transpose_b else b[-1]
     count = prod(a[:-2])
     if prod(b[:-2]) == 1 and not attrs.transpose_a:
-        return Description(count * m, n, k, transpose_w=attrs.transpose_b, stored=stored)
+        return Description(count * m, n, k, transpose_w=attrs.transpose_b, precision=precision)
     return Description(
         m,
         n,
@@ -75,7 +75,7 @@ def description(problem: Problem, stored: str) -> Description:
         transpose_w=attrs.transpose_b,
         batches=count,
         strides=(m * k, n * k, m * n),
-        stored=stored,
+        precision=precision,
     )
 
 

@@ -6,6 +6,7 @@ NVIDIA, "cuBLAS" (CUDA toolkit documentation), chapter "Using the cuBLASLt API";
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,7 @@ LIBRARY = "TENONRT_CUBLASLT"  # an environment variable: the path of the library
 _PATTERNS = ("nvidia/cu1?/lib/libcublasLt.so.1?", "nvidia/cublas/lib/libcublasLt.so.1?")
 _TOOLKITS = ("libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so")
 
-FLOAT, NARROW = 0, {"float16": 2, "bfloat16": 14}  # cudaDataType
-COMPUTE_FLOAT = 68  # CUBLAS_COMPUTE_32F
+FLOAT = 0  # cudaDataType
 TRANSPOSED = 1  # CUBLAS_OP_T
 EPILOGUES = {"none": 1, "relu": 2, "bias": 4, "bias+relu": 6, "gelu": 32, "bias+gelu": 36}
 # cublasLtMatmulDescAttributes_t
@@ -26,6 +26,22 @@ _LEADING, _BATCHES, _BATCH_STRIDE = 4, 5, 6
 # cublasLtMatmulPreferenceAttributes_t
 _MOST_WORKSPACE, _ALIGNMENTS = 1, (5, 6, 7, 8)
 ALGORITHM_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How products are computed in a precision: the element type of operands and results; cudaDataType of that, and
+    cublasComputeType_t. Sums are in single precision."""
+
+    stored: str
+    type: int
+    compute: int
+
+
+ARITHMETIC = {
+    "float16": Arithmetic("float16", 2, 68), "bfloat16": Arithmetic("bfloat16", 14, 68),
+    "tf32": Arithmetic("float32", FLOAT, 77), "float32": Arithmetic("float32", FLOAT, 68),
+}  # fmt: skip
 
 
 class Heuristic(ctypes.Structure):
@@ -117,13 +133,13 @@ class _Object:
 class Operation(_Object):
     """How the operands are combined."""
 
-    def __init__(self, transpose_a: bool, transpose_b: bool, epilogue: str, stored: str) -> None:
-        super().__init__("MatmulDesc", COMPUTE_FLOAT, FLOAT)
+    def __init__(self, transpose_a: bool, transpose_b: bool, epilogue: str, arithmetic: Arithmetic) -> None:
+        super().__init__("MatmulDesc", arithmetic.compute, FLOAT)
         self.set(TRANSA, ctypes.c_int32(int(transpose_a)))
         self.set(TRANSB, ctypes.c_int32(int(transpose_b)))
         self.set(EPILOGUE, ctypes.c_int32(EPILOGUES[epilogue]))
         if epilogue.startswith("bias"):
-            self.set(BIAS_TYPE, ctypes.c_int32(NARROW[stored]))
+            self.set(BIAS_TYPE, ctypes.c_int32(arithmetic.type))
 
     def set_bias(self, address: int) -> None:
         self.set(BIAS_POINTER, ctypes.c_void_p(address))

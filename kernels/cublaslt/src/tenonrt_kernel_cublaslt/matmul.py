@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenonrt.contracts import LINEAR, Format
+
 from tenonrt_kernel_cublaslt import library as lt
 
 WORKSPACE = 32 << 20
+_MOST_EXACT = 2
 
 
 @dataclass(frozen=True)
 class Description:
-    """y[M, N] = epilogue(x[M, K] w[N, K]^T + c[M, N]) in 16 bits, row by row; w is [K, N] where not transposed.
+    """y[M, N] = epilogue(x[M, K] w[N, K]^T + c[M, N]) row by row; w is [K, N] where not transposed.
 
-    batches: so many products, the operands ``strides`` (x, w, y) elements apart. stored: float16 or bfloat16.
+    batches: so many products, the operands ``strides`` (x, w, y) elements apart. precision: of ARITHMETIC.
     """
 
     m: int
@@ -29,7 +32,23 @@ class Description:
     transpose_w: bool = True
     batches: int = 1
     strides: tuple[int, int, int] = (0, 0, 0)
-    stored: str = "float16"
+    precision: str = "float16"
+
+    @property
+    def arithmetic(self) -> lt.Arithmetic:
+        return lt.ARITHMETIC[self.precision]
+
+
+def rows(precision: str) -> Format:
+    """Row by row in the element type of a precision."""
+    stored = lt.ARITHMETIC[precision].stored
+    return LINEAR if stored == "float32" else Format(dtype=stored)
+
+
+def most(heuristics: int, precision: str) -> int:
+    """How many of the library's heuristics are tried. Those in single precision are permitted in every build, and
+    fastest where nothing less precise is."""
+    return min(heuristics, _MOST_EXACT) if precision == "float32" else heuristics
 
 
 class Product:
@@ -37,8 +56,8 @@ class Product:
 
     def __init__(self, d: Description) -> None:
         self.description = d
-        self.operation = lt.Operation(d.transpose_w, d.transpose_x, d.epilogue, d.stored)
-        count, type = d.batches, lt.NARROW[d.stored]
+        self.operation = lt.Operation(d.transpose_w, d.transpose_x, d.epilogue, d.arithmetic)
+        count, type = d.batches, d.arithmetic.type
         rows, columns, lead = (d.k, d.n, d.k) if d.transpose_w else (d.n, d.k, d.n)
         self.w = lt.Layout(type, rows, columns, lead, count, d.strides[1])
         rows, columns, lead = (d.m, d.k, d.m) if d.transpose_x else (d.k, d.m, d.k)
@@ -47,11 +66,11 @@ class Product:
         self.y = lt.Layout(type, d.n, d.m, d.n, count, d.strides[2])
 
     def algorithms(self, most: int) -> dict[str, lt.Heuristic]:
-        """Algorithms by the digest of their 64 bytes, and by the type that is not the usual one, best guess first."""
+        """Algorithms by the digest of their 64 bytes, and by a precision other than float16, best guess first."""
         if self.description.epilogue.startswith("bias"):
             self.operation.set_bias(1 << 20)  # an address that is aligned as weights are: the offer depends on it
         found = lt.heuristics(self.operation, self.w, self.x, self.c, self.y, most, WORKSPACE)
-        behind = "" if self.description.stored == "float16" else f" {self.description.stored}"
+        behind = "" if self.description.precision == "float16" else f" {self.description.precision}"
         return {hashlib.blake2b(bytes(h.algorithm), digest_size=8).hexdigest() + behind: h for h in found}
 
 

@@ -24,8 +24,8 @@ from tenonrt.contracts import (
     numpy_dtype,
 )
 
-from tenonrt_kernel_cublaslt.library import NARROW, missing
-from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product
+from tenonrt_kernel_cublaslt.library import ARITHMETIC, Heuristic, missing
+from tenonrt_kernel_cublaslt.matmul import Description, Launched, Product, most, rows
 
 # Heuristics that are tried: what is fastest for few rows comes late among those of a product.
 MOST = {"FullyConnected": 32, "Convolution": 8}
@@ -34,7 +34,7 @@ TAIL = SumTail(lambda attrs: attrs.function in _EPILOGUES)
 
 
 class ProductKernel(Kernel):
-    """With bias, a sum with one tensor of the result's shape, and ReLU or GELU, in 16 bits."""
+    """With bias, a sum with one tensor of the result's shape, and ReLU or GELU."""
 
     on_device: ClassVar[bool] = True
 
@@ -52,10 +52,10 @@ class ProductKernel(Kernel):
         images, count = problem.layer.kind == "Convolution", len(problem.activations)
         strided = tuple(range(count)) if images else ()
         return [
-            Tactic(key, (_format(images, stored),) * count, (_format(images, stored),), stored, int(found.workspace),
-                   reads_strided=strided, writes_strided=strided[:1])
-            for stored in filter(permits, NARROW)
-            for key, found in Product(description(problem, stored)).algorithms(MOST[problem.layer.kind]).items()
+            Tactic(key, (_format(images, precision),) * count, (_format(images, precision),), precision,
+                   int(found.workspace), reads_strided=strided, writes_strided=strided[:1])
+            for precision in filter(permits, ARITHMETIC)
+            for key, found in _offered(problem, precision).items()
         ]  # fmt: skip
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -64,21 +64,22 @@ class ProductKernel(Kernel):
         return 3e-6 + max(2 * d.m * d.n * d.k / 6e14, moved / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
-        found = Product(description(problem, tactic.precision)).algorithms(MOST[problem.layer.kind])
+        found = _offered(problem, tactic.precision)
         if tactic.key not in found:
             raise ValueError(f"cuBLASLt no longer offers the algorithm {tactic.key}")
         return Code(problem, tactic, bytes(found[tactic.key].algorithm))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights [N, K] and bias [N] in 16 bits, padded with zeros where channels are."""
-        problem, layer, narrow = code.problem, code.problem.layer, numpy_dtype(code.tactic.precision)
+        """Weights [N, K] and bias [N] as they are multiplied, padded with zeros where channels are."""
+        problem, layer = code.problem, code.problem.layer
+        stored = numpy_dtype(ARITHMETIC[code.tactic.precision].stored)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         d = description(problem, code.tactic.precision)
         matrix = given[layer.inputs[1]].reshape(given[layer.inputs[1]].shape[0], -1)
-        packed = [np.pad(matrix, ((0, d.n - matrix.shape[0]), (0, d.k - matrix.shape[1]))).astype(narrow)]
+        packed = [np.pad(matrix, ((0, d.n - matrix.shape[0]), (0, d.k - matrix.shape[1]))).astype(stored)]
         if len(layer.inputs) > 2 and layer.inputs[2] >= 0:
             bias = given[layer.inputs[2]]
-            packed.append(np.pad(bias, (0, d.n - bias.shape[0])).astype(narrow))
+            packed.append(np.pad(bias, (0, d.n - bias.shape[0])).astype(stored))
         return packed
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
@@ -92,8 +93,8 @@ class ProductKernel(Kernel):
         return Launched(description(problem, code.tactic.precision), code.blob, packed, x, None, c)
 
 
-def description(problem: Problem, stored: str) -> Description:
-    """The product of a problem that is supported, in float16 or bfloat16."""
+def description(problem: Problem, precision: str) -> Description:
+    """The product of a problem that is supported."""
     layer = problem.layer
     source, weights = problem.types[layer.inputs[0]].concrete({}), problem.types[layer.inputs[1]].concrete({})
     biased = "bias" if len(layer.inputs) > 2 and layer.inputs[2] >= 0 else ""
@@ -102,18 +103,27 @@ def description(problem: Problem, stored: str) -> Description:
     added = added_operand(problem) is not None
     if layer.kind == "Convolution":
         images, channels, height, width = source
-        m, n, k = images * height * width, _ceil8(weights[0]), _ceil8(channels)
+        m, n, k = images * height * width, _padded(weights[0], precision), _padded(channels, precision)
     else:
         m, n, k = prod(source[:-1]), weights[0], source[-1]
-    return Description(m, n, k, epilogue, added, stored=stored)
+    return Description(m, n, k, epilogue, added, precision=precision)
 
 
-def _ceil8(size: int) -> int:
-    return -(-size // 8) * 8
+def _offered(problem: Problem, precision: str) -> dict[str, Heuristic]:
+    return Product(description(problem, precision)).algorithms(most(MOST[problem.layer.kind], precision))
 
 
-def _format(images: bool, stored: str) -> Format:
-    return Format((0, 2, 3, 1), ((1, 8),), stored) if images else Format(dtype=stored)
+def _block(precision: str) -> int:
+    """Channels in 16 bytes, which pixels are padded to."""
+    return 16 // numpy_dtype(ARITHMETIC[precision].stored).itemsize
+
+
+def _padded(channels: int, precision: str) -> int:
+    return -(-channels // _block(precision)) * _block(precision)
+
+
+def _format(images: bool, precision: str) -> Format:
+    return Format((0, 2, 3, 1), ((1, _block(precision)),), rows(precision).dtype) if images else rows(precision)
 
 
 def _refusal(problem: Problem) -> str:

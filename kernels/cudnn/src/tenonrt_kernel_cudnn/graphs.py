@@ -17,7 +17,7 @@ from tenonrt_kernel_cudnn.library import cudnn, handle, lock
 # What the operands are called in a graph.
 IMAGE, FILTERS, BIAS, ADDED, RESULT, LIMIT = 1, 2, 3, 4, 5, 6
 
-_ELEMENT_TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "int8": "INT8"}
+_ELEMENT_TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "int8": "INT8"}
 _TEXT_OF_PLAN = b"cudnn_backend_dataS"
 _LENGTHS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}  # types of UBJSON as struct names them
 
@@ -45,10 +45,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Description(Window):
-    """A convolution of 16-bit floats, sums in single precision, and what follows.
+    """A convolution, sums in single precision, and what follows.
 
     added: a tensor of the result's shape is added, before the bias where ``added_first``. activation: its name and
-    upper limit. stored: the element type, float16 or bfloat16.
+    upper limit. stored: the element type, float16, bfloat16, or
+    float32 that is multiplied as TF32, which engines on tensor cores do.
     """
 
     bias: bool

@@ -22,6 +22,7 @@ from tenonrt.dims import bounds
 from tenonrt.errors import PluginError
 from tenonrt.plugins.discovery import Entry, incompatibility
 from tenonrt.plugins.registry import DEVICES, Registry
+from tenonrt.types import rounded_as
 
 from tenonrt_testing.candidates import Candidate, Fault, Subject
 from tenonrt_testing.elsewhere import OtherProcess, Question, SavedArray
@@ -173,7 +174,7 @@ def _misfit(tactic: Tactic, problem: object) -> str:
     if lower is None or lower < 0:
         return f"a workspace of {tactic.workspace} bytes"
     try:
-        numpy_dtype(tactic.precision)
+        numpy_dtype(rounded_as(tactic.precision))
     except ValueError as error:
         return str(error)
     return ""
