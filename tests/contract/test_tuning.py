@@ -451,7 +451,7 @@ def test_a_worker_asks_its_device_whether_it_is_spoiled() -> None:
 
 def test_code_comes_back_from_the_cache(tmp_path: Path) -> None:
     native = NativeCode((4,), scratch=64, strided=(0,), features=("avx2",), machine="x86_64")
-    code = Code(problem(), Tactic("t"), b"\x90\xc3", {"tile": [1, 14]}, native)
+    code = Code(problem(), Tactic("t"), b"\x90\xc3", {"tile": [1, 14]}, native, workspace=64)
     cache = TimingCache(tmp_path / "timings", {"kind": "cpu"})
     cache.keep_code("key", code)
     cache.close()

@@ -140,7 +140,8 @@ class Code(msgspec.Struct, frozen=True):
     """A compiled tactic without weights: kept in caches and plans. ``info`` holds plain values.
 
     It must depend only on (problem, tactic, the host's features). native: ``blob`` is machine code that the device
-    loads and calls without the kernel's distribution.
+    loads and calls without the kernel's distribution. workspace: bytes, where compiling tells that fewer are needed
+    than the tactic says.
     """
 
     problem: Problem
@@ -148,6 +149,12 @@ class Code(msgspec.Struct, frozen=True):
     blob: bytes = b""
     info: dict[str, Any] = {}
     native: NativeCode | None = None
+    workspace: int | None = None
+
+    @property
+    def workspace_bytes(self) -> Dimension:
+        """What a launch is handed."""
+        return self.tactic.workspace if self.workspace is None else self.workspace
 
 
 class Weights(msgspec.Struct, frozen=True):

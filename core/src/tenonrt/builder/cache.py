@@ -48,6 +48,7 @@ class _Compiled(msgspec.Struct, frozen=True):
     blob: bytes
     info: dict[str, Any]
     native: NativeCode | None
+    workspace: int | None = None
 
 
 class TimingCache:
@@ -110,11 +111,11 @@ class TimingCache:
         with self._guarded():
             row = self._database.execute("SELECT code FROM codes WHERE key = ?", (key,)).fetchone()
             kept = None if row is None else msgspec.msgpack.decode(row[0], type=_Compiled)
-        return None if kept is None else Code(problem, tactic, kept.blob, kept.info, kept.native)
+        return None if kept is None else Code(problem, tactic, kept.blob, kept.info, kept.native, kept.workspace)
 
     def keep_code(self, key: str, code: Code) -> None:
         """Keep the code of a chosen tactic, so that the next build need not compile it."""
-        kept = msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native))
+        kept = msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native, code.workspace))
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (key, kept))
 

@@ -327,7 +327,7 @@ def bind_sample(
     for k, (number, format, scale) in enumerate(zip(problem.outputs, out_formats, out_scales, strict=True)):
         type = problem.types[number].stored_as(format)
         outputs.append((type, buffers.add_output(k, type), scale))
-    workspace = buffers.guarded(evaluate(tactic.workspace, sample.values))
+    workspace = buffers.guarded(evaluate(code.workspace_bytes, sample.values))
     values = tuple(sample.values[s.name] for s in code.problem.symbols)
     arrays = tuple(array for _, array, _ in outputs)
     launch = Launch(tactic.key, executable, tuple(buffers.inputs), arrays, workspace.bytes, values, on_device)

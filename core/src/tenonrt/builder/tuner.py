@@ -172,7 +172,8 @@ class Tuner:
     def _judge(self, offer: Offer, reply: TrialReply) -> None:
         self.counts["tactics tried"] += 1
         if reply.ok and offer.general:
-            self._codes[key_of(offer)] = Code(offer.posed.problem, offer.tactic, reply.blob, reply.info, reply.native)
+            parts = reply.blob, reply.info, reply.native, reply.workspace
+            self._codes[key_of(offer)] = Code(offer.posed.problem, offer.tactic, *parts)
         entry = CacheEntry(
             reply.why if not reply.ok else "", reply.error if reply.ok else None, native=reply.native is not None
         )

@@ -31,7 +31,7 @@ class TrialRequest(msgspec.Struct, frozen=True):
 
 
 class TrialReply(msgspec.Struct, frozen=True):
-    """ok False: ``why`` says what was wrong. blob, info, native: the parts of the `Code`."""
+    """ok False: ``why`` says what was wrong. blob, info, native, workspace: the parts of the `Code`."""
 
     ok: bool
     why: str = ""
@@ -39,6 +39,7 @@ class TrialReply(msgspec.Struct, frozen=True):
     blob: bytes = b""
     info: dict[str, Any] = {}
     native: NativeCode | None = None
+    workspace: int | None = None
     spoiled: bool = False  # the device answers nothing more in this process: a GPU after a wild access
     settled: bool = True  # False: a busy machine may have been the reason, so the timing cache must not learn it
 
@@ -55,7 +56,7 @@ class Worker:
         kernel = self.registry.kernel(request.kernel)
         problem = restore_attrs(request.problem, self.registry)
         verdict, code = self._try(kernel, problem, request.tactic)
-        return TrialReply(verdict.ok, verdict.why, verdict.error, code.blob, code.info, code.native)
+        return TrialReply(verdict.ok, verdict.why, verdict.error, code.blob, code.info, code.native, code.workspace)
 
     def is_spoiled(self, device: str) -> bool:
         """Whether the device refuses all work from now on, whoever asks."""

@@ -211,6 +211,8 @@ def _check_tactic(code: Code, refuse: Refuse) -> None:
     least, most = bounds(tactic.workspace)
     if least is None or least < 0 or (most is not None and most > _MAX_WORKSPACE):
         raise refuse(f"its tactic wants a workspace of {tactic.workspace} bytes")
+    if code.workspace is not None and not 0 <= code.workspace <= (_MAX_WORKSPACE if most is None else most):
+        raise refuse(f"it wants a workspace of {code.workspace} bytes, its tactic one of {tactic.workspace}")
     for o, i in tactic.inplace:
         if not (0 <= o < len(problem.outputs) and 0 <= i < len(problem.activations)):
             raise refuse(f"its tactic shares output {o} with input {i}")

@@ -14,7 +14,7 @@ def workspace_bytes(program: Program, codes: Sequence[Code]) -> int | None:
     sizes: list[int | None] = [0]
     for step in program.steps:
         if isinstance(step, KernelStep):
-            sizes.append(bounds(codes[step.code].tactic.workspace)[1])
+            sizes.append(bounds(codes[step.code].workspace_bytes)[1])
         else:
             sizes += [workspace_bytes(graph, codes) for graph in step.graphs]
     bounded = [size for size in sizes if size is not None]

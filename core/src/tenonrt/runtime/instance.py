@@ -106,7 +106,7 @@ class Instance:
 
     def _workspace_bytes(self, step: KernelStep) -> int | None:
         """What a step needs, None while that depends on sizes of the run in progress."""
-        wanted = self.resources.codes[step.code].tactic.workspace
+        wanted = self.resources.codes[step.code].workspace_bytes
         values = {f"s{i}": self.values[name] for i, name in enumerate(step.symbols) if name in self.values}
         return evaluate(wanted, values) if all(s.name in values for s in symbols(wanted)) else None
 

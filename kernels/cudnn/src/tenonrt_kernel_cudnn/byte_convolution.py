@@ -62,7 +62,7 @@ class ByteConvolutionKernel(Kernel):
         plan, workspace = built(description(problem), WORKSPACE, tactic.key)
         if workspace > WORKSPACE:
             raise ValueError(f"it needs {workspace} bytes of workspace")
-        return Code(problem, tactic, plan)
+        return Code(problem, tactic, plan, workspace=workspace)
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Filters [K, R, S, C] in int8; in steps of the result: factors and offsets [K], factor of the sum, limit."""

@@ -67,7 +67,7 @@ class ConvolutionKernel(Kernel):
         plan, workspace = built(variants(problem)[variant], WORKSPACE, name)
         if workspace > WORKSPACE:
             raise ValueError(f"it needs {workspace} bytes of workspace")
-        return Code(problem, tactic, plan)
+        return Code(problem, tactic, plan, workspace=workspace)
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Filters [K, R, S, C] and bias [K], channels padded with zeros, as they are stored."""
