@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tenonrt import Network, Registry
 from tenonrt.builder.regions import make_region, pose
@@ -65,5 +66,6 @@ def test_a_program_sets_aside_what_its_codes_say(said: int | None, needed: int) 
 
 @pytest.mark.parametrize("said", [-64, (1 << 20) + 64])
 def test_a_plan_whose_code_takes_what_its_tactic_does_not(said: int) -> None:
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(code(said)), type=Code)
     with pytest.raises(PlanCorruptError, match=f"wants a workspace of {said} bytes, its tactic one of 1048576"):
-        check_code(Path("a.plan"), 0, code(said))
+        check_code(Path("a.plan"), 0, stored)
