@@ -15,7 +15,7 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import NHWC, Code, Problem, Tactic, Weights
 from tenonrt.plugins.registry import Registry
-from tenonrt_kernel_cudnn import graphs
+from tenonrt_kernel_cudnn import byte_convolution, graphs
 from tenonrt_kernel_cudnn.byte_convolution import ByteConvolutionKernel, description, refusal
 from tenonrt_kernel_cudnn.convolution import image_format
 
@@ -140,6 +140,19 @@ def test_weights_of_another_type_and_other_activations_stay_outside() -> None:
     anchor = next(layer for layer in net.graph.layers if layer.kind == "Convolution")
     widest = list(KERNEL.regions(net.graph, anchor))[-1]
     assert [layer.kind for layer in widest][-1] == "Elementwise"
+
+
+def test_real_results_are_offered_in_what_is_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(byte_convolution, "offered", lambda d, workspace: asked.append(d.stored) or ["any"])
+    real, stored = Block().problems()
+    assert not KERNEL.tactics_within(real, {"float32", "int8"}.__contains__)
+    (tactic,) = KERNEL.tactics_within(real, {"float32", "bfloat16"}.__contains__)
+    assert (tactic.precision, tactic.output_format(0)) == ("bfloat16", image_format(8, "bfloat16"))
+    assert asked == ["bfloat16"]
+    assert [tactic.key for tactic in KERNEL.tactics(real)] == ["any", "any bfloat16"]
+    assert [tactic.key for tactic in KERNEL.tactics_within(stored, {"float32"}.__contains__)] == ["any"]
+    assert asked[-1] == "int8"
 
 
 def test_a_graph_that_no_engine_takes_has_no_tactics(monkeypatch: pytest.MonkeyPatch) -> None:

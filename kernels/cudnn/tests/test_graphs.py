@@ -82,9 +82,11 @@ def test_all_that_convolutions_read_and_write_is_of_their_type(
         assert graph.types == (kind, "FLOAT", "FLOAT")
 
 
-@pytest.mark.parametrize(("stored", "kind"), [("int8", "INT8"), ("float16", "HALF")])
+@pytest.mark.parametrize(("stored", "kind"), [("int8", "INT8"), ("float16", "HALF"), ("bfloat16", "BFLOAT16")])
 def test_convolutions_of_bytes_are_stated(stored: str, kind: str) -> None:
     """A word of theirs was misspelt, and without a GPU nothing had said so."""
     graph = ByteDescription(*SIZES, stored, added=True, rectified=True, limited=True).stated()
-    singles, bytes = dict.fromkeys((FACTORS, BIAS, ADDED_FACTOR, LIMIT), "FLOAT"), (IMAGE, FILTERS, ADDED)
-    assert graph.operands == {**dict.fromkeys(bytes, "INT8"), **singles, RESULT: kind}
+    stored_bytes = dict.fromkeys((IMAGE, FILTERS, ADDED), "INT8")
+    assert graph.operands == stored_bytes | dict.fromkeys((FACTORS, BIAS, ADDED_FACTOR, LIMIT), "FLOAT") | {
+        RESULT: kind
+    }

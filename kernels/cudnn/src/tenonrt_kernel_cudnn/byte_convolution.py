@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,10 +31,11 @@ from tenonrt_kernel_cudnn.library import missing
 
 # Tensor cores take 16 bytes of a pixel at once.
 _CHANNELS = 16
+_NARROW = ("float16", "bfloat16")  # what results are stored in that are no bytes
 
 
 class ByteConvolutionKernel(Kernel):
-    """Images of int8 without zero points, two spatial axes, one group; results in int8 or half precision."""
+    """Images of int8 without zero points, two spatial axes, one group; results in int8 or 16 bits."""
 
     on_device: ClassVar[bool] = True
 
@@ -46,11 +47,20 @@ class ByteConvolutionKernel(Kernel):
         return Support(not why, why)
 
     def tactics(self, problem: Problem) -> Sequence[Tactic]:
-        names = offered(description(problem), WORKSPACE)
-        real = problem.types[problem.outputs[0]].dtype == "float32"
-        inputs, output = (NHWC,) * len(problem.activations), image_format(8, "float16") if real else NHWC
-        precision = "float16" if real else "float32"
-        return [Tactic(name, inputs, (output,), precision, WORKSPACE) for name in names[:MOST]]
+        return self.tactics_within(problem, lambda precision: True)
+
+    def tactics_within(self, problem: Problem, permits: Callable[[str], bool]) -> Sequence[Tactic]:
+        inputs = (NHWC,) * len(problem.activations)
+        if problem.types[problem.outputs[0]].dtype != "float32":
+            names = offered(description(problem), WORKSPACE)[:MOST]
+            return [Tactic(name, inputs, (NHWC,), workspace=WORKSPACE) for name in names]
+        found: list[Tactic] = []
+        for stored in filter(permits, _NARROW):
+            names = offered(description(problem, stored), WORKSPACE)[:MOST]
+            behind = "" if stored == _NARROW[0] else f" {stored}"
+            output = image_format(8, stored)
+            found += [Tactic(name + behind, inputs, (output,), stored, WORKSPACE) for name in names]
+        return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         d = description(problem)
@@ -59,7 +69,7 @@ class ByteConvolutionKernel(Kernel):
         return 3e-6 + max(flops / 1e15, moved / 4e12)
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
-        plan, workspace = built(description(problem), WORKSPACE, tactic.key)
+        plan, workspace = built(description(problem, tactic.precision), WORKSPACE, tactic.key.partition(" ")[0])
         if workspace > WORKSPACE:
             raise ValueError(f"it needs {workspace} bytes of workspace")
         return Code(problem, tactic, plan, workspace=workspace)
@@ -120,8 +130,8 @@ def refusal(problem: Problem) -> str:
     return "" if inputs == set(problem.activations) else "an operand is constant, or is read twice"
 
 
-def description(problem: Problem) -> ByteDescription:
-    """The graph of a problem that is supported."""
+def description(problem: Problem, real: str = _NARROW[0]) -> ByteDescription:
+    """The graph of a problem that is supported. real: what results are stored in that are no bytes."""
     region = ByteRegion.of(problem)
     attrs, types = region.convolution.attrs, problem.types
     image, filters = (types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
@@ -131,6 +141,6 @@ def description(problem: Problem) -> ByteDescription:
     before, after = padding(attrs, image[2:], filters[2:], made[2:], stride, dilation)
     return ByteDescription(
         tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
-        "float16" if result.dtype == "float32" else result.dtype, region.added is not None,
+        real if result.dtype == "float32" else result.dtype, region.added is not None,
         region.rectifier is not None, region.limit is not None,
     )  # fmt: skip
