@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tenonrt
+from tenonrt.builder.config import LayerPrecision
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel, Problem
@@ -130,6 +131,22 @@ def test_a_network_in_bfloat16(network: Any, tmp_path: Path) -> None:
     assert any("bfloat16" in tactic for _, tactic in steps)
     assert not any("float16" in tactic.replace("bfloat16", "") for _, tactic in steps)
     assert not any("bfloat16 is permitted, but" in note for note in engine.report.notes)
+
+
+def test_layers_that_half_precision_cannot_hold() -> None:
+    """Two layers of four obey bfloat16: what lies between them is past 65504. Formats convert on the GPU."""
+    net, x = tenonrt.Network("large"), RNG.standard_normal((32, 64)).astype(np.float32)
+    made, exact = net.add_input("x", (32, 64)), x.astype(np.float64)
+    for name, factor in (("first", 1.0), ("up", 1e6), ("down", 1e-6), ("last", 1.0)):
+        weights = np.float32(factor) * drawn(64, 64)
+        made, exact = net.add_fully_connected(made, weights, name=name), exact @ weights.T.astype(np.float64)
+    net.mark_output(made, "y")
+    obeyed = tuple(LayerPrecision(name, "bfloat16") for name in ("up", "down"))
+    engine = tenonrt.compile(net, device="cuda", precision="float16", layer_precisions=obeyed)
+    found = np.asarray(engine.create_context().execute({"x": x})["y"])
+    assert np.abs(found - exact).max() < 2 * ROUNDINGS * np.abs(exact).max()
+    kernels = [step.kernel.rpartition(":")[2] for step in engine.report.steps]
+    assert not [kernel for kernel in kernels if kernel.startswith("*/")]
 
 
 # kernels ------------------------------------------------------------------------------------------------------------

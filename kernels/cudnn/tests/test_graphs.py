@@ -86,7 +86,6 @@ def test_all_that_convolutions_read_and_write_is_of_their_type(
 def test_convolutions_of_bytes_are_stated(stored: str, kind: str) -> None:
     """A word of theirs was misspelt, and without a GPU nothing had said so."""
     graph = ByteDescription(*SIZES, stored, added=True, rectified=True, limited=True).stated()
-    stored_bytes = dict.fromkeys((IMAGE, FILTERS, ADDED), "INT8")
-    assert graph.operands == stored_bytes | dict.fromkeys((FACTORS, BIAS, ADDED_FACTOR, LIMIT), "FLOAT") | {
-        RESULT: kind
-    }
+    read = dict.fromkeys((IMAGE, FILTERS, ADDED), "INT8")
+    factors = dict.fromkeys((FACTORS, BIAS, ADDED_FACTOR, LIMIT), "FLOAT")
+    assert graph.operands == read | factors | {RESULT: kind}
