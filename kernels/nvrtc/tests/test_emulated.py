@@ -55,6 +55,14 @@ def test_a_reformat_reads_slices_where_the_result_has_another_innermost_axis() -
         assert judge(MovementKernel(), problem, stored=narrow.dtype) == ["copy"]
 
 
+def test_reformats_between_the_narrow_types() -> None:
+    """Where layers in bfloat16 stand between others in half precision; the coarser of the two is the precision."""
+    for source, target in ((NARROW[0].rows, NARROW[1].channels_8), (NARROW[1].channels_8, NARROW[0].rows)):
+        problem = reformat((2, 13, 5, 3), source, target)
+        assert judge(MovementKernel(), problem, stored="bfloat16") == ["copy"]
+        assert {tactic.precision for tactic in MovementKernel().tactics(problem)} == {"bfloat16"}
+
+
 @settings(max_examples=4)
 @given(st.integers(1, 2), st.integers(1, 19), st.integers(1, 7), st.integers(1, 8), any_narrow)
 def test_pointwise_chains_of_any_shape(n: int, c: int, h: int, w: int, stored: str) -> None:
