@@ -134,6 +134,15 @@ def test_tf32_is_a_permission_and_judged_as_what_has_its_bits(
     assert allowed[0].absolute < allowed[1].absolute == allowed[2].absolute
 
 
+def test_one_layer_obeys_and_all_others_prefer_another(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer obeys is permitted to all of them."""
+    constraints = (LayerPrecision("first", "bfloat16"), LayerPrecision("*", "float16", "prefer"))
+    made, offers, found = offered(registry, monkeypatch, Told(), precision="float16", layer_precisions=constraints)
+    assert ("second", "bfloat16") in precisions(found)
+    kept = preferred(made.graph, constraints, obeyed(made.graph, constraints, found, offers.refuse), offers.refuse)
+    assert precisions(kept) == [("first", "bfloat16"), ("second", "float16")]
+
+
 def test_what_cannot_be_obeyed_fails_with_the_layer_s_name(registry: Registry) -> None:
     config = BuilderConfig(layer_precisions=(LayerPrecision("second", "float16"),), optimization_level=0)
     with pytest.raises(BuildError, match=r"'second'.*cannot obey float16"):
