@@ -181,8 +181,9 @@ _SUBNORMAL = {name: float(np.finfo(name).tiny) for name in ("float32", "float64"
 _INEXACT = {"float32": 1e-4}
 
 # The most that is allowed, whatever the layers of a region add up to: past it, zeros would be right. Kernels round
-# operands and results to bfloat16 and sum in single precision, so that errors do not grow with the length of sums.
-_MOST = {"bfloat16": Tolerance(2.0**-3, 2.0**-4)}
+# operands and results to these types and sum in single precision, so that errors do not grow with the length of sums,
+# but they do with layers: of a value at all, of the largest for each layer, of the largest at all.
+_NARROW, _MOST_RELATIVE, _MOST_A_LAYER, _MOST_ABSOLUTE = {"float16", "bfloat16"}, 2.0**-3, 2.0**-4, 2.0**-2
 
 
 def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str, exact: bool = True) -> Tolerance:
@@ -191,8 +192,10 @@ def problem_tolerance(problem: Problem, layer_types: LayerTypes, precision: str,
     for layer in problem.layers:
         allowed = layer_types(layer.kind).tolerance(rounded_as(precision), _reduction(problem, layer, layer_types))
         relative, absolute = relative + allowed.relative, absolute + allowed.absolute
-    most = _MOST.get(precision, Tolerance(relative, absolute))
-    return Tolerance(min(relative, most.relative), min(absolute, most.absolute))
+    if rounded_as(precision) not in _NARROW:
+        return Tolerance(relative, absolute)
+    most = min(_MOST_A_LAYER * len(problem.layers), _MOST_ABSOLUTE)
+    return Tolerance(min(relative, _MOST_RELATIVE), min(absolute, most))
 
 
 def _reduction(problem: Problem, layer: ProblemLayer, layer_types: LayerTypes) -> int:
