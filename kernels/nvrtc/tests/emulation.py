@@ -31,6 +31,7 @@ extern "C" { float expf(float); float expm1f(float); float powf(float, float); f
     float sinf(float); float cosf(float); float rintf(float); float floorf(float); float ceilf(float); }
 #define __device__
 #define __global__
+#define __launch_bounds__(threads)
 #define __forceinline__ inline
 struct Index { int x, y, z; };
 static Index threadIdx, blockIdx, blockDim;

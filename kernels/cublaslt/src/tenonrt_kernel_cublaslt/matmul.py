@@ -66,11 +66,17 @@ class Product:
         self.y = lt.Layout(type, d.n, d.m, d.n, count, d.strides[2])
 
     def algorithms(self, most: int) -> dict[str, lt.Heuristic]:
-        """Algorithms by the digest of their 64 bytes, and by a precision other than float16, best guess first."""
-        if self.description.epilogue.startswith("bias"):
+        """Algorithms by name, best guess first: the digest of their 64 bytes, and a precision other than float16.
+
+        Those of single precision have other bytes each time they are asked for, so that they are called by their rank.
+        """
+        d = self.description
+        if d.epilogue.startswith("bias"):
             self.operation.set_bias(1 << 20)  # an address that is aligned as weights are: the offer depends on it
         found = lt.heuristics(self.operation, self.w, self.x, self.c, self.y, most, WORKSPACE)
-        behind = "" if self.description.precision == "float16" else f" {self.description.precision}"
+        if d.arithmetic.stored == "float32":
+            return {f"{d.precision} {rank}": heuristic for rank, heuristic in enumerate(found)}
+        behind = "" if d.precision == "float16" else f" {d.precision}"
         return {hashlib.blake2b(bytes(h.algorithm), digest_size=8).hexdigest() + behind: h for h in found}
 
 

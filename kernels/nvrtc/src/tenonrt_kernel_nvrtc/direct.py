@@ -107,8 +107,9 @@ class DirectKernel(CudaKernel):
         ]
         parameters = [f"{type} *out", *(f"const {type} *x{n}" for n in problem.activations)]
         parameters += [f"const float *w{n}" for n in packed]
-        text = '#define each _Pragma("unroll") for\n'
-        text += f'extern "C" __global__ void kernel({", ".join(parameters)}) {{\n    ' + "\n    ".join(body) + "\n}\n"
+        head = f'extern "C" __global__ __launch_bounds__({_BLOCK}) void kernel({", ".join(parameters)})'
+        lines = "\n    ".join(body)
+        text = f'#define each _Pragma("unroll") for\n{head} {{\n    {lines}\n}}\n'
         return text, {"grid": grid(sums.threads(tile), _BLOCK), "block": (_BLOCK,)}
 
 

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from tenonrt.contracts import Array, Problem, share_padding
 
-from tenonrt_kernel_nvrtc.storage import read
+from tenonrt_kernel_nvrtc.storage import C_TYPES, read
 from tenonrt_kernel_nvrtc.windows import Window, windows
 
 WARP = 32
@@ -98,20 +98,19 @@ class Products(Sums):
 
     def lines(self, tile: Tile, dtype: str) -> list[str]:
         r, c = self.by_row, self.by_column
-        above = f"{r.name}[r0 + min(row + i, {self.rows - 1}) * {r.step} + k * {r.term}]"
+        down, across = f"min(row + i, {self.rows - 1}) * {r.step}", f"at[j] * {c.step}"
         return [
-            f"const int r0 = {r.begin()}, c0 = {c.begin()};",
-            f"#pragma unroll {tile.ahead}",
-            f"for (int k = 0; k < {self.terms}; ++k) {{",
-            f"    float w[{tile.rows}], x[{tile.columns}];",
-            f"    each (int i = 0; i < {tile.rows}; ++i)",
-            f"        w[i] = {read(r.dtype, above)};",
-            f"    each (int j = 0; j < {tile.columns}; ++j)",
-            f"        x[j] = {read(c.dtype, f'{c.name}[c0 + at[j] * {c.step} + k * {c.term}]')};",
-            f"    each (int i = 0; i < {tile.rows}; ++i) each (int j = 0; j < {tile.columns}; ++j)",
-            "        a[i][j] += w[i] * x[j];",
-            "}",
-        ]
+            f"const {C_TYPES[r.dtype]} *w_p[{tile.rows}]; const {C_TYPES[c.dtype]} *x_p[{tile.columns}];",
+            f"each (int i = 0; i < {tile.rows}; ++i) w_p[i] = {r.name} + {r.begin()} + {down};",
+            f"each (int j = 0; j < {tile.columns}; ++j) x_p[j] = {c.name} + {c.begin()} + {across};",
+            *_added(
+                tile, self.terms,
+                [f"each (int i = 0; i < {tile.rows}; ++i) w[n][i] = {read(r.dtype, f'w_p[i][n * {r.term}]')};",
+                 f"each (int j = 0; j < {tile.columns}; ++j) x[n][j] = {read(c.dtype, f'x_p[j][n * {c.term}]')};"],
+                [f"each (int i = 0; i < {tile.rows}; ++i) w_p[i] += COUNT * {r.term};",
+                 f"each (int j = 0; j < {tile.columns}; ++j) x_p[j] += COUNT * {c.term};"],
+            ),
+        ]  # fmt: skip
 
     def place(self) -> str:
         inner = f"j * {self.rows} + i" if self.turned else f"i * {self.columns} + j"
@@ -160,27 +159,26 @@ class Images(Sums):
         tap = "0"
         for d, axis in enumerate(self.axes):
             tap = f"({tap} * {axis.window} + t{d})"
+        place = f"(z % {self.groups} * {self.taps} + {tap}) * {self.channels * padded} + row"
         return [
-            f"const long long from = (long long)z * {self.channels * size};",
+            f"const {C_TYPES[dtype]} *const from = {self.image} + (long long)z * {self.channels * size};",
             *(f"for (int t{d} = 0; t{d} < {axis.window}; ++t{d}) {{" for d, axis in enumerate(self.axes)),
-            f"int where_j[{tile.columns}];",
+            f"const float *w_p = {self.filters} + {place};",
+            f"const {C_TYPES[dtype]} *x_p[{tile.columns}]; bool there[{tile.columns}];",
             f"each (int j = 0; j < {tile.columns}; ++j) {{",
             *self._found(),
-            "where_j[j] = inside ? where : -1; }",
-            f"const int place = (z % {self.groups} * {self.taps} + {tap}) * {self.channels * padded} + row;",
-            f"const float *w_p = {self.filters} + place;",
-            f"#pragma unroll {tile.ahead}",
-            f"for (int c = 0; c < {self.channels}; ++c, w_p += {padded}) {{",
-            f"    float w[{tile.rows}], x[{tile.columns}];",
-            f"    each (int i = 0; i < {tile.rows}; i += {wide}) {{ const auto v = fetch<float, {wide}>(w_p + i);",
-            f"        each (int k = 0; k < {wide}; ++k) w[i + k] = v.e[k]; }}",
-            f"    each (int j = 0; j < {tile.columns}; ++j)",
-            f"        x[j] = where_j[j] < 0 ? 0.f : {read(dtype, f'{self.image}[from + c * {size} + where_j[j]]')};",
-            f"    each (int i = 0; i < {tile.rows}; ++i) each (int j = 0; j < {tile.columns}; ++j)",
-            "        a[i][j] += w[i] * x[j];",
-            "}",
+            "there[j] = inside; x_p[j] = from + (inside ? where : 0); }",
+            *_added(
+                tile, self.channels,
+                [f"each (int i = 0; i < {tile.rows}; i += {wide}) {{",
+                 f"    const auto v = fetch<float, {wide}>(w_p + n * {padded} + i);",
+                 f"    each (int k = 0; k < {wide}; ++k) w[n][i + k] = v.e[k]; }}",
+                 f"each (int j = 0; j < {tile.columns}; ++j)",
+                 f"    x[n][j] = there[j] ? {read(dtype, f'x_p[j][n * {size}]')} : 0.f;"],
+                [f"w_p += COUNT * {padded};", f"each (int j = 0; j < {tile.columns}; ++j) x_p[j] += COUNT * {size};"],
+            ),
             "}" * len(self.axes),
-        ]
+        ]  # fmt: skip
 
     def _found(self) -> list[str]:
         """Where the window's tap of column ``at[j]`` lies, and whether it is inside of the image."""
@@ -209,6 +207,30 @@ class Images(Sums):
         grouped = weights.reshape(self.groups, -1, *weights.shape[1:2], self.taps)
         taps = grouped.transpose(0, 3, 1, 2) if self.transposed else grouped.transpose(0, 3, 2, 1)
         return np.ascontiguousarray(np.pad(taps, ((0, 0),) * 3 + ((0, -self.rows % tile.rows),)), np.float32)
+
+
+def _added(tile: Tile, terms: int, reads: Sequence[str], moves: Sequence[str]) -> list[str]:
+    """A loop over terms, so many at a time that what they read is on its way together.
+
+    reads: of term n, into w[n] and x[n]; moves: to the terms COUNT further on. Distances that are known where pointers
+    move leave compilers registers for what is read: they read one term after the other to save them.
+    """
+    ahead = min(tile.ahead, terms)
+    lines = []
+    for turns, count in ((terms // ahead, ahead), (min(1, terms % ahead), terms % ahead)):
+        if turns:
+            lines += [
+                "#pragma unroll 1",
+                f"for (int turn = 0; turn < {turns}; ++turn) {{",
+                f"    float w[{count}][{tile.rows}], x[{count}][{tile.columns}];",
+                f"    each (int n = 0; n < {count}; ++n) {{ {' '.join(reads)} }}",
+                *(f"    {move.replace('COUNT', str(count))}" for move in moves),
+                f"    each (int n = 0; n < {count}; ++n)",
+                f"        each (int i = 0; i < {tile.rows}; ++i) each (int j = 0; j < {tile.columns}; ++j)",
+                "            a[i][j] += w[n][i] * x[n][j];",
+                "}",
+            ]
+    return lines
 
 
 def sums_of(problem: Problem, dtypes: Sequence[str]) -> Sums:
