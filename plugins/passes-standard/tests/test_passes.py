@@ -454,6 +454,17 @@ def test_transposes_become_one_or_none(permutations: Sequence[Sequence[int]]) ->
     example.check("Unary", *["Transpose"] * (not gone), "Unary")
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.permutations(range(4)), st.tuples(*[st.sampled_from([1, 1, 3])] * 4), st.booleans())
+def test_transposes_of_axes_of_length_one_are_reshapes(order: Sequence[int], sizes: Any, symbol: bool) -> None:
+    example = Example("tidy.unit_transposes")
+    shape = (N, *sizes[1:]) if symbol else sizes
+    y = example.add("Unary", example.input(*shape), operation="neg")
+    example.output(example.add("Unary", example.add("Transpose", y, permutation=tuple(order)), operation="abs"))
+    kept = [axis for axis in order if shape[axis] != 1]
+    example.check("Unary", "Reshape" if kept == sorted(kept) else "Transpose", "Unary")
+
+
 def test_the_first_transpose_stays_for_its_other_reader() -> None:
     example = Example("tidy.shuffles")
     first = example.add("Transpose", example.input(N, 3))
