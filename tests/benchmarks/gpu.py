@@ -158,8 +158,24 @@ def library_bert(dtype: Any) -> Any:
     return Bert()
 
 
+def library_lstm(layers: int, dtype: Any) -> Any:
+    """The stack of LSTMs as it is written in PyTorch, one call of cuDNN, and a product; random weights."""
+    import torch
+
+    class Stack(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = torch.nn.LSTM(256, 512, layers, batch_first=True)
+            self.product = torch.nn.Linear(512, 1000)
+
+        def forward(self, x: Any) -> Any:
+            return self.product(self.stack(x)[0])
+
+    return Stack().eval().to("cuda", dtype)
+
+
 class TorchSide:
-    """The same graph in PyTorch, beside int8 in float16; BERT is timed as its library has it."""
+    """The same graph in PyTorch, beside int8 in float16; BERT and stacks of LSTMs are timed as libraries have them."""
 
     def __init__(self, path: Path, stream: Any, options: argparse.Namespace, precision: str) -> None:
         import onnx
@@ -174,7 +190,10 @@ class TorchSide:
         torch.backends.cudnn.benchmark = True
         self.narrow = images_innermost(TorchNetwork(self.model), self.dtype)
         self.given = self._feed("noise", self.dtype)
-        self.timed = self.narrow if "input_ids" not in self.narrow.inputs else library_bert(self.dtype)
+        stacked = sum(node.op_type == "LSTM" for node in self.model.graph.node)
+        self.timed = library_lstm(stacked, self.dtype) if stacked else self.narrow
+        if "input_ids" in self.narrow.inputs:
+            self.timed = library_bert(self.dtype)
 
     def _feed(self, kind: str, dtype: Any) -> list[Any]:
         arrays = self._arrays(kind)

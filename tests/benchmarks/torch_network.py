@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn import functional
 
@@ -26,14 +27,20 @@ class TorchNetwork(nn.Module):
         super().__init__()
         graph = model.graph
         self.constants: dict[str, Any] = {}
-        tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        tensors, nodes = _folded(model)
         self.nodes = []
-        for node in graph.node:
+        for node in nodes:
             attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            if node.op_type == "Constant":
-                tensors[node.output[0]] = numpy_helper.to_array(attrs["value"])
-            else:
-                self.nodes.append((_OPERATORS[node.op_type], list(node.input), list(node.output), attrs))
+            operator, inputs = _OPERATORS.get(node.op_type), list(node.input)
+            if node.op_type == "LSTM":
+                operator, inputs = (
+                    _Recurrent(attrs, [tensors.pop(name) for name in inputs[1:4]], len(node.output)),
+                    [inputs[0], *inputs[5:]],
+                )
+                self.add_module(f"recurrent{len(self.nodes)}", operator)
+            if operator is None:
+                raise ValueError(f"no operator of PyTorch is known for {node.op_type}, in node {node.name!r}")
+            self.nodes.append((operator, inputs, list(node.output), attrs))
         self.inputs = [i.name for i in graph.input if i.name not in tensors]
         self.outputs = [o.name for o in graph.output]
         for number, (name, values) in enumerate(tensors.items()):
@@ -72,6 +79,48 @@ class TorchNetwork(nn.Module):
         if isinstance(constant, str):
             return getattr(self, constant)
         return Integers(getattr(self, constant[0]), constant[1]) if isinstance(constant, tuple) else constant
+
+
+def _folded(model: onnx.ModelProto) -> tuple[dict[str, np.ndarray[Any, Any]], list[onnx.NodeProto]]:
+    """Constants, those that nodes make of constants alone among them, and the other nodes."""
+    graph = model.graph
+    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    others = []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensors[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.input and all(not name or name in tensors for name in node.input):
+            given = {name: tensors[name] for name in node.input if name}
+            alone = helper.make_graph([node], "constants", [_value(n) for n in given], [_value(n) for n in node.output])
+            made = ReferenceEvaluator(helper.make_model(alone, opset_imports=model.opset_import)).run(None, given)
+            tensors.update(zip(node.output, made, strict=True))
+        else:
+            others.append(node)
+    return tensors, others
+
+
+def _value(name: str) -> onnx.ValueInfoProto:
+    return helper.make_value_info(name, onnx.TypeProto())
+
+
+class _Recurrent(nn.Module):
+    """An LSTM of ONNX as PyTorch's, whose weights are one piece of memory, as cuDNN wants them."""
+
+    def __init__(self, attrs: Any, weights: list[np.ndarray[Any, Any]], results: int) -> None:
+        super().__init__()
+        self.results = results
+        if attrs.get("direction", b"forward") != b"forward" or attrs.get("layout", 0):
+            raise ValueError(f"an LSTM that is {attrs['direction']!r}, or whose batch comes first")
+        self.module = nn.LSTM(weights[0].shape[2], attrs["hidden_size"]).eval()
+        own = self.module
+        targets = (own.weight_ih_l0, own.weight_hh_l0, own.bias_ih_l0, own.bias_hh_l0)
+        for target, values in zip(targets, (*weights[:2], *np.split(weights[2], 2, 1)), strict=True):
+            into, out, forget, cell = np.split(values[0], 4)
+            target.data.copy_(torch.from_numpy(np.concatenate([into, forget, cell, out])))
+
+    def forward(self, attrs: Any, x: Any, *states: Any) -> Any:
+        every, last = self.module(x, states[:2] or None)
+        return (every.unsqueeze(1), *last)[: self.results]
 
 
 class Integers:
