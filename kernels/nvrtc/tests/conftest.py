@@ -1,4 +1,4 @@
-"""Makes `emulation.py` importable under a name that no other distribution's tests can have."""
+"""Makes what tests share importable under names that no other distribution's tests can have."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
-NAME = "nvrtc_emulation"
+NAMES = {"nvrtc_emulation": "emulation.py", "nvrtc_clusters": "clusters.py"}
 
-if NAME not in sys.modules:
-    spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("emulation.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[NAME] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[NAME])
+for name, file in NAMES.items():
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])

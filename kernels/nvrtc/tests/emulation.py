@@ -25,13 +25,13 @@ from tenonrt_kernel_nvrtc.storage import narrow_of, shape_of
 REGISTRY = Registry()
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
-_PRELUDE = r"""
+PRELUDE = r"""
 extern "C" { float expf(float); float expm1f(float); float powf(float, float); float tanhf(float); float erff(float);
     float sqrtf(float); float logf(float); float log1pf(float); float fabsf(float); float fmaxf(float, float);
     float sinf(float); float cosf(float); float rintf(float); float floorf(float); float ceilf(float); }
 #define __device__
 #define __global__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __forceinline__ inline
 struct Index { int x, y, z; };
 static Index threadIdx, blockIdx, blockDim;
@@ -117,7 +117,7 @@ class _Launched:
         self._grid, self._block = (*info["grid"], 1, 1)[:3], info["block"][0]
         count = len(code.problem.outputs) + len(code.problem.activations) + len(packed)
         self._library = compiled(
-            _PRELUDE + narrow_of(code.tactic).declared + source + _driver(source, count, len(self._pitches))
+            PRELUDE + narrow_of(code.tactic).declared + source + _driver(source, count, len(self._pitches))
         )
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
@@ -129,13 +129,13 @@ class _Launched:
         self._library.run(pointers, given, (ctypes.c_int * 3)(*self._grid), self._block)
 
 
-def compiled(text: str) -> ctypes.CDLL:
-    """C++ as a library, by the system's compiler."""
+def compiled(text: str, level: str = "-O0") -> ctypes.CDLL:
+    """C++ as a library, by the system's compiler; what runs for long gains by being optimized."""
     assert COMPILER is not None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "kernel.cpp").write_text(text)
-        options = ["-O0", "-fpermissive", "-w", "-shared", "-fPIC", "-std=c++17"]
+        options = [level, "-fpermissive", "-w", "-shared", "-fPIC", "-std=c++17"]
         command = [COMPILER, *options, "-o", str(folder / "kernel.so"), str(folder / "kernel.cpp")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert not done.returncode, done.stderr

@@ -14,6 +14,9 @@ from tenonrt.contracts import ExecutionError
 
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_CLUSTER_DIMENSION = 4  # CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+_LARGE_CLUSTERS = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+PORTABLE_CLUSTER = 8  # blocks that a cluster may have on any GPU that has clusters
 _ACTIVE, _KERNEL = 1, 0  # CU_STREAM_CAPTURE_STATUS_ACTIVE, CU_GRAPH_NODE_TYPE_KERNEL
 
 
@@ -52,6 +55,19 @@ def allow_shared(function: int, nbytes: int) -> None:
     """Let a kernel have so much dynamic shared memory."""
     status = driver().cuFuncSetAttribute(ctypes.c_void_p(function), _DYNAMIC_SHARED, ctypes.c_int(nbytes))
     check(status, f"cuFuncSetAttribute of {nbytes} bytes")
+
+
+def allow_cluster(function: int, grid: Sequence[int], block: Sequence[int], shared: int, blocks: int) -> None:
+    """Let a kernel have clusters of more than `PORTABLE_CLUSTER` blocks; `ExecutionError` where none fits the GPU."""
+    status = driver().cuFuncSetAttribute(ctypes.c_void_p(function), _LARGE_CLUSTERS, ctypes.c_int(1))
+    check(status, f"cuFuncSetAttribute for clusters of {blocks} blocks")
+    attribute = _Attribute(_CLUSTER_DIMENSION, 0, (ctypes.c_uint * 16)(blocks, 1, 1))
+    config = _Config(_three(grid), _three(block), shared, None, ctypes.pointer(attribute), 1)
+    count = ctypes.c_int()
+    status = driver().cuOccupancyMaxActiveClusters(ctypes.byref(count), ctypes.c_void_p(function), ctypes.byref(config))
+    check(status, f"cuOccupancyMaxActiveClusters of {blocks} blocks")
+    if not count.value:
+        raise ExecutionError(f"this GPU has no room for a cluster of {blocks} blocks of {tuple(block)} threads each")
 
 
 def launch(

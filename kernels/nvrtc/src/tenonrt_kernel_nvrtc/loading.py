@@ -9,7 +9,7 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-from tenonrt_kernel_nvrtc.launching import allow_shared, follows_one_kernel, launch
+from tenonrt_kernel_nvrtc.launching import PORTABLE_CLUSTER, allow_cluster, allow_shared, follows_one_kernel, launch
 
 # Architectures whose own instructions (wgmma and others) NVRTC uses only for the name with an "a".
 _SPECIFIC = frozenset({"90", "100", "120"})
@@ -47,12 +47,13 @@ class Launched:
     """An `Executable` of one kernel: outputs, inputs and packed weights as pointers, then the given numbers.
 
     pitches: operands (positions in outputs + inputs) whose pixels may lie further apart than they are wide; the
-    distance in elements is passed after the pointers. early: the kernel itself waits for the one before it.
+    distance in elements is passed after the pointers. early: the kernel itself waits for the one before it. cluster:
+    blocks of a cluster, which the machine code asks for itself.
     """
 
     def __init__(
         self, cubin: bytes, packed: Sequence[Any], grid: Sequence[int], block: Sequence[int],
-        pitches: Sequence[int] = (), name: str = "kernel", shared: int = 0, early: bool = False,
+        pitches: Sequence[int] = (), name: str = "kernel", shared: int = 0, early: bool = False, cluster: int = 1,
     ) -> None:  # fmt: skip
         self._function = function(cubin, name)
         self._packed = tuple(packed)
@@ -60,6 +61,8 @@ class Launched:
         self._pitches = tuple(pitches)
         if shared > 48 << 10:
             allow_shared(self._function.ptr, shared)
+        if cluster > PORTABLE_CLUSTER:
+            allow_cluster(self._function.ptr, self._grid, self._block, shared, cluster)
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         import cupy
