@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.sampling import Judgement, judge, problem_tolerance
@@ -78,3 +78,25 @@ def test_what_is_asked_first_changes_no_verdict(seed: int, dtype: str, factor: f
     assert found.ok == bool(right.all())
     if found.ok:
         np.testing.assert_allclose(found.error, deviation[np.isfinite(reachable)].max() / size, rtol=1e-9)
+
+
+@given(st.integers(0, 253), st.sampled_from([0, 1]), st.sampled_from(["float8_e4m3fn", "float8_e5m2"]))
+def test_narrow_floats_may_be_neighbours_where_they_were_rounded(code: int, steps: int, name: str) -> None:
+    """One step of the larger of two codes that follow each other; of what was only moved nothing."""
+    kind = numpy_dtype(name)
+    pair = np.array([code % 127 + code // 127 * 128, 0], np.uint8)
+    pair[1] = pair[0] + 1
+    expected, output = pair[:1].view(kind), pair[1:].view(kind)
+    near, nothing = Tolerance(1e-6, 1e-6), Tolerance(0.0, 0.0)
+    assert judge(expected, expected, nothing, steps=steps).ok
+    assume(np.isfinite(output.astype(np.float64)).all())
+    assert judge(output, expected, near, steps=steps).ok == bool(steps)
+
+
+def test_narrow_floats_of_inexact_sums_are_as_far_off_as_the_sums() -> None:
+    kind = numpy_dtype("float8_e4m3fn")
+    expected, output = np.array([0.25, 256], kind), np.array([0.5, 256], kind)
+    assert not judge(output, expected, Tolerance(0.0, 1e-6), steps=1).ok
+    assert judge(output, expected, Tolerance(0.0, 1e-3), steps=1).ok
+    assert not judge(np.array([np.nan, 256], kind), expected, Tolerance(0.0, 1.0), steps=1).ok
+    assert judge(np.array([np.nan], kind), np.array([np.nan], kind), Tolerance(0.0, 0.0), steps=1).ok

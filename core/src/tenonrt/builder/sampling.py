@@ -12,7 +12,7 @@ import numpy as np
 from tenonrt.contracts import LayerType, Tolerance
 from tenonrt.dims import evaluate
 from tenonrt.problem import Problem, ProblemInput, ProblemLayer
-from tenonrt.types import Array, TensorInfo, TensorType, is_float, numpy_dtype, rounded_as
+from tenonrt.types import EXTENDED_TYPES, Array, TensorInfo, TensorType, is_float, numpy_dtype, rounded_as
 
 LayerTypes = Callable[[str], LayerType]
 
@@ -218,6 +218,11 @@ def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0
         return Judgement(False, np.inf, f"output shape {output.shape}, expected {expected.shape}")
     if output.size == 0:
         return Judgement(True, 0.0)
+    if is_float(expected.dtype.name) and expected.dtype.name in EXTENDED_TYPES:
+        spacing = steps * _spacing(expected)
+        output, expected = output.astype(np.float64), expected.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _judge_floats(output, expected, tolerance if steps else _EXACT, spacing)
     if expected.dtype.kind not in "fc":
         same = np.asarray(output == expected.astype(output.dtype))
         if steps and output.dtype.kind in "iu" and output.itemsize < 8:
@@ -228,28 +233,46 @@ def judge(output: Array, expected: Array, tolerance: Tolerance, slack: float = 0
         return _judge_floats(output, expected, tolerance, slack)
 
 
+# What moves narrow floats changes nothing.
+_EXACT = Tolerance(0.0, 0.0)
+
+
+def _spacing(values: Array) -> Array:
+    """How far narrow floats (of 8 bits, or bfloat16) are from their next larger neighbours."""
+    import ml_dtypes
+
+    find: Any = ml_dtypes.finfo
+    kind = find(values.dtype)
+    with np.errstate(invalid="ignore"):
+        size = np.nan_to_num(np.abs(values.astype(np.float64)), nan=0.0, posinf=0.0)
+    exponents = np.frexp(np.maximum(size, float(kind.smallest_normal)))[1]  # of the power of two above
+    return np.asarray(np.ldexp(float(kind.eps), exponents - 1))
+
+
 # Values that are compared at once: what is made of them on the way stays in a core's cache.
 _BLOCK = 1 << 15
 
 
-def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float) -> Judgement:
+def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: float | Array) -> Judgement:
+    """slack: for all values, or of each."""
     starts, given, wanted = range(0, output.size, _BLOCK), output.reshape(-1), expected.reshape(-1)
+    slacks = np.broadcast_to(slack, expected.shape).reshape(-1)
     reachable = [_reachable(wanted[i : i + _BLOCK], output.dtype) for i in starts]
     size = max(largest for _, largest in reachable)
     least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
-    anywhere = max(tolerance.absolute * size + slack, least)
+    anywhere = max(tolerance.absolute * size + float(slacks.min()), least)
     special, bad, worst = 0, 0, 0.0
     for i, (held, _) in zip(starts, reachable, strict=True):
-        found, right = given[i : i + _BLOCK].astype(expected.dtype), held
+        found, right, own = given[i : i + _BLOCK].astype(expected.dtype), held, slacks[i : i + _BLOCK]
         finite = np.isfinite(held)
         if not finite.all():
             special += int((~finite & ~((found == held) | (np.isnan(found) & np.isnan(held)))).sum())
-            found, right = found[finite], held[finite]
+            found, right, own = found[finite], held[finite], own[finite]
         deviation = np.abs(found - right)
         largest = float(deviation.max(initial=0.0))
         worst = float(np.maximum(worst, largest))  # NaN stays
         if not largest <= anywhere:
-            allowed = tolerance.relative * np.abs(right) + tolerance.absolute * size + slack
+            allowed = tolerance.relative * np.abs(right) + tolerance.absolute * size + own
             bad += int((~(deviation <= np.maximum(allowed, least))).sum())
     if special:
         return Judgement(False, np.inf, f"{special} NaN or infinite values differ")

@@ -30,7 +30,7 @@ from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
 from tenonrt.dims import evaluate
 from tenonrt.layout import ALIGNMENT, aligned, from_storage, to_storage
 from tenonrt.problem import Code, Problem, Support, Tactic, Weights
-from tenonrt.types import Array, Format, TensorType, is_float
+from tenonrt.types import EXTENDED_TYPES, Array, Format, TensorType, is_float
 
 _GUARD = 256  # bytes before and after each output and the workspace
 _CANARY = 0xA5
@@ -64,14 +64,20 @@ def _repeated(values: Array, shape: Sequence[int], device: Device) -> Any:
     """Values in a row, again and again, as an array of this shape where the device has its arrays."""
     if not device.races:
         return np.resize(values, tuple(shape))
-    flat = device.allocate(prod(shape) * values.dtype.itemsize).view(values.dtype)
+    made = device.allocate(prod(shape) * values.dtype.itemsize).view(values.dtype)
+    values, flat = _plain(np.ascontiguousarray(values)), _plain(made)
     filled = min(values.size, flat.size)
-    device.upload(np.ascontiguousarray(values).reshape(-1)[:filled], flat[:filled])
+    device.upload(values.reshape(-1)[:filled], flat[:filled])
     while filled < flat.size:
         count = min(filled, flat.size - filled)
         flat[filled : filled + count] = flat[:count]
         filled += count
-    return flat.reshape(tuple(shape))
+    return made.reshape(tuple(shape))
+
+
+def _plain(array: Any) -> Any:
+    """The array of any device, elements of extended types as unsigned integers, which every library copies."""
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.name in EXTENDED_TYPES else array
 
 
 @dataclass(frozen=True)
@@ -348,7 +354,7 @@ class _Buffers:
 
     def add_input(self, index: int, type: TensorType, stored: Any) -> None:
         self.inputs.append(self._array(type, stored.shape, index in self._reads))
-        self.inputs[-1][...] = stored
+        _plain(self.inputs[-1])[...] = _plain(stored)
 
     def add_output(self, index: int, type: TensorType) -> Any:
         shape = [evaluate(d, {}) for d in type.physical_shape]
@@ -427,7 +433,7 @@ def _try_sample(
     arrangement: Arrangement = "apart",
 ) -> Judgement:
     bound = bind_sample(kernel, code, sample, device, arrangement, packs)
-    before = [array.copy() for array in bound.launch.inputs]
+    before = [_plain(array).copy() for array in bound.launch.inputs]
     if isinstance(bound.launch.executable, AllocatesOutputs):
         outputs = _launch_allocating(bound)
     else:
