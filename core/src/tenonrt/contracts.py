@@ -45,7 +45,7 @@ from tenonrt.views import GraphBuilder, GraphView, Layer, NetworkView, Tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tenonrt.byte_regions import ByteRegion, byte_regions, read_byte_region
+    from tenonrt.byte_regions import BYTES, FLOAT8, ByteRegion, byte_problems, byte_regions, read_byte_region
     from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
     from tenonrt.calibration.histogram import Histogram
     from tenonrt.libraries import load_library
@@ -79,7 +79,7 @@ CONTRACT_VERSION = 1
 # What only authors of layers, passes, calibrators and hooks need is imported when it is asked for: running a plan
 # needs a `Device` from here and no more.
 _ELSEWHERE = {
-    "byte_regions": "ByteRegion byte_regions read_byte_region",
+    "byte_regions": "BYTES FLOAT8 ByteRegion byte_problems byte_regions read_byte_region",
     "calibration.calibrator": "Calibrator HistogramCalibrator",
     "calibration.histogram": "Histogram",
     "libraries": "load_library",
@@ -507,18 +507,18 @@ class Device(ABC):
 
 
 __all__ = [
-    "CONTRACT_VERSION", "FLOATS", "INTEGERS", "LINEAR", "MOVES", "NATIVE_ABI_VERSION", "NCHW16C", "NHWC",
-    "AllocatesOutputs", "Array", "AttentionLayers", "Attributes", "ByteRegion", "Calibrator", "Candidate", "Case",
-    "Code", "Device", "Dim", "Dimension", "Draws", "Executable", "ExecutionError", "Exporter", "Format", "GraphBuilder",
-    "GraphError", "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel", "Launch", "Layer",
-    "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor", "PaddingMode",
-    "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem", "ProblemInput",
-    "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph", "SourceNode",
-    "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType", "Tolerance",
-    "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "added_operand", "attention_layers", "boxed",
-    "broadcast", "broadcasts_to", "byte_regions", "common_place", "contents", "differ", "draw", "dtype_name", "erf",
-    "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values", "load", "load_library",
-    "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype", "only_reader", "optional",
-    "per_axis", "product", "ranked", "read_byte_region", "required", "same", "share_padding", "store", "surely_less",
-    "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "BYTES", "CONTRACT_VERSION", "FLOAT8", "FLOATS", "INTEGERS", "LINEAR", "MOVES", "NATIVE_ABI_VERSION", "NCHW16C",
+    "NHWC", "AllocatesOutputs", "Array", "AttentionLayers", "Attributes", "ByteRegion", "Calibrator", "Candidate",
+    "Case", "Code", "Device", "Dim", "Dimension", "Draws", "Executable", "ExecutionError", "Exporter", "Format",
+    "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel", "Launch",
+    "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
+    "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
+    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph",
+    "SourceNode", "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
+    "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "added_operand", "attention_layers",
+    "boxed", "broadcast", "broadcasts_to", "byte_problems", "byte_regions", "common_place", "contents", "differ",
+    "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values",
+    "load", "load_library", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype",
+    "only_reader", "optional", "per_axis", "product", "ranked", "read_byte_region", "required", "same", "share_padding",
+    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -46,6 +46,25 @@ static inline bfloat_t to_bfloat(float f) {
     unsigned u; __builtin_memcpy(&u, &f, 4);
     return (bfloat_t)(f != f ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
+struct e4m3_t { unsigned char bits; };
+static inline float to_float(e4m3_t v) {
+    const int e = v.bits >> 3 & 15, m = v.bits & 7;
+    float f = e == 15 && m == 7 ? __builtin_nanf("") : (e ? 8 + m : m) * 0x1p-9f;
+    for (int i = 1; i < e; ++i) f *= 2;
+    return v.bits & 128 ? -f : f;
+}
+static inline e4m3_t to_e4m3(float f) {
+    const unsigned char sign = __builtin_signbit(f) ? 128 : 0;
+    if (f != f) return {(unsigned char)(sign | 127)};
+    const float size = __builtin_fabsf(f);
+    int best = 0;  // the nearest of all, at ties the even one
+    for (int i = 1; i < 127; ++i) {
+        const float old = __builtin_fabsf(size - to_float(e4m3_t{(unsigned char)best}));
+        const float d = __builtin_fabsf(size - to_float(e4m3_t{(unsigned char)i}));
+        if (d < old || (d == old && i % 2 == 0)) best = i;
+    }
+    return {(unsigned char)(sign | (__builtin_isinf(size) ? 126 : best))};
+}
 static inline float __int_as_float(int i) { float f; __builtin_memcpy(&f, &i, 4); return f; }
 static inline float infinity() { return __builtin_inff(); }
 static inline int min(int a, int b) { return a < b ? a : b; }

@@ -11,8 +11,9 @@ import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
-from tenonrt.contracts import LINEAR, NHWC, Format, Problem, ProblemInput, ProblemLayer, TensorType
+from tenonrt.contracts import FLOAT8, LINEAR, NHWC, Format, Problem, ProblemInput, ProblemLayer, TensorType
 from tenonrt.graph.attributes import make_attrs
+from tenonrt_kernel_nvrtc import kernel
 from tenonrt_kernel_nvrtc.depthwise import DepthwiseKernel
 from tenonrt_kernel_nvrtc.gather import GatherKernel
 from tenonrt_kernel_nvrtc.lrn import LrnKernel
@@ -107,7 +108,7 @@ def test_pooling_in_both_formats(function: str, stored: str) -> None:
     assert [key.split()[0] for key in judge(PoolingKernel(), problem_of(define), stored=stored)] == ["nhwc", "nchw"]
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", FLOAT8])
 def test_maxima_of_bytes(dtype: str) -> None:
     def define(net: tenonrt.Network) -> Any:
         x = net.add_input("x", (2, 16, 9, 7), dtype)
@@ -117,8 +118,9 @@ def test_maxima_of_bytes(dtype: str) -> None:
     assert judge(PoolingKernel(), problem_of(define)) == ["nhwc"]
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
-@pytest.mark.parametrize("zero", [None, 3], ids=["no zero point", "zero point"])
+@pytest.mark.parametrize(
+    ("dtype", "zero"), [("int8", None), ("uint8", None), ("int8", 3), ("uint8", 3), (FLOAT8, None)]
+)
 def test_bytes_and_real_numbers(dtype: str, zero: int | None) -> None:
     """Both ways, with layers between, in rows and with channels innermost."""
     points = [] if zero is None else [np.array(zero, dtype)]
@@ -130,6 +132,32 @@ def test_bytes_and_real_numbers(dtype: str, zero: int | None) -> None:
         return net.add("Quantize", [real, np.float32(0.5), *points], {"dtype": dtype})[0]
 
     assert len(judge(PointwiseKernel(), problem_of(define))) == 3
+
+
+def test_what_is_dequantized_again_has_been_rounded_in_registers() -> None:
+    def define(net: tenonrt.Network) -> Any:
+        stored = net.add("Quantize", [net.add_input("x", (3, 40)), np.float32(0.5)], {"dtype": FLOAT8})[0]
+        return net.add("Dequantize", [stored, np.float32(0.5)], {})[0]
+
+    assert len(judge(PointwiseKernel(), problem_of(define))) == 2
+
+
+def test_narrow_floats_are_not_computed_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor quantized without saturating, nor known to GPUs before Ada."""
+
+    def quantized(**attrs: Any) -> Any:
+        attrs["dtype"] = FLOAT8
+        return lambda net: net.add("Quantize", [net.add_input("x", (4,)), np.float32(0.5)], attrs)[0]
+
+    def smallest(net: tenonrt.Network) -> Any:
+        x, y = (net.add_input(name, (4,), FLOAT8) for name in "xy")
+        return net.add_elementwise(x, y, operation="min")
+
+    assert PointwiseKernel().supports(problem_of(quantized())).ok
+    assert not PointwiseKernel().supports(problem_of(quantized(saturate=False))).ok
+    assert f"Elementwise of {FLOAT8}" in PointwiseKernel().supports(problem_of(smallest)).why
+    monkeypatch.setattr(kernel, "architecture", lambda: "sm_80")
+    assert "sm_80" in PointwiseKernel().supports(problem_of(quantized())).why
 
 
 @pytest.mark.parametrize(

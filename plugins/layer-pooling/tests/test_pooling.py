@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tenonrt.contracts import Case, Run, TensorInfo, TensorType, symbol
+from tenonrt.contracts import FLOAT8, Case, Run, TensorInfo, TensorType, numpy_dtype, symbol
 from tenonrt_layer_pooling.pooling import PoolingAttributes, PoolingLayer
 
 LAYER = PoolingLayer()
@@ -17,7 +17,7 @@ ONNX_PADDING = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid":
 
 def values(case: Case) -> Any:
     rng, given = np.random.default_rng(0), case.inputs[0]
-    return (rng.standard_normal(given.shape) * 10).astype(given.dtype)
+    return (rng.standard_normal(given.shape) * 10).astype(given.numpy)
 
 
 def info(*shape: Any, dtype: str = "float32") -> TensorInfo:
@@ -50,7 +50,7 @@ def ask(oracle: Any, attrs: PoolingAttributes, x: Any) -> list[Any]:
     return result
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [p for p in CASES if p.values[0].inputs[0].dtype != FLOAT8])  # of which it takes none
 def test_agrees_with_onnxruntime(case: Case, oracle: Any, no_graphs: Run) -> None:
     x, attrs = values(case), case.attrs
     found = LAYER.reference(attrs, [x], no_graphs)
@@ -165,6 +165,16 @@ def test_ceil_drops_windows_that_start_in_the_end_padding() -> None:
     # Padded, the axis has 5 elements: the third window would start at the padding that follows the input.
     assert LAYER.infer(attrs, [info(1, 1, 3)])[0].shape == (1, 1, 2)
     assert LAYER.infer(attrs, [info(1, 1, 4)])[0].shape == (1, 1, 3)
+
+
+def test_maxima_of_narrow_floats_are_those_of_what_they_stand_for(no_graphs: Run) -> None:
+    attrs = PoolingAttributes("max", (3,), (2,), pre_padding=(1,))
+    stored = np.random.default_rng(0).standard_normal((2, 3, 9)).astype(numpy_dtype(FLOAT8))
+    (found,) = LAYER.reference(attrs, [stored], no_graphs)
+    assert found.dtype == stored.dtype
+    padded = np.pad(stored.astype(np.float64), ((0, 0), (0, 0), (1, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=2)[:, :, ::2]
+    np.testing.assert_array_equal(found.astype(np.float64), windows.max(axis=-1))
 
 
 def test_nan_propagates_and_is_the_index(no_graphs: Run) -> None:

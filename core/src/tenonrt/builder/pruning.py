@@ -19,13 +19,13 @@ Tune = Callable[[Sequence[Offer]], Sequence[Offer]]
 
 # So much slower than what was measured on integers, a kernel is hopeless: estimates are that far off.
 _HOPELESS = 1.5
-_INTEGERS = ("int", "uint")
+_STORED = ("int", "uint", "float8")
 
 
 def is_on_integers(offer: Offer) -> bool:
-    """Whether a region multiplies tensors that are stored as integers."""
+    """Whether a region multiplies tensors that are stored as integers, or as floats of 8 bits."""
     problem, region = offer.posed.problem, offer.posed.region
-    stored = all(problem.types[i].dtype.startswith(_INTEGERS) for i in problem.activations)
+    stored = all(problem.types[i].dtype.startswith(_STORED) for i in problem.activations)
     return stored and bool(problem.activations) and any(_multiplies(layer) for layer in region.layers)
 
 

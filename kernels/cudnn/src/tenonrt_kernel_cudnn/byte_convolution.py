@@ -122,7 +122,7 @@ def refusal(problem: Problem) -> str:
     sizes, window = image.concrete({}), filters.concrete({})
     if len(sizes) != 4 or 0 in sizes or 0 in problem.types[problem.outputs[0]].concrete({}):
         return f"no image, or an empty one: {image}"
-    if region.convolution.attrs.groups > 1 or sizes[1] % _CHANNELS or window[0] % _CHANNELS:
+    if region.product.attrs.groups > 1 or sizes[1] % _CHANNELS or window[0] % _CHANNELS:
         return f"groups, or channels that are no multiple of {_CHANNELS}"
     if "uint8" in {type.dtype for type in problem.types}:
         return "unsigned bytes, for which cuDNN 9 has no engine on Hopper"
@@ -133,7 +133,7 @@ def refusal(problem: Problem) -> str:
 def description(problem: Problem, real: str = _NARROW[0]) -> ByteDescription:
     """The graph of a problem that is supported. real: what results are stored in that are no bytes."""
     region = ByteRegion.of(problem)
-    attrs, types = region.convolution.attrs, problem.types
+    attrs, types = region.product.attrs, problem.types
     image, filters = (types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
     result = types[problem.outputs[0]]
     made = result.concrete({})
@@ -142,5 +142,5 @@ def description(problem: Problem, real: str = _NARROW[0]) -> ByteDescription:
     return ByteDescription(
         tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
         real if result.dtype == "float32" else result.dtype, region.added is not None,
-        region.rectifier is not None, region.limit is not None,
+        region.rectified, region.limit is not None,
     )  # fmt: skip

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import Problem, numpy_dtype
+from tenonrt.contracts import FLOAT8, Problem, ProblemLayer, numpy_dtype
 
 from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
+from tenonrt_kernel_nvrtc.curves import curve_function, curve_value
 from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING
 
 _LANE = 16  # columns of a thread in a group
@@ -38,6 +39,18 @@ __device__ __forceinline__ Words words(const void *p) {
     const uint4 v = *(const uint4 *)p; return {v.x, v.y, v.z, v.w};
 }
 """
+_FLOAT8 = r"""
+__device__ __forceinline__ unsigned narrow(float a, float b, float c, float d) {
+    unsigned short low, high;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(b), "f"(a));
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(d), "f"(c));
+    return (unsigned)high << 16 | low;
+}
+template <> __device__ __forceinline__ float byte_of<e4m3_t>(unsigned word, int c) {
+    unsigned two; asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(two) : "h"((unsigned short)(word >> c / 2 * 16)));
+    return to_float((half_t)(two >> c % 2 * 16));
+}
+"""
 
 
 def order(columns: int) -> list[int]:
@@ -56,25 +69,33 @@ def order(columns: int) -> list[int]:
 class ByteFinish:
     """result = stored(limit(factor * sum + offset + added_factor * added)), in steps of the result.
 
-    m, columns: of the result. stored: its element type, int8, uint8 or a narrow float. added: the input that is added,
-    and its element type. rectified: negative values are 0; limited: large ones are an upper limit. row: that of sums r
-    and h of a thread, not below m where there is none.
+    m, parts: rows of the result, and its columns, or those of each of siblings. stored: its element type, int8, uint8,
+    float8_e4m3fn or a narrow float. added: the input that is added, and its element type. rectified: negative values
+    are 0; limited: large ones are an upper limit. curve: an activation on real numbers instead of the limits, after
+    which the result is multiplied by its inverse step. row: that of sums r and h of a thread, not below m where there
+    is none.
 
-    Packed beside the weights, in single precision: factors and offsets [columns each], added_factor, the limit.
+    Packed beside the weights, in single precision: factors and offsets [columns each], added_factor, the limit; after
+    a curve the inverse step.
     """
 
     problem: Problem
     tile: ByteTile
     m: int
-    columns: int
+    parts: tuple[int, ...]
     stored: str
     added: tuple[int, str] | None
     rectified: bool
     limited: bool
+    curve: ProblemLayer | None = None
     row: str = "m0 + r * 64 + h * 8"
 
     normalizes = False
     lane_columns = _LANE
+
+    @property
+    def columns(self) -> int:
+        return sum(self.parts)
 
     @property
     def _groups(self) -> int:
@@ -88,17 +109,32 @@ class ByteFinish:
     def parameters(self) -> list[str]:
         types, activations = self.problem.types, self.problem.activations
         inputs = [f"const {C_TYPES[types[i].dtype]} *__restrict__ x{i}" for i in activations]
-        out = f"{C_TYPES[self.stored]} *__restrict__ out"
-        return [out, *inputs, "const signed char *weights", "const float *__restrict__ factors"]
+        outputs = [f"{C_TYPES[self.stored]} *__restrict__ {name}" for name in self._outputs]
+        return [*outputs, *inputs, "const signed char *weights", "const float *__restrict__ factors"]
+
+    @property
+    def _outputs(self) -> list[str]:
+        return ["out"] if len(self.parts) == 1 else [f"out{k}" for k in range(len(self.parts))]
 
     def pitches(self) -> str:
         return ""
 
+    @property
+    def _floats(self) -> bool:
+        """Whether floats of 8 bits are read or written."""
+        return self.stored == FLOAT8 or (self.added is not None and self.added[1] == FLOAT8)
+
     def functions(self) -> str:
-        return _FUNCTIONS
+        return (
+            _FUNCTIONS
+            + (_FLOAT8 if self._floats else "")
+            + (curve_function(self.curve) if self.curve is not None else "")
+        )
 
     def once(self) -> str:
         added = f"const float added_factor = factors[{2 * self.columns}];" if self.added is not None else ""
+        if self.curve is not None and self.stored not in ROUNDING:
+            return f"{added} const float inverse = factors[{2 * self.columns + 2}];"
         return f"{added} const float most = factors[{2 * self.columns + 1}];" if self.limited else added
 
     def early(self) -> str:
@@ -149,18 +185,28 @@ class ByteFinish:
     def _rows(self) -> str:
         """16 columns of a thread's rows, four at a time: few factors are held at once."""
         wide = 2 if self.stored in ROUNDING else 1
-        place = f"(out + (long long)m * {self.columns} + n)"
+        chosen, place = self._place()
         stores = " ".join(
             f"((uint4 *){place})[{k}] = make_uint4({', '.join(f'made[r][h][{4 * k + i}]' for i in range(4))});"
             for k in range(wide)
         )
-        return f"""unsigned made[{self.tile.heights}][2][{4 * wide}];
+        return f"""{chosen}unsigned made[{self.tile.heights}][2][{4 * wide}];
                     _Pragma("unroll") for (int w = 0; w < 4; ++w) {{
                         const auto factor = fetch<float, 4>(factors + n + 4 * w);
                         const auto offset = fetch<float, 4>(factors + {self.columns} + n + 4 * w);
                         {self._each()} {{ {self._four()} }}
                     }}
                     {self._each()} {{ const int m = {self.row}; if (m < {self.m}) {{ {stores} }} }}"""
+
+    def _place(self) -> tuple[str, str]:
+        """Where columns n of row m are: of siblings, in whose result, which is chosen first."""
+        if len(self.parts) == 1:
+            return "", f"(out + (long long)m * {self.columns} + n)"
+        to, pitch, first = "out0 + n", str(self.parts[0]), 0
+        for k, width in enumerate(self.parts[1:], 1):
+            first += self.parts[k - 1]
+            to, pitch = f"n >= {first} ? out{k} + n - {first} : {to}", f"n >= {first} ? {width} : {pitch}"
+        return f"auto *const to = {to}; const int pitch = {pitch};\n                    ", "(to + (long long)m * pitch)"
 
     def _four(self) -> str:
         """Four columns of a row."""
@@ -173,10 +219,18 @@ class ByteFinish:
             steps.append("v[c] = fmaxf(v[c], 0.f);")
         if self.limited:
             steps.append("v[c] = fminf(v[c], most);")
+        if self.curve is not None:
+            steps.append(self._curved(self.curve))
         values = f'float v[4]; _Pragma("unroll") for (int c = 0; c < 4; ++c) {{ {" ".join(steps)} }}'
         if self.stored in ROUNDING:
             kept = " ".join(f"made[r][h][2 * w + {i}] = halves(v[{2 * i}], v[{2 * i + 1}]);" for i in range(2))
             return f"{values} {kept}"
+        if self.stored == FLOAT8:
+            return f"{values} made[r][h][w] = narrow(v[0], v[1], v[2], v[3]);"
         kind = "true" if numpy_dtype(self.stored).kind == "i" else "false"
         nearest = ", ".join(f"nearest(v[{c}])" for c in range(4))
         return f"{values} made[r][h][w] = bytes<{kind}>({nearest});"
+
+    def _curved(self, curve: ProblemLayer) -> str:
+        inverse = "" if self.stored in ROUNDING else " v[c] *= inverse;"
+        return f"v[c] = {curve_value(curve, 'v[c]')};{inverse}"

@@ -6,6 +6,7 @@ limits, several blocks wait at once. Rates are those of one H200; they rank.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -18,6 +19,8 @@ _AT_ONCE = {1: 132, 2: 66, 4: 30}
 _SHAPES = ((64, 1), (128, 1), (256, 1), (64, 2), (128, 2))  # rows, teams
 # Blocks that share weights pay where rows of 64 bytes are copied one by one, and nowhere else.
 _CLUSTERS = {64: ((1, 1), (2, 1)), 128: ((1, 1),)}
+# Rows of a matrix are few and read by many blocks, so that the second-level cache is what limits: these are tried too.
+_SHARING = ((2, 1), (1, 2), (2, 2))
 _SHARED_STAGES = 4  # fewer are over before sharing pays
 _BLOCKS = (1, 2, 3, 4)
 _FEWEST_STAGES, _MOST_STAGES = 3, 8
@@ -79,6 +82,7 @@ class Work:
     stages: int
     moved: int
     adds: bool
+    rows: bool = False  # of a matrix, no images
 
     def seconds(self, tile: ByteTile) -> float:
         """Expected time: of 24 convolutions on an H200, it is off by a fifth."""
@@ -95,10 +99,17 @@ class Work:
 
 
 def tiles(work: Work, depth: int) -> list[ByteTile]:
-    """Those that are worth trying, the most promising first."""
+    """Those that are worth trying, the most promising first; of rows also those that share what they copy."""
+    found = _best(work, [tile for cluster in _CLUSTERS[depth] for tile in _all(depth, *cluster)])
+    if work.rows:
+        found += _best(work, [tile for cluster in _SHARING for tile in _all(depth, *cluster) if tile not in found])
+    return found
+
+
+def _best(work: Work, among: Sequence[ByteTile]) -> list[ByteTile]:
     shapes: dict[tuple[int, int, int], int] = {}
     kept = list[ByteTile]()
-    for tile in sorted((tile for tile in _all(depth) if _fits(tile, work)), key=work.seconds):
+    for tile in sorted((tile for tile in among if _fits(tile, work)), key=work.seconds):
         shape = (tile.rows, tile.columns, tile.teams)
         shapes[shape] = shapes.get(shape, 0) + 1
         if shapes[shape] <= _ALIKE:
@@ -106,17 +117,16 @@ def tiles(work: Work, depth: int) -> list[ByteTile]:
     return kept[:_MOST]
 
 
-def _all(depth: int) -> list[ByteTile]:
+def _all(depth: int, down: int, across: int) -> list[ByteTile]:
     made = list[ByteTile]()
     for rows, teams in _SHAPES:
         for columns in (GROUP, 2 * GROUP, 3 * GROUP, 4 * GROUP):
-            for down, across in _CLUSTERS[depth]:
-                for blocks in _BLOCKS:
-                    bare = ByteTile(rows, columns, down, across, teams, 0, blocks, depth)
-                    stages = min(_MOST_STAGES, (_SHARED // blocks - 1024 - bare.shared) // bare.stage_bytes)
-                    tile = ByteTile(rows, columns, down, across, teams, stages, blocks, depth)
-                    if stages >= _FEWEST_STAGES and tile.sums <= min(128, tile.registers):
-                        made.append(tile)
+            for blocks in _BLOCKS:
+                bare = ByteTile(rows, columns, down, across, teams, 0, blocks, depth)
+                stages = min(_MOST_STAGES, (_SHARED // blocks - 1024 - bare.shared) // bare.stage_bytes)
+                tile = ByteTile(rows, columns, down, across, teams, stages, blocks, depth)
+                if stages >= _FEWEST_STAGES and tile.sums <= min(128, tile.registers):
+                    made.append(tile)
     return made
 
 

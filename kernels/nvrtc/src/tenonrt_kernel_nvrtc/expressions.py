@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import isnan, pi, sqrt
 
-from tenonrt.contracts import Problem, ProblemLayer, is_float
+from tenonrt.contracts import BYTES, FLOAT8, Problem, ProblemLayer, is_float
 
 from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING, value_type
 
@@ -87,6 +87,8 @@ def refusal(problem: Problem, layer: ProblemLayer) -> str:
     other = next((t for t in types if t.dtype not in C_TYPES), None)
     if layer.kind not in KINDS | QUANTIZING or other is not None or len(layer.outputs) != 1:
         return f"{layer.kind} of {other.dtype}" if other is not None else f"{layer.kind} is not pointwise"
+    if layer.kind not in QUANTIZING | {"Cast", "Select"} and any(t.dtype == FLOAT8 for t in types):
+        return f"{layer.kind} of {FLOAT8}, which is not for computing"
     return "" if _template(problem, layer) else f"{layer.kind} {_name(layer)} of {types[0].dtype}"
 
 
@@ -125,20 +127,24 @@ def _quantizing(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | N
     if layer.kind == "Dequantize":
         real, stored = stored, real
     types, scale = problem.types, layer.inputs[1]
-    if types[stored].dtype not in _LIMITS or types[real].dtype != "float32" or types[scale].dtype != "float32":
+    if types[stored].dtype not in BYTES or types[real].dtype != "float32" or types[scale].dtype != "float32":
         return None
     if types[scale].size != 1 or layer.attrs.block:
         return None
     shifted = len(layer.inputs) > 2 and layer.inputs[2] >= 0
+    if types[stored].dtype == FLOAT8 and (shifted or not getattr(layer.attrs, "saturate", True)):
+        return None
     if layer.kind == "Dequantize":
         return ("((float)({0} - {2}) * {1})" if shifted else "((float){0} * {1})").format
+    if types[stored].dtype == FLOAT8:  # the conversion rounds and saturates, NaN stays
+        return "to_float(to_e4m3({0} / {1}))".format
     low, high = map(literal, _LIMITS[types[stored].dtype])
     steps = "rintf({0} / {1}) + (float){2}" if shifted else "rintf({0} / {1})"
     return f"({{0}} != {{0}} ? 0ll : (long long)larger(smaller({steps}, {high}), {low}))".format
 
 
 def _cast(source: str, target: str) -> Callable[..., str] | None:
-    if target not in C_TYPES or target in ("int8", "uint8"):
+    if target not in C_TYPES or target in BYTES:
         return None
     if target == "bool":
         return "({0} != 0)".format

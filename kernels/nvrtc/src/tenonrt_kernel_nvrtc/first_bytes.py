@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from tenonrt.contracts import (
+    BYTES,
+    FLOAT8,
     LINEAR,
     NHWC,
     Array,
@@ -34,11 +36,14 @@ from tenonrt_kernel_nvrtc.first_source import CHANNELS, PIXELS, TAPS, Patch, Pix
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.product_problem import Geometry
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, shape_of
 
 _ROWS, _BLOCKS, _WIDEST = (4, 8), (2, 3), 128
 _SHARED = 48 << 10
 _LONGEST = 7  # rows of a window whose weights registers hold
+# What an instruction calls element types; what makes a word of four, and of quotients what is stored.
+_KINDS = {"int8": "s8", "uint8": "u8", FLOAT8: "e4m3"}
+_WORDS = {"int8": ("bytes<true>", "nearest"), "uint8": ("bytes<false>", "nearest"), FLOAT8: ("narrow", "")}
 _UNIT = ByteTile(64, GROUP, 1, 1, 1, 0, 1, 64)  # what a warp finishes at once, as products see it
 
 
@@ -62,11 +67,11 @@ class FirstBytesKernel(CudaKernel):
     def refuses(self, problem: Problem) -> str:
         if int(architecture().removeprefix("sm_").rstrip("a")) < 90:
             return f"{architecture()} has no kernels that wait for others"
-        region = read_byte_region(problem)
+        region = read_byte_region(problem, numbers=BYTES)
         if isinstance(region, str):
             return region
         entry, quantize = _entry(problem)
-        types, attrs = problem.types, region.convolution.attrs
+        types, attrs = problem.types, region.product.attrs
         filters = types[region.weights.inputs[0]].concrete({})
         if attrs.groups > 1 or any(d > 1 for d in attrs.dilation or ()) or region.added is not None:
             return "groups, a dilation or a sum"
@@ -81,7 +86,11 @@ class FirstBytesKernel(CudaKernel):
         return "" if _patches(problem) else "a patch that shared memory does not hold"
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
-        return [Tactic(patch.key, (LINEAR,), (NHWC,), "float32") for patch in _patches(problem)]
+        if _stored(problem) != FLOAT8:
+            return [Tactic(patch.key, (LINEAR,), (NHWC,)) for patch in _patches(problem)]
+        return [
+            Tactic(n.key(patch.key), (LINEAR,), (NHWC,), n.dtype) for n in narrow[:1] for patch in _patches(problem)
+        ]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         g, entry = geometry_of(problem), _entry(problem)[0]
@@ -94,28 +103,32 @@ class FirstBytesKernel(CudaKernel):
         problem, region = code.problem, ByteRegion.of(code.problem)
         given = dict(zip(problem.constants, weights.constants, strict=True))
         filters, (_, quantize) = given[region.weights.inputs[0]], _entry(problem)
-        finish = finishing(region, given, len(filters))
+        finish = finishing(problem, given)
         scale = np.ones(1) if quantize is None else given[quantize.inputs[1]].reshape(1)
-        return [packed_filters(filters), np.concatenate([finish, scale]).astype(np.float32)]
+        return [packed_filters(filters.view(np.int8)), np.concatenate([finish, scale]).astype(np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return "bytes"
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        patch, g, region = Patch.parsed(tactic.key), geometry_of(problem), ByteRegion.of(problem)
+        patch, g, region = Patch.parsed(shape_of(tactic)), geometry_of(problem), ByteRegion.of(problem)
         n, result = problem.types[problem.outputs[0]].concrete({})[1], problem.types[problem.outputs[0]].dtype
         finish = ByteFinish(
-            problem, _UNIT, g.m, n, result, None, region.rectifier is not None, region.limit is not None,
+            problem, _UNIT, g.m, (n,), result, None, region.rectified, region.limit is not None,
             row="row_of(h)",
         )  # fmt: skip
         entry, _ = _entry(problem)
-        stored = problem.types[region.source.inputs[0]].dtype
         parameters = [
             f"{C_TYPES[result]} *__restrict__ out", f"const {C_TYPES[problem.types[entry].dtype]} *__restrict__ pixels",
             "const unsigned *__restrict__ filters", "const float *__restrict__ factors",
         ]  # fmt: skip
-        text = source(finish, g, patch, stored[:1].replace("i", "s") + "8", pixel_of(problem, g), parameters)
+        text = source(finish, g, patch, _KINDS[_stored(problem)], pixel_of(problem, g), parameters)
         return text, {"grid": (patch.grid(g),), "block": (patch.threads,), "shared": patch.shared(g)}
+
+
+def _stored(problem: Problem) -> str:
+    """The element type of the image that is multiplied."""
+    return problem.types[ByteRegion.of(problem).source.inputs[0]].dtype
 
 
 def _entry(problem: Problem) -> tuple[int, ProblemLayer | None]:
@@ -130,7 +143,8 @@ def _entry(problem: Problem) -> tuple[int, ProblemLayer | None]:
 def _plain(problem: Problem, quantize: ProblemLayer) -> bool:
     scale, zero = quantize.inputs[1], quantize.inputs[2] if len(quantize.inputs) > 2 else -1
     one = scale in problem.constants and problem.types[scale].size == 1 and not quantize.attrs.block
-    return one and zero < 0 and problem.types[scale].dtype == "float32"
+    saturates = quantize.attrs.saturate or _stored(problem) != FLOAT8
+    return one and zero < 0 and saturates and problem.types[scale].dtype == "float32"
 
 
 def _patches(problem: Problem) -> list[Patch]:
@@ -143,15 +157,17 @@ def _patches(problem: Problem) -> list[Patch]:
 def pixel_of(problem: Problem, g: Geometry) -> Pixel:
     """The quotient is what a division gives: by the inverse, then by what that leaves. Infinities leave nothing."""
     entry, quantize = _entry(problem)
-    stored, columns = C_TYPES[problem.types[entry].dtype], problem.types[problem.outputs[0]].concrete({})[1]
+    real, kind = C_TYPES[problem.types[entry].dtype], _stored(problem)
+    columns = problem.types[problem.outputs[0]].concrete({})[1]
     raw = [f"raw[b][{c}]" for c in range(g.channels)]
     if quantize is None:
-        return Pixel(stored, "", " | ".join(f"(unsigned)(unsigned char){v} << {8 * c}" for c, v in enumerate(raw)))
-    signed = "true" if problem.types[ByteRegion.of(problem).source.inputs[0]].dtype == "int8" else "false"
+        bits = [f"{v}.bits" if kind == FLOAT8 else v for v in raw]
+        return Pixel(real, "", " | ".join(f"(unsigned)(unsigned char){v} << {8 * c}" for c, v in enumerate(bits)))
+    word, rounded = _WORDS[kind]
     once = f"""const float step = factors[{2 * columns + 2}], inverse = 1.f / step;
     auto steps = [&](float x) {{
         const float near = x * inverse, exact = fmaf(fmaf(-near, step, x), inverse, near);
-        return nearest(fabsf(near) < 1024.f ? exact : near);
+        return {rounded}(fabsf(near) < 1024.f ? exact : near);
     }};"""
     values = [*(f"steps({value})" for value in raw), *["0"] * (CHANNELS - g.channels)]
-    return Pixel(stored, once, f"bytes<{signed}>({', '.join(values)})")
+    return Pixel(real, once, f"{word}({', '.join(values)})")

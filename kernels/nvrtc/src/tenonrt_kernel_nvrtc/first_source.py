@@ -25,9 +25,9 @@ _AHEAD = 8  # pixels that a thread reads before it quantizes them: memory is far
 _MULTIPROCESSORS = 132
 
 _INSTRUCTION = r"""
-__device__ __forceinline__ void multiply(int *d, const unsigned (&a)[4], const unsigned (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.KIND.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};" : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+__device__ __forceinline__ void multiply(SUM *d, const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.TYPES {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};" : "+IN"(d[0]), "+IN"(d[1]), "+IN"(d[2]), "+IN"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 """
@@ -82,7 +82,7 @@ class Pixel:
 
 
 def packed_filters(filters: Array) -> Array:
-    """Of filters [columns, channels, R, S] the words that threads hold, [R, 8 groups of columns, 2, 32]."""
+    """Of filters [columns, channels, R, S], of bytes, the words that threads hold, [R, 8 groups of columns, 2, 32]."""
     columns, channels, down, across = filters.shape
     spread = ((0, 1), (0, CHANNELS - channels), (0, 0), (0, TAPS - across))
     taps = np.pad(filters, spread)[order(columns)]  # a column of zeros is the last, which -1 is
@@ -92,7 +92,7 @@ def packed_filters(filters: Array) -> Array:
 
 
 def source(finish: ByteFinish, g: Geometry, patch: Patch, kind: str, pixel: Pixel, parameters: Sequence[str]) -> str:
-    """The function ``kernel``. kind: of the stored image, u8 or s8."""
+    """The function ``kernel``. kind: of the stored image, u8, s8 or e4m3; sums of the latter are single precision."""
     rows, columns = g.rows, g.columns
     _, across = patch.read(g)
     tiles_down, tiles_across = patch.counts(g)
@@ -102,7 +102,11 @@ def source(finish: ByteFinish, g: Geometry, patch: Patch, kind: str, pixel: Pixe
         f"at[r * {across} + (g + {8 * (i % 2)}) * {columns.stride} + l + {i // 2 * 4}]{',' if i < 3 else ''}"
         for i in range(4)
     )
-    return f"""{_INSTRUCTION.replace("KIND", kind)}{finish.functions()}
+    sums, types, register = (
+        ("float", "f32.e4m3.e4m3.f32", "f") if kind == "e4m3" else ("int", f"s32.{kind}.s8.s32", "r")
+    )
+    instruction = _INSTRUCTION.replace("SUM", sums).replace("TYPES", types).replace("+IN", f"+{register}")
+    return f"""{instruction}{finish.functions()}
 extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
     extern __shared__ unsigned patch[];
     asm volatile("griddepcontrol.launch_dependents;");
@@ -123,7 +127,7 @@ extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
         _Pragma("unroll 1") for (int part = warp; part < {patch.rows * beside}; part += {_WARPS}) {{
             const int p = part / {beside}, q = part % {beside} * {PIXELS};
             const unsigned *at = patch + p * {rows.stride * across} + q * {columns.stride};
-            int sums[1][32] = {{}};
+            {sums} sums[1][32] = {{}};
             _Pragma("unroll") for (int r = 0; r < {rows.window}; ++r) {{
                 const unsigned a[4] = {{{words}}};
                 _Pragma("unroll") for (int j = 0; j < 8; ++j) multiply(sums[0] + 4 * j, a, held[r][j]);

@@ -10,11 +10,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import LINEAR, Array, Code, Problem, Tactic, Weights, is_float, normalize_axis, numpy_dtype
+from tenonrt.contracts import LINEAR, Array, Code, Problem, Tactic, Weights, normalize_axis, numpy_dtype
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, item_bytes
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, is_real, item_bytes
 
 
 class GatherKernel(CudaKernel):
@@ -34,7 +34,7 @@ class GatherKernel(CudaKernel):
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         data = problem.layer.inputs[0]
         wanted = {"float32": LINEAR}
-        wanted |= {n.dtype: n.rows for n in narrow} if is_float(problem.types[data].dtype) else {}
+        wanted |= {n.dtype: n.rows for n in narrow} if is_real(problem.types[data].dtype) else {}
         return [
             Tactic(str(f), tuple(f if i == data else LINEAR for i in problem.activations), (f,), precision)
             for precision, f in wanted.items()

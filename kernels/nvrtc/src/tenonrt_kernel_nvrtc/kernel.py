@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
+from tenonrt.contracts import FLOAT8, Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.compiler import compile_cubin
 from tenonrt_kernel_nvrtc.loading import Launched, architecture
@@ -15,6 +15,12 @@ from tenonrt_kernel_nvrtc.storage import NARROW, Narrow, prelude, refusal
 # Let the next kernel begin, and wait until those before have ended: nothing on architectures without either.
 BEGIN = "begin();"
 _PROGRAMMATIC = 90  # the first architecture whose kernels may begin before those that they follow have ended
+_FLOAT8 = 89  # the first one that converts them
+
+
+def capability() -> int:
+    """Of the architecture that is compiled for, as a number: 90."""
+    return int(architecture().removeprefix("sm_").rstrip("a"))
 
 
 class CudaKernel(Kernel):
@@ -26,6 +32,8 @@ class CudaKernel(Kernel):
 
     def supports(self, problem: Problem) -> Support:
         why = next((why for type in problem.types if (why := refusal(type))), "")
+        if not why and capability() < _FLOAT8 and any(type.dtype == FLOAT8 for type in problem.types):
+            why = f"{architecture()} converts no {FLOAT8}"
         if not why and any(given.role == "host" for given in problem.inputs):
             why = "an input is on the host"
         why = why or self.refuses(problem)
@@ -51,11 +59,10 @@ class CudaKernel(Kernel):
 
     def compile(self, problem: Problem, tactic: Tactic) -> Code:
         source, info = self.generate(problem, tactic)
-        target = architecture()
-        early = int(target.removeprefix("sm_").rstrip("a")) >= _PROGRAMMATIC
+        early = capability() >= _PROGRAMMATIC
         if not self.begins_itself:
             source = beginning(source)
-        return Code(problem, tactic, compile_cubin(prelude(tactic) + source, target), {**info, "early": early})
+        return Code(problem, tactic, compile_cubin(prelude(tactic) + source, architecture()), {**info, "early": early})
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Nothing: what is packed is passed to the function, and most kernels have the constants in their source."""

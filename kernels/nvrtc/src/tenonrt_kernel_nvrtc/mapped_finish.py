@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from tenonrt.contracts import Problem, ProblemLayer
 
+from tenonrt_kernel_nvrtc.curves import FAST_GELU
 from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.mapped_tiles import Tile
 from tenonrt_kernel_nvrtc.pointwise import chain
@@ -21,17 +22,13 @@ BEYOND = 2048  # elements of bias that the last cluster may read past the last c
 _GROUP = 32  # columns that a quad exchanges at once
 _AHEAD = 2  # groups whose operands are read ahead where registers do not hold those of the whole tile
 
-# tanh is good to 2^-11, a half's last bit; its argument is a polynomial fitted to the error function, to 3e-5.
-_FUNCTIONS = r"""
-__device__ __forceinline__ float fast_gelu(float x) {
-    const float s = fminf(x * x, 25.f), u = x * fmaf(s, fmaf(s, -3.522862e-4f, 0.03701043f), 0.79750255f);
-    float y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(u));
-    return fmaf(0.5f * x, y, 0.5f * x);
-}
-__device__ __forceinline__ float of_quad(float v) {
+_FUNCTIONS = (
+    FAST_GELU
+    + r"""__device__ __forceinline__ float of_quad(float v) {
     v += __shfl_xor_sync(~0u, v, 1); return v + __shfl_xor_sync(~0u, v, 2);
 }
 """
+)
 _STATISTICS = r"""
 __device__ __forceinline__ void tell(unsigned at, unsigned barrier, float a, float b) {
     asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];"

@@ -14,14 +14,13 @@ from tenonrt.contracts import (
     Tactic,
     TensorType,
     Weights,
-    is_float,
     normalize_axis,
 )
 
 from tenonrt_kernel_nvrtc.expressions import constant
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, function
-from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, Axes, Narrow, formats_for, known, stored
+from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, Axes, Narrow, formats_for, is_real, known, stored
 
 
 class MovementKernel(CudaKernel):
@@ -50,7 +49,7 @@ class MovementKernel(CudaKernel):
         result = problem.types[problem.outputs[0]]
         found = [_tactic(problem, LINEAR, "float32")]
         images = result.rank == 4 and all(problem.types[i].rank == 4 for i in problem.activations)
-        for n in narrow if is_float(result.dtype) else ():
+        for n in narrow if is_real(result.dtype) else ():
             found += [_tactic(problem, f, n.dtype) for f in ((n.rows, n.channels_8) if images else (n.rows,))]
         return found
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tenonrt.contracts import (
+    BYTES,
     LINEAR,
     Array,
     Code,
@@ -17,17 +18,15 @@ from tenonrt.contracts import (
     TensorType,
     Weights,
     broadcasts_to,
-    is_float,
 )
 
 from tenonrt_kernel_nvrtc.expressions import KINDS, QUANTIZING, constant, expression, refusal
 from tenonrt_kernel_nvrtc.growing import absorbs, grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
-from tenonrt_kernel_nvrtc.storage import Narrow, formats_for, known, value_type
+from tenonrt_kernel_nvrtc.storage import Narrow, formats_for, is_real, known, value_type
 
 _KINDS = KINDS | QUANTIZING
-_BYTES = frozenset({"int8", "uint8"})
 
 
 class PointwiseKernel(CudaKernel):
@@ -51,7 +50,7 @@ class PointwiseKernel(CudaKernel):
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         result = problem.types[problem.outputs[0]]
         found = [_tactic(problem, LINEAR, "float32")]
-        if not any(is_float(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
+        if not any(is_real(problem.types[i].dtype) for i in (*problem.activations, *problem.outputs)):
             return found
         images = _is_image(result) and all(_fits(problem, i) for i in problem.activations)
         for n in narrow:
@@ -115,7 +114,7 @@ def _fits(problem: Problem, number: int) -> bool:
 
 
 def _is_image(type: TensorType) -> bool:
-    return type.rank == 4 and (is_float(type.dtype) or type.dtype in _BYTES)
+    return type.rank == 4 and (is_real(type.dtype) or type.dtype in BYTES)
 
 
 def _tactic(problem: Problem, wanted: Format, precision: str) -> Tactic:

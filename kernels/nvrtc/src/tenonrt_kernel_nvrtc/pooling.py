@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tenonrt.contracts import LINEAR, NHWC, Problem, Tactic
+from tenonrt.contracts import BYTES, LINEAR, NHWC, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, read, shape_of, stored, write
@@ -13,7 +13,6 @@ from tenonrt_kernel_nvrtc.windows import Window, windows
 
 _BLOCK = 128
 _VECTOR = 8  # channels of a thread, where they are innermost
-_BYTES = frozenset({"int8", "uint8"})
 
 
 class PoolingKernel(CudaKernel):
@@ -23,15 +22,15 @@ class PoolingKernel(CudaKernel):
         attrs, type = problem.layer.attrs, problem.types[problem.layer.inputs[0]]
         if len(problem.layers) != 1 or attrs.with_indices or attrs.function not in ("max", "average"):
             return "another function, indices, or more layers"
-        if type.dtype in _BYTES and attrs.function == "max" and type.rank == 4 and type.concrete({})[1] % _VECTOR:
+        if type.dtype in BYTES and attrs.function == "max" and type.rank == 4 and type.concrete({})[1] % _VECTOR:
             return f"bytes of channels that are no multiple of {_VECTOR}"
-        taken = type.dtype == "float32" or (type.dtype in _BYTES and attrs.function == "max")
+        taken = type.dtype == "float32" or (type.dtype in BYTES and attrs.function == "max")
         if type.rank != 4 or not taken or not problem.types[problem.outputs[0]].size or not type.size:
             return f"no image, or an empty one: {type}"
         return ""
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
-        if problem.types[problem.layer.inputs[0]].dtype in _BYTES:
+        if problem.types[problem.layer.inputs[0]].dtype in BYTES:
             return [Tactic("nhwc", (NHWC,), (NHWC,))]
         images = [
             Tactic(n.key("nhwc"), (n.channels_8,), (n.channels_8,), n.dtype, reads_strided=(0,), writes_strided=(0,))

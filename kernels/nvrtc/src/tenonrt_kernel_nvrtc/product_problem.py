@@ -84,10 +84,15 @@ def geometry(problem: Problem) -> Geometry:
     layer = problem.layer
     source = problem.types[layer.inputs[0]].concrete({})
     if layer.kind == "FullyConnected":
-        size = prod(source[:-1])
-        return Geometry(1, Window(1, 1, 1, 1, 1, 0, 0), Window(size, size, 1, 1, 1, 0, 0), source[-1])
+        return rows_of(source)
     rows, columns = windows(problem, problem.types[layer.inputs[1]].concrete({})[2:])
     return Geometry(source[0], rows, columns, -(-source[1] // 8) * 8)
+
+
+def rows_of(source: tuple[int, ...]) -> Geometry:
+    """A matrix, of whatever leading axes, as one image of one row."""
+    size = prod(source[:-1])
+    return Geometry(1, Window(1, 1, 1, 1, 1, 0, 0), Window(size, size, 1, 1, 1, 0, 0), source[-1])
 
 
 def refuses(problem: Problem) -> str:

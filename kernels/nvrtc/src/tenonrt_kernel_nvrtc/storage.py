@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import LINEAR, Array, Format, Tactic, TensorType, is_float, numpy_dtype
+from tenonrt.contracts import BYTES, FLOAT8, LINEAR, Array, Format, Tactic, TensorType, is_float, numpy_dtype
 
-# Half precision needs no header: the conversions are instructions. A bfloat16 is the upper half of a float; it is an
-# enumeration so that it is no half.
+# Half precision and floats of 8 bits need no header: the conversions are instructions. A bfloat16 is the upper half of
+# a float; it is an enumeration so that it is no half.
 PRELUDE = r"""
 typedef unsigned short half_t;
 enum bfloat_t : unsigned short {};
@@ -21,6 +21,17 @@ __device__ __forceinline__ float to_float(bfloat_t b) { return __uint_as_float((
 __device__ __forceinline__ bfloat_t to_bfloat(float f) {
     unsigned short b; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(b) : "f"(f)); return (bfloat_t)b;
 }
+struct e4m3_t { unsigned char bits; };
+#if __CUDA_ARCH__ >= 890
+__device__ __forceinline__ float to_float(e4m3_t v) {
+    unsigned pair; asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"((unsigned short)v.bits));
+    return to_float((half_t)pair);
+}
+__device__ __forceinline__ e4m3_t to_e4m3(float f) {
+    unsigned short pair; asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.f), "f"(f));
+    return {(unsigned char)pair};
+}
+#endif
 __device__ __forceinline__ void begin() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");
@@ -37,7 +48,7 @@ template <typename T, int V> __device__ __forceinline__ void put(T *p, const Vec
 
 C_TYPES = {
     "float32": "float", "float16": "half_t", "bfloat16": "bfloat_t", "int32": "int", "int64": "long long",
-    "bool": "unsigned char", "int8": "signed char", "uint8": "unsigned char",
+    "bool": "unsigned char", "int8": "signed char", "uint8": "unsigned char", FLOAT8: "e4m3_t",
 }  # fmt: skip
 
 
@@ -87,6 +98,7 @@ FLOAT16 = Narrow("float16", "f16", "to_half")
 BFLOAT16 = Narrow("bfloat16", "bf16", "to_bfloat")
 NARROW = (FLOAT16, BFLOAT16)
 ROUNDING = {narrow.dtype: narrow.rounding for narrow in NARROW}
+_CONVERTED = ROUNDING | {FLOAT8: "to_e4m3"}
 HALF, CHANNELS_8, CHANNELS_4 = FLOAT16.rows, FLOAT16.channels_8, FLOAT16.channels_4
 
 
@@ -105,6 +117,11 @@ def prelude(tactic: Tactic) -> str:
     return PRELUDE + narrow_of(tactic).declared
 
 
+def is_real(dtype: str) -> bool:
+    """Whether elements may be stored in narrow floats instead: what is quantized stays in its own type."""
+    return is_float(dtype) and dtype not in BYTES
+
+
 def value_type(dtype: str) -> str:
     """The C type that elements are computed in."""
     return "float" if is_float(dtype) else "bool" if dtype == "bool" else "long long"
@@ -112,14 +129,14 @@ def value_type(dtype: str) -> str:
 
 def read(dtype: str, element: str) -> str:
     """A stored element as a value."""
-    if dtype in ROUNDING:
+    if dtype in _CONVERTED:
         return f"to_float({element})"
     return f"({element} != 0)" if dtype == "bool" else f"({value_type(dtype)}){element}"
 
 
 def write(dtype: str, value: str) -> str:
     """A value as a stored element."""
-    return f"{ROUNDING.get(dtype, f'({C_TYPES[dtype]})')}({value})"
+    return f"{_CONVERTED.get(dtype, f'({C_TYPES[dtype]})')}({value})"
 
 
 def stored(type: TensorType) -> str:
@@ -174,8 +191,9 @@ class Axes:
 
 
 def formats_for(type: TensorType, wanted: Format) -> Format:
-    """The wanted format where it fits a tensor, row by row in its element type otherwise; integers stay as they are."""
-    if not is_float(type.dtype):
+    """The wanted format where it fits a tensor, row by row in its element type otherwise; integers and bytes stay as
+    they are."""
+    if not is_real(type.dtype):
         return LINEAR if not wanted.order or type.rank != len(wanted.order) else Format(wanted.order)
     if wanted.fits(type.rank) and (not wanted.order or type.rank == len(wanted.order)):
         return wanted

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from tenonrt.contracts import (
+    FLOAT8,
     FLOATS,
     INTEGERS,
     Array,
@@ -60,7 +61,7 @@ class PoolingAttributes(Attributes, frozen=True):
 class PoolingLayer(LayerType):
     """input [N, C, *S] to [N, C, *O], and the indices of the maxima where asked for; 1 to 3 spatial axes.
 
-    "max" takes integers too. Padding is never a maximum, and NaN propagates.
+    "max" takes what real numbers are quantized to as well. Padding is never a maximum, and NaN propagates.
     """
 
     Attrs: ClassVar[type[Attributes]] = PoolingAttributes
@@ -117,8 +118,9 @@ class PoolingLayer(LayerType):
         yield case("size one", "max", (1, 1, 1, 1), (1, 1))
         yield case("whole image", "average", (1, 6, 7, 7), (7, 7))
         yield case("empty batch", "max", (0, 3, 4, 4), (2, 2))
-        whole_numbers = TensorType((1, 2, 6, 6), "int8")
-        yield Case(PoolingAttributes("max", (3, 3), pre_padding=(1, 1)), (whole_numbers,), "max int8")
+        for dtype in ("int8", FLOAT8):
+            stored = TensorType((1, 2, 6, 6), dtype)
+            yield Case(PoolingAttributes("max", (3, 3), pre_padding=(1, 1)), (stored,), f"max {dtype}")
 
 
 _TWO: dict[str, Any] = {"stride": (2, 2)}
@@ -133,7 +135,7 @@ def _check(attrs: PoolingAttributes, source: TensorInfo) -> None:
     """`ValueError` for an input or attributes that have no meaning."""
     if attrs.function not in get_args(Function):
         raise ValueError(f"function is {attrs.function!r}, expected one of {get_args(Function)}")
-    allowed = FLOATS + INTEGERS if attrs.function == "max" else FLOATS
+    allowed = (*FLOATS, *INTEGERS, FLOAT8) if attrs.function == "max" else FLOATS
     if source.dtype not in allowed:
         raise ValueError(f"input is {source.type}, expected one of {', '.join(allowed)} for {attrs.function!r}")
     if not 3 <= source.rank <= 2 + MAX_SPATIAL_AXES:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tenonrt.contracts import UnsupportedError, share_padding, window_axes
 
-from tenonrt_parser_onnx.exporting.node import Writer, flag
+from tenonrt_parser_onnx.exporting.node import Writer, code, flag
 
 _POOLS = {"max": "MaxPool", "average": "AveragePool", "lp": "LpPool"}
 _MODES = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID"}
@@ -72,6 +72,10 @@ def deconvolution(w: Writer) -> None:
 def _pooling(w: Writer) -> None:
     if w.attrs.function != "max_average_blend":
         operator, attrs = _pool(w, w.attrs.function)
+        if w.output.dtype.startswith("float8"):  # MaxPool takes none; half precision holds all of them
+            half = w.part("Cast", w.inputs, to=code("float16"))
+            w.node("Cast", [w.part(operator, [half], **attrs)], to=code(w.output.dtype))
+            return
         w.node(operator, w.inputs, **attrs)
         return
     parts = []
