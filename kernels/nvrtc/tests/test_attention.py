@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.contracts import Problem, UnsupportedError
+from tenonrt.contracts import FLOAT8, LINEAR, Problem, UnsupportedError
 from tenonrt_kernel_nvrtc.attention import AttentionKernel
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
 from tenonrt_kernel_nvrtc.attention_wide import ORDER
@@ -19,8 +19,13 @@ from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
 from tenonrt_kernel_nvrtc.storage import NARROW, prelude
 
 
-def attention(batch: int, length: int, heads: int, depth: int, masked: bool = True) -> Problem:
-    """As PyTorch's exporter writes it: keys are merged with the heads, transposed, and taken apart again."""
+def attention(
+    batch: int, length: int, heads: int, depth: int, masked: bool = True, quantized: str | None = None
+) -> Problem:
+    """As PyTorch's exporter writes it: keys are merged with the heads, transposed, and taken apart again.
+
+    quantized: to these bytes, before the result is moved, as passes leave it.
+    """
     net = tenonrt.Network("attention", REGISTRY)
     width = heads * depth
     q, k, v = (net.add_input(name, (batch, length, width)) for name in "qkv")
@@ -41,6 +46,8 @@ def attention(batch: int, length: int, heads: int, depth: int, masked: bool = Tr
         mask = net.add_input("mask", (batch, 1, length, length))
         scores = net.add("Elementwise", [scores, mask], {"operation": "sum"})[0]
     y = net.add("MatrixMultiply", [net.add("Softmax", [scores], {"axis": -1})[0], v], {})[0]
+    if quantized:
+        y = net.add("Quantize", [y, np.float32(0.02)], {"dtype": quantized})[0]
     net.mark_output(shaped(turned(y, 0, 2, 1, 3), batch, length, width), "y")
     first = next(layer for layer in net.graph.layers if layer.kind == "MatrixMultiply")
     *_, widest = AttentionKernel().regions(net.graph, first)
@@ -86,6 +93,19 @@ def test_the_layout_is_what_the_layers_compute(batch: int, length: int, heads: i
     np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int8", FLOAT8])
+def test_a_result_may_be_quantized_before_it_is_moved(dtype: str) -> None:
+    problem = attention(2, 8, 2, 16, quantized=dtype)
+    found, real = read_attention(problem), read_attention(attention(2, 8, 2, 16))
+    assert isinstance(found, Attention), found
+    assert isinstance(real, Attention)
+    assert found.result == real.result
+    assert found.quantize is not None
+    assert AttentionKernel().supports(problem).ok
+    for tactic in AttentionKernel().tactics(problem):
+        assert tactic.output_format(0) == LINEAR
+
+
 def test_only_heads_that_tensor_cores_take_are_supported() -> None:
     assert AttentionKernel().supports(attention(2, 8, 2, 16)).ok
     refused = AttentionKernel().supports(attention(2, 8, 2, 24))
@@ -93,15 +113,19 @@ def test_only_heads_that_tensor_cores_take_are_supported() -> None:
     assert "24 columns" in refused.why
 
 
-def test_every_tactic_compiles_for_hopper() -> None:
+@pytest.mark.parametrize("quantized", [None, "uint8", FLOAT8])
+def test_every_tactic_compiles_for_hopper(quantized: str | None) -> None:
     try:
         library()
     except UnsupportedError as error:
         pytest.skip(str(error))
-    kernel, problem = AttentionKernel(), attention(1, 128, 2, 64)
+    kernel, problem = AttentionKernel(), attention(1, 128, 2, 64, quantized=quantized)
     found = {n.dtype: kernel.tactics_within(problem, {n.dtype}.__contains__) for n in NARROW}
     assert [tactic.key for tactic in found["bfloat16"]] == [f"{tactic.key} bfloat16" for tactic in found["float16"]]
-    for tactic in (*found["float16"][:4], *found["bfloat16"][:1], *found["bfloat16"][-1:]):
+    keys = ["wide1x1", "wide2x2", "1x1x64", "2x2x64"]
+    halves = [tactic for tactic in found["float16"] if tactic.key in keys]
+    assert len(halves) == len(keys)
+    for tactic in (*halves, *found["bfloat16"][:1], *found["bfloat16"][-1:]):
         source, info = kernel.generate(problem, tactic)
         assert compile_cubin(prelude(tactic) + source, "sm_90a").startswith(b"\x7fELF")
         assert info["grid"][1:] == (2, 1)

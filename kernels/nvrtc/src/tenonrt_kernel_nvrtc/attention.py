@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tenonrt.contracts import GraphView, Layer, Problem, Tactic
+from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention, regions
-from tenonrt_kernel_nvrtc.attention_source import INSTRUCTIONS, Shape, body
+from tenonrt_kernel_nvrtc.attention_source import INSTRUCTIONS, Shape, Stored, body
 from tenonrt_kernel_nvrtc.attention_wide import DEPTH, Wide, functions
 from tenonrt_kernel_nvrtc.attention_wide import body as wide_body
+from tenonrt_kernel_nvrtc.expressions import expression, refusal
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.storage import Narrow, shape_of
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, shape_of, value_type, write
 
 _TILES = (64, 128)  # keys at a time
 _ROWS, _PARTS = (1, 2, 4, 8), (1, 2, 4)
@@ -26,7 +27,10 @@ _SHARED = 48 << 10  # bytes that a block has without asking for more
 
 
 class AttentionKernel(CudaKernel):
-    """Heads of 16 to 128 columns, whose elements follow each other in memory, with a mask that is added."""
+    """Heads of 16 to 128 columns, whose elements follow each other in memory, with a mask that is added.
+
+    The result is in narrow floats, or quantized.
+    """
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         yield from regions(view, layer)
@@ -40,14 +44,24 @@ class AttentionKernel(CudaKernel):
         for operand in (found.query, found.key, found.value, Operand(0, found.result)):
             if operand.strides[3] != 1 or any(stride % 8 for stride in operand.strides[:3]):
                 return "rows of heads that do not follow each other, or do not start where 16 bytes do"
-        return ""
+        return "" if found.quantize is None else refusal(problem, found.quantize)
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         found = read_attention(problem)
         assert isinstance(found, Attention)
         count = len(problem.activations)
         keys = [*(shape.key for shape in _wide(found)), *(shape.key for shape in _shapes(found))]
-        return [Tactic(n.key(key), (n.rows,) * count, (n.rows,), n.dtype) for n in narrow for key in keys]
+        quantized = found.quantize is not None
+        return [
+            Tactic(n.key(key), (n.rows,) * count, (LINEAR if quantized else n.rows,), n.dtype)
+            for n in narrow
+            for key in keys
+        ]
+
+    def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
+        """Of what quantizes the result, scale and zero point."""
+        given = dict(zip(code.problem.constants, weights.constants, strict=True))
+        return [given[i] for _, i in _packed(code.problem)]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         found = read_attention(problem)
@@ -55,12 +69,38 @@ class AttentionKernel(CudaKernel):
         key = shape_of(tactic)
         shape = Wide.parsed(key) if key.startswith("wide") else Shape.parsed(key)
         rows = shape.rows if isinstance(shape, Wide) else 16 * shape.rows
-        parameters = ["narrow_t *out", *(f"const narrow_t *x{i}" for i in problem.activations)]
+        to = _stored(problem)
+        parameters = [f"{to.ctype} *out", *(f"const narrow_t *x{i}" for i in problem.activations)]
+        parameters += [f"const {C_TYPES[problem.types[i].dtype]} *{name}" for name, i in _packed(problem)]
         bounds = f"{shape.threads}, {shape.resident}" if isinstance(shape, Wide) else f"{shape.threads}"
         head = f'extern "C" __global__ void __launch_bounds__({bounds}) kernel({", ".join(parameters)})'
-        code = (functions(), wide_body(found, shape)) if isinstance(shape, Wide) else (INSTRUCTIONS, body(found, shape))
+        if isinstance(shape, Wide):
+            code = functions(), wide_body(found, shape, to)
+        else:
+            code = INSTRUCTIONS, body(found, shape, to)
         grid = (-(-found.rows // rows), found.heads, found.batch)
         return f"{code[0]}{head} {{{code[1]}\n}}\n", {"grid": grid, "block": (shape.threads,)}
+
+
+def _packed(problem: Problem) -> list[tuple[str, int]]:
+    """Constants that are read from memory, by their names in the source: the mask's and scales' numbers are not."""
+    quantize = next((layer for layer in problem.layers if layer.kind == "Quantize"), None)
+    inputs = [] if quantize is None else zip(("step", "zero"), quantize.inputs[1:], strict=False)
+    return [(name, i) for name, i in inputs if i >= 0]
+
+
+def _stored(problem: Problem) -> Stored:
+    """How an element of the result is kept."""
+    quantize = next((layer for layer in problem.layers if layer.kind == "Quantize"), None)
+    if quantize is None:
+        return Stored()
+    dtype, packed = problem.types[quantize.outputs[0]].dtype, _packed(problem)
+    once = " ".join(
+        f"const {value_type(problem.types[i].dtype)} {name}_v = {read(problem.types[i].dtype, f'{name}[0]')};"
+        for name, i in packed
+    )
+    values = {quantize.inputs[0]: "({0})"} | {i: f"{name}_v" for name, i in packed}
+    return Stored(C_TYPES[dtype], write(dtype, expression(problem, quantize, values)), once)
 
 
 def _wide(a: Attention) -> list[Wide]:

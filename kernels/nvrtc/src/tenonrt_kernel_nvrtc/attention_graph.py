@@ -1,6 +1,7 @@
 """Attention as graphs write it: which layers belong to it, and how its operands lie in the tensors that it reads.
 
-queries and keys, moved and scaled -> product -> scale, mask -> softmax -> product with the values, moved.
+queries and keys, moved and scaled -> product -> scale, mask -> softmax -> product with the values, moved,
+and maybe quantized.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tenonrt.contracts import MOVES, GraphView, Layer, Problem, ProblemLayer, attention_layers
+from tenonrt.contracts import MOVES, GraphView, Layer, Problem, ProblemLayer, Tensor, attention_layers, only_reader
 
 _SCALES = frozenset({"prod", "div"})
 
@@ -21,7 +22,20 @@ def regions(view: GraphView, first: Layer) -> Iterator[Sequence[Layer]]:
     found = attention_layers(view, first, frozenset({"Elementwise"}))
     if found is not None:
         yield found.core
-        yield (*found.before, *found.core, *found.after)
+        whole = (*found.before, *found.core, *found.after)
+        yield whole
+        quantized = _quantized(view, whole[-1].outputs[0])
+        if quantized:
+            yield (*whole, *quantized)
+
+
+def _quantized(view: GraphView, tensor: Tensor) -> list[Layer]:
+    """What quantizes a tensor, and the layers that move the result."""
+    found, kinds = list[Layer](), frozenset({"Quantize"})
+    while (layer := only_reader(view, tensor)) is not None and layer.kind in kinds and layer.inputs[0] is tensor:
+        found.append(layer)
+        tensor, kinds = layer.outputs[0], MOVES
+    return found
 
 
 # problems -----------------------------------------------------------------------------------------------------------
@@ -37,7 +51,10 @@ class Operand:
 
 @dataclass(frozen=True)
 class Attention:
-    """softmax(factor * queries @ keys^T + mask) @ values; guarded: rows that are NaN become zeros."""
+    """softmax(factor * queries @ keys^T + mask) @ values; guarded: rows that are NaN become zeros.
+
+    quantize: the layer that quantizes the result, None: it is real.
+    """
 
     batch: int
     heads: int
@@ -51,6 +68,7 @@ class Attention:
     factor: float
     mask: Operand | None
     guarded: bool
+    quantize: ProblemLayer | None = None
 
 
 class _OtherwiseError(Exception):
@@ -125,6 +143,7 @@ class _Reading:
         self.producers = {layer.outputs[0]: layer for layer in problem.layers}
         self.used: set[int] = set()  # outputs of layers whose part is known
         self.factor = 1.0
+        self.quantize: ProblemLayer | None = None
 
     def attention(self) -> Attention:
         problem = self.problem
@@ -151,7 +170,7 @@ class _Reading:
         _need(_even(value[1][-1])[0] == depth, "its values are wider than its queries")
         return Attention(
             count, heads, shape[-2], shape[-1], depth, _four(*query), _four(*key), _four(*value),
-            _four(0, result).strides, self.factor, mask, guarded,
+            _four(0, result).strides, self.factor, mask, guarded, self.quantize,
         )  # fmt: skip
 
     def _take(self, *layers: ProblemLayer) -> None:
@@ -265,10 +284,13 @@ class _Reading:
         lies = _dense(self._shape(current))
         while current != product:
             layer = self.producers.get(current)
-            _need(layer is not None and layer.kind in MOVES, "its result is changed")
+            once = layer is not None and layer.kind == "Quantize" and self.quantize is None
+            _need(layer is not None and (once or layer.kind in MOVES), "its result is changed")
             assert layer is not None
             self._take(layer)
-            if layer.kind == "Transpose":
+            if once:
+                self.quantize = layer
+            elif layer.kind == "Transpose":
                 order = list(layer.attrs.permutation or range(len(lies))[::-1])
                 lies = tuple(lies[order.index(axis)] for axis in range(len(order)))
             else:

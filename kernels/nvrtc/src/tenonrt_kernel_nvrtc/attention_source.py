@@ -35,6 +35,23 @@ __device__ __forceinline__ void columns(unsigned &b0, unsigned &b1, const narrow
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How the result is kept: its type, a real number as an element of it, and what is done once for that."""
+
+    ctype: str = "narrow_t"
+    template: str = "to_narrow({0})"
+    once: str = ""
+
+    @property
+    def real(self) -> bool:
+        """Whether it is not quantized."""
+        return self.ctype == "narrow_t"
+
+    def element(self, value: str) -> str:
+        return self.template.format(value)
+
+
+@dataclass(frozen=True)
 class Shape:
     """How a block is divided: warps along the queries, shares of the keys, keys of a tile."""
 
@@ -63,9 +80,9 @@ class Shape:
         return 4 * self.parts * self.rows * 16 * (depth + 4) if self.parts > 1 else 0
 
 
-def body(a: Attention, shape: Shape) -> str:
+def body(a: Attention, shape: Shape, to: Stored) -> str:
     """What stands between the braces of the kernel."""
-    return f"""{_start(a, shape)}
+    return f"""{to.once}{_start(a, shape)}
     for (int start = 0; start < {a.keys}; start += {shape.tile}) {{
         if (start) __syncthreads();
         {_copies(a, shape)}
@@ -80,7 +97,7 @@ def body(a: Attention, shape: Shape) -> str:
     for (int h = 0; h < 2; ++h) {{
         sum[h] += __shfl_xor_sync(~0u, sum[h], 1); sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
     }}
-    {_merged(a, shape) if shape.parts > 1 else _stored(a)}"""
+    {_merged(a, shape, to) if shape.parts > 1 else _stored(a, to)}"""
 
 
 def at(operand: Operand | Sequence[int]) -> str:
@@ -197,7 +214,10 @@ def masked_nowhere(a: Attention) -> str:
     return "0.f" if a.guarded else "__int_as_float(0x7fc00000)"
 
 
-def _stored(a: Attention) -> str:
+def _stored(a: Attention, kept: Stored) -> str:
+    two = "*(unsigned *)(out + to) = pair(low, up);"
+    if not kept.real:
+        two = f"put(out + to, Vec<{kept.ctype}, 2>{{{{{kept.element('low')}, {kept.element('up')}}}}});"
     return f"""for (int h = 0; h < 2; ++h) {{
         const bool none = !(sum[h] > 0.f);
         const float inverse = 1.f / sum[h];
@@ -205,13 +225,14 @@ def _stored(a: Attention) -> str:
             float low = result[d][2 * h] * inverse, up = result[d][2 * h + 1] * inverse;
             if (none) low = up = {masked_nowhere(a)};
             const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + d * 8 + l * 2;
-            *(unsigned *)(out + to) = pair(low, up);
+            {two}
         }}
     }}"""
 
 
-def _merged(a: Attention, shape: Shape) -> str:
+def _merged(a: Attention, shape: Shape, kept: Stored) -> str:
     """The shares' results by their maxima: rows of depth elements, the maximum and the sum."""
+    value = kept.element(f"(total > 0.f ? e[j] / total : {masked_nowhere(a)})")
     pitch, rows, pieces = a.depth + 4, 16 * shape.rows, a.depth // 8
     return f"""float *const found = (float *)memory;
     __syncthreads();
@@ -235,7 +256,7 @@ def _merged(a: Attention, shape: Shape) -> str:
             total += weight * from[{a.depth + 1}];
             for (int j = 0; j < 8; ++j) e[j] += weight * from[c + j];
         }}
-        Vec<narrow_t, 8> o;
-        for (int j = 0; j < 8; ++j) o.e[j] = to_narrow(total > 0.f ? e[j] / total : {masked_nowhere(a)});
+        Vec<{kept.ctype}, 8> o;
+        for (int j = 0; j < 8; ++j) o.e[j] = {value};
         put(out + {at(a.result)} + (long long)(blockIdx.x * {rows} + r) * {a.result[2]} + c, o);
     }}"""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
-from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere
+from tenonrt_kernel_nvrtc.attention_source import Stored, at, masked_nowhere
 from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
 
@@ -84,9 +84,9 @@ template <int ADD> __device__ __forceinline__ void weighed(float (&d)[{r}], cons
 """
 
 
-def body(a: Attention, wide: Wide) -> str:
+def body(a: Attention, wide: Wide, to: Stored) -> str:
     """What stands between the braces of the kernel."""
-    return f"""{_start(a, wide)}
+    return f"""{to.once}{_start(a, wide)}
     for (int start = 0; start < {a.keys}; start += {_KEYS}) {{
         if (start) __syncthreads();
         else {{ {_copied("q", a.query, wide.rows, a.rows, f"blockIdx.x * {wide.rows}", wide)} }}
@@ -101,7 +101,7 @@ def body(a: Attention, wide: Wide) -> str:
         {_arrived(0)}
         {_results(a)}
     }}
-    {_stored(a)}"""
+    {_stored(a, to)}"""
 
 
 def _start(a: Attention, wide: Wide) -> str:
@@ -206,8 +206,13 @@ def _results(a: Attention) -> str:
         {_multiplied(products, "result")}"""
 
 
-def _stored(a: Attention) -> str:
-    """A quad exchanges pairs of columns, so that each thread stores 8."""
+def _stored(a: Attention, kept: Stored) -> str:
+    """A quad exchanges pairs of columns, so that each thread stores 8; as halves, which bytes are made of."""
+    eight = "*(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);"
+    if not kept.real:
+        value = kept.element("to_float((narrow_t)(o[j / 2] >> j % 2 * 16))")
+        each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) bytes.e[j] = {value};'
+        eight = f"{{ Vec<{kept.ctype}, 8> bytes; {each} put(out + to, bytes); }}"
     exchanged = " ".join(f"swap(o[{a}], o[{b}], l & {distance}, {distance});" for a, b, distance in EXCHANGES)
     return f"""_Pragma("unroll") for (int h = 0; h < 2; ++h) {{
         sum[h] += __shfl_xor_sync(~0u, sum[h], 1); sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
@@ -223,6 +228,6 @@ def _stored(a: Attention) -> str:
             }}
             {exchanged}
             const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + q * 32 + l * 8;
-            if (row + h * 8 < {a.rows}) *(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);
+            if (row + h * 8 < {a.rows}) {eight}
         }}
     }}"""

@@ -1,4 +1,4 @@
-"""Layer normalization over the last axis, with the sum before it where there is one."""
+"""Layer normalization over the last axis, with the sum before it and what quantizes the result where there are some."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, ClassVar
 
-from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights, only_reader
+from tenonrt.contracts import (
+    BYTES,
+    LINEAR,
+    Array,
+    Code,
+    GraphView,
+    Layer,
+    Problem,
+    ProblemLayer,
+    Tactic,
+    Weights,
+    only_reader,
+)
 
+from tenonrt_kernel_nvrtc.expressions import expression, refusal
 from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, value_type, write
 
 # So many blocks keep a large GPU busy; of more rows each has several, for which it reads scale and bias once.
 _MOST_BLOCKS = 132 * 8
@@ -19,6 +32,7 @@ _MOST_BLOCKS = 132 * 8
 class NormalizationKernel(CudaKernel):
     """LayerNormalization alone, or of a sum of two tensors, rows of up to 32768 elements; parameters are constants.
 
+    Quantized in the same pass, the result may be wanted in real numbers too, as a transformer's residual sums want it.
     Scale and bias are read before the results of earlier kernels are waited for: they come from far away.
     """
 
@@ -27,65 +41,109 @@ class NormalizationKernel(CudaKernel):
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
         if layer.kind == "LayerNormalization":
             yield (layer,)
+            yield from ((layer, quantize) for quantize in _quantizes(view, layer))
         elif layer.attrs.operation == "sum":
             reader = only_reader(view, layer.outputs[0])
             if reader is not None and reader.kind == "LayerNormalization" and reader.inputs[0] is layer.outputs[0]:
                 yield (layer, reader)
+                yield from ((layer, reader, quantize) for quantize in _quantizes(view, reader))
 
     def refuses(self, problem: Problem) -> str:
-        last = problem.layers[-1]
-        if last.kind != "LayerNormalization" or problem.kinds[:-1] not in ((), ("Elementwise",)):
-            return "not a normalization, nor one of a sum"
-        type = problem.types[last.outputs[0]]
-        if len(last.outputs) != 1 or last.attrs.axis not in (-1, type.rank - 1) or type.dtype != "float32":
+        found = _read(problem)
+        if isinstance(found, str):
+            return found
+        norm, quantize = found
+        type = problem.types[norm.outputs[0]]
+        if len(norm.outputs) != 1 or norm.attrs.axis not in (-1, type.rank - 1) or type.dtype != "float32":
             return "statistics, another axis or another element type"
-        if not all(i < 0 or (i in problem.constants and problem.types[i].rank == 1) for i in last.inputs[1:]):
+        if not all(i < 0 or (i in problem.constants and problem.types[i].rank == 1) for i in norm.inputs[1:]):
             return "parameters that are computed"
-        if problem.outputs != (last.outputs[0],) or not type.size:
+        if not {*problem.outputs} <= {norm.outputs[0], problem.layers[-1].outputs[0]} or not type.size:
             return "an interior result is wanted, or nothing is computed"
-        if any(problem.types[i] != type for i in problem.activations) or len(problem.activations) != len(
-            problem.layers
-        ):
+        terms = len(problem.layers) - (quantize is not None)
+        if any(problem.types[i] != type for i in problem.activations) or len(problem.activations) != terms:
             return "a sum that broadcasts, or one with a constant or with itself"
-        return "" if plans(int(type.shape[-1]), "float32") else "rows too long for registers"  # type: ignore[arg-type]
+        why = "" if quantize is None else refusal(problem, quantize)
+        return why or ("" if plans(int(type.shape[-1]), "float32") else "rows too long for registers")  # type: ignore[arg-type]
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         length, count = int(problem.types[problem.outputs[0]].shape[-1]), len(problem.activations)  # type: ignore[arg-type]
+        real = [k for k, i in enumerate(problem.outputs) if problem.types[i].dtype not in BYTES]
         return [
-            Tactic(f"{storage}:{plan.threads}", (storage,) * count, (storage,), precision,
-                   inplace=tuple((0, k) for k in range(count)))
+            Tactic(f"{storage}:{plan.threads}", (storage,) * count,
+                   tuple(storage if k in real else LINEAR for k in range(len(problem.outputs))), precision,
+                   inplace=tuple((o, k) for o in real for k in range(count)))
             for storage, precision in ((LINEAR, "float32"), *((n.rows, n.dtype) for n in narrow))
             for plan in plans(length, precision)
         ]  # fmt: skip
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Scale, then bias, where they are there."""
+        """Scale, then bias, where they are there; of what quantizes scale and zero point."""
         problem = code.problem
         given = dict(zip(problem.constants, weights.constants, strict=True))
-        return [given[i] for i in problem.layers[-1].inputs[1:] if i >= 0]
+        return [given[i] for _, i in _packed(problem)]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        type = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
-        shape, dtype, count = type.concrete({}), stored(type), len(problem.activations)
+        norm, _ = _parted(problem)
+        type, dtype = problem.types[norm.outputs[0]], tactic.input_format(0).dtype or "float32"
+        shape, count = type.concrete({}), len(problem.activations)
         threads = int(tactic.key.rpartition(":")[2])
         plan = next(plan for plan in plans(shape[-1], dtype) if plan.threads == threads)
-        layer, rows = problem.layers[-1], prod(shape[:-1])
-        names = [name for name, i in zip(("scale", "bias"), [*layer.inputs[1:], -1, -1], strict=False) if i >= 0]
-        body = "\n    ".join(_lines(plan, dtype, shape[-1], count, names, layer.attrs.epsilon))
+        rows, packed = prod(shape[:-1]), _packed(problem)
+        names = [name for name, _ in packed if name in ("scale", "bias")]
+        body = "\n    ".join(_lines(plan, dtype, problem, count, names))
         blocks = min(-(-rows // plan.rows), _MOST_BLOCKS)
+        read_once = [f"const {value_type(t)} {n}_v = {read(t, f'{n}[0]')};"
+                     for n, i in packed if n not in names for t in [problem.types[i].dtype]]  # fmt: skip
         lines = [
-            *plan.place("first"), *_parameters(plan, names), BEGIN,
+            *plan.place("first"), *_parameters(plan, names), *read_once, BEGIN,
             f"for (int row = first; row < {rows}; row += {blocks * plan.rows}) {{", body, "}",
         ]  # fmt: skip
-        ctype = C_TYPES[dtype]
         parameters = [
-            f"{ctype} *out",
-            *(f"const {ctype} *x{k}" for k in range(count)),
-            *(f"const float *{n}" for n in names),
-        ]
+            *(f"{C_TYPES[stored(problem.types[i].stored_as(tactic.output_format(k)))]} *{_result(problem, i)}"
+              for k, i in enumerate(problem.outputs)),
+            *(f"const {C_TYPES[dtype]} *x{k}" for k in range(count)),
+            *(f"const {C_TYPES[problem.types[i].dtype]} *{n}" for n, i in packed),
+        ]  # fmt: skip
         body = "\n    ".join(lines)
         source = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{\n    {body}\n}}\n'
         return REDUCTIONS + source, {"grid": (blocks,), "block": (plan.rows * plan.threads,)}
+
+
+def _quantizes(view: GraphView, norm: Layer) -> list[Layer]:
+    """What quantizes a result, where one layer does."""
+    found = [layer for layer in view.consumers(norm.outputs[0]) if layer.kind == "Quantize"]
+    return found if len(found) == 1 and len(norm.outputs) == 1 else []
+
+
+def _read(problem: Problem) -> tuple[ProblemLayer, ProblemLayer | None] | str:
+    """The normalization and what quantizes its result, or why there is none."""
+    norm, quantize = _parted(problem)
+    before = problem.kinds[: problem.layers.index(norm)]
+    if norm.kind != "LayerNormalization" or before not in ((), ("Elementwise",)):
+        return "not a normalization, nor one of a sum"
+    if quantize is not None and quantize.inputs[0] != norm.outputs[0]:
+        return "something else is quantized"
+    return norm, quantize
+
+
+def _parted(problem: Problem) -> tuple[ProblemLayer, ProblemLayer | None]:
+    """The last layer, and the Quantize behind it where there is one."""
+    *others, last = problem.layers
+    return (others[-1], last) if last.kind == "Quantize" and others else (last, None)
+
+
+def _packed(problem: Problem) -> list[tuple[str, int]]:
+    """Constants by their names in the source."""
+    norm, quantize = _parted(problem)
+    inputs = [*zip(("scale", "bias"), norm.inputs[1:], strict=False)]
+    inputs += [] if quantize is None else [*zip(("step", "zero"), quantize.inputs[1:], strict=False)]
+    return [(name, i) for name, i in inputs if i >= 0]
+
+
+def _result(problem: Problem, number: int) -> str:
+    """The name of an output."""
+    return "out" if number == _parted(problem)[0].outputs[0] else "bytes"
 
 
 def _parameters(plan: RowPlan, names: Sequence[str]) -> list[str]:
@@ -96,9 +154,10 @@ def _parameters(plan: RowPlan, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _lines(plan: RowPlan, dtype: str, length: int, count: int, names: Sequence[str], epsilon: float) -> list[str]:
-    vector, total, offset = plan.vector, plan.pieces * plan.vector, f"row * {length} + at"
-    keep = f"v[i * {vector} + j]"
+def _lines(plan: RowPlan, dtype: str, problem: Problem, count: int, names: Sequence[str]) -> list[str]:
+    norm = _parted(problem)[0]
+    length, vector, total = plan.length, plan.vector, plan.pieces * plan.vector
+    offset, keep = f"row * {length} + at", f"v[i * {vector} + j]"
     loads = "".join(f"auto p{k} = {fetched(f'x{k}', dtype, vector, offset)}; " for k in range(count))
     added = " + ".join(read(dtype, f"p{k}.e[j]") for k in range(count))
     scaled = (
@@ -112,7 +171,20 @@ def _lines(plan: RowPlan, dtype: str, length: int, count: int, names: Sequence[s
         f"float s = 0.f; for (int i = 0; i < {total}; ++i) s += v[i];",
         f"const float mean = row_sum<{plan.threads}>(s) / {length}.f; float q = 0.f;",
         plan.each(plan.elements(f"{keep} -= mean; q += {keep} * {keep};")),
-        f"const float r = rsqrtf(row_sum<{plan.threads}>(q) / {length}.f + {epsilon!r}f);",
-        plan.each(f"Vec<{C_TYPES[dtype]}, {vector}> p; " + plan.elements(f"p.e[j] = {write(dtype, scaled)};")
-                  + f" put(out + {offset}, p);"),
-    ]  # fmt: skip
+        f"const float r = rsqrtf(row_sum<{plan.threads}>(q) / {length}.f + {norm.attrs.epsilon!r}f);",
+        *(plan.each(_put(plan, problem, number, dtype, scaled, offset)) for number in problem.outputs),
+    ]
+
+
+def _put(plan: RowPlan, problem: Problem, number: int, dtype: str, value: str, offset: str) -> str:
+    """An output of a vector of elements, which are quantized for bytes."""
+    name, quantize = _result(problem, number), _parted(problem)[1]
+    if name == "bytes" and quantize is not None:
+        values = {quantize.inputs[0]: f"({value})"} | {i: f"{n}_v" for n, i in _packed(problem)}
+        dtype, value = problem.types[number].dtype, expression(problem, quantize, values)
+    ctype = C_TYPES[dtype]
+    return (
+        f"Vec<{ctype}, {plan.vector}> p; "
+        + plan.elements(f"p.e[j] = {write(dtype, value)};")
+        + f" put({name} + {offset}, p);"
+    )
