@@ -256,7 +256,6 @@ def test_growth_is_bounded_before_anything_is_computed(elements: int, count: int
         lambda e: e.add("test.Noise", np.ones(3, np.float32)),
         lambda e: e.add("test.Branch", np.ones(3, np.float32)),
         lambda e: e.add("Gather", np.ones(3, np.float32), ints(7)),
-        lambda e: e.add("Quantize", np.ones(3, np.float32), np.float32(1)),
         lambda e: e.add("Dequantize", np.ones(3, np.int8), np.float32(1)),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tenonrt
+from tenonrt.contracts import numpy_dtype
 from tenonrt.graph.passes import run_passes
 
 SCALE, ZERO = np.float32(0.1), np.array(3, np.uint8)
@@ -206,3 +207,81 @@ def test_joined_tensors_are_quantized_one_by_one() -> None:
     kept = [np.clip(r, -3 * s, 252 * s) for r, s in zip(real, limits, strict=True)]
     expected = np.clip(np.rint(np.concatenate(kept, 1) / 0.25) + 9, 0, 255)
     assert np.abs(computed(define(), given)["y"] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+@pytest.mark.parametrize("transposed", [False, True], ids=["as it is", "transposed"])
+@pytest.mark.parametrize("along", [None, 0, 1], ids=["one scale", "scales of inputs", "scales of outputs"])
+def test_a_product_of_dequantized_constants_is_fully_connected_with_its_bias(
+    dtype: str, transposed: bool, along: int | None
+) -> None:
+    """Weights stay what they are stored as; a bias that is added behind the product is its own, once or twice."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(-8, 8, (6, 4)).astype(numpy_dtype(dtype))
+    scale = np.float32(0.3) if along is None else rng.uniform(0.2, 0.5, stored.shape[along]).astype(np.float32)
+    bias, more = rng.standard_normal((2, 4)).astype(np.float32)
+
+    def define() -> tenonrt.Network:
+        network = tenonrt.Network("rows")
+        axis = 1 if along is None else 1 - along if transposed else along
+        given = np.ascontiguousarray(stored.T) if transposed else stored
+        weights = network.add("Dequantize", [given, scale], {"axis": axis})[0]
+        x = network.add("Dequantize", [network.add_input("x", (2, 5, 6), dtype), SCALE], {})[0]
+        y = network.add("MatrixMultiply", [x, weights], {"transpose_b": transposed})[0]
+        y = network.add_elementwise(network.add_elementwise(bias, y, operation="sum"), more, operation="sum")
+        network.mark_output(y, "y")
+        return network
+
+    network = define()
+    assert passed(network) == Counter({"Dequantize": 2, "FullyConnected": 1})
+    (product,) = (layer for layer in network.layers if layer.kind == "FullyConnected")
+    assert product.inputs[1].producer.inputs[0].type.dtype == dtype
+    assert product.inputs[2].constant is not None
+    x = rng.integers(-8, 8, (2, 5, 6)).astype(numpy_dtype(dtype))
+    scales = (
+        np.float64(scale) if along is None else scale.astype(np.float64).reshape((-1, 1) if along == 0 else (1, -1))
+    )
+    expected = x.astype(np.float64) * np.float64(SCALE) @ (stored.astype(np.float64) * scales) + bias + more
+    np.testing.assert_allclose(computed(define(), {"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_no_bias_stays_a_sum() -> None:
+    """A constant that differs from row to row, and a result that is read twice."""
+    for shape, twice in (((5, 4), False), ((4,), True)):
+        network = tenonrt.Network("sums")
+        x = network.add("Dequantize", [network.add_input("x", (2, 5, 6), "int8"), SCALE], {})[0]
+        weights = network.add("Dequantize", [np.ones((6, 4), np.int8), SCALE], {})[0]
+        y = network.add_matrix_multiply(x, weights)
+        network.mark_output(network.add_elementwise(y, np.ones(shape, np.float32), operation="sum"), "y")
+        if twice:
+            network.mark_output(y, "z")
+        assert passed(network)["Elementwise"] == 1
+
+
+@pytest.mark.parametrize("scales", [(0.1, 0.1), (0.1, 0.2)], ids=["one grid", "two grids"])
+def test_what_is_quantized_twice_alike_is_quantized_once(scales: tuple[float, float]) -> None:
+    """Each product has its own layers, as tools write them; weights are real numbers that a layer quantizes."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((2, 6, 4)).astype(np.float32)
+
+    def define() -> tenonrt.Network:
+        network = tenonrt.Network("twice")
+        x = network.add_activation(network.add_input("x", (3, 6)), function="relu")
+        for number, scale in enumerate(np.float32(scales)):
+            stored = network.add_quantize(x, scale, dtype="float8_e4m3fn")
+            w = network.add_quantize(weights[number], np.float32(0.01), dtype="float8_e4m3fn")
+            product = network.add_matrix_multiply(
+                network.add_dequantize(stored, scale), network.add_dequantize(w, np.float32(0.01))
+            )
+            network.mark_output(product, f"y{number}")
+        return network
+
+    network, alike = define(), len(set(scales)) == 1
+    counts = passed(network)
+    assert counts == Counter({"Activation": 1, "Quantize": 2 - alike, "Dequantize": 4, "FullyConnected": 2})
+    x = rng.standard_normal((3, 6)).astype(np.float32)
+    found, kind = computed(define(), {"x": x}), numpy_dtype("float8_e4m3fn")
+    for number, scale in enumerate(np.float32(scales)):
+        rounded = (np.maximum(x, 0) / scale).astype(kind).astype(np.float64) * scale
+        stored = (weights[number] / np.float32(0.01)).astype(kind).astype(np.float64) * np.float32(0.01)
+        np.testing.assert_allclose(found[f"y{number}"], rounded @ stored, rtol=1e-5, atol=1e-5)

@@ -45,7 +45,7 @@ def _operand(tensor: Tensor | None, default: float, channels: int) -> Array | No
 
 def _elementwise(layer: Layer, before: Linear, position: int) -> tuple[Array, Array] | None:
     other = layer.inputs[1 - position]
-    vector = None if other is None or other.constant is None else _channels(other.constant, before)
+    vector = None if other is None or other.constant is None else channels_of(other.constant, before)
     if vector is None:
         return None
     if layer.attrs.operation == "prod":
@@ -57,7 +57,7 @@ def _elementwise(layer: Layer, before: Linear, position: int) -> tuple[Array, Ar
     return None
 
 
-def _channels(values: Array, before: Linear) -> Array | None:
+def channels_of(values: Array, before: Linear) -> Array | None:
     """A constant that broadcasts against the result as one value for each channel."""
     if values.ndim > before.rank:
         return None

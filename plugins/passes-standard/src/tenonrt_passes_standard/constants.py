@@ -11,12 +11,12 @@ from tenonrt.contracts import Array, ExecutionError, GraphView, Layer, LayerType
 # chain of layers would else fill the memory from nothing.
 MAX_GROWTH, GROWN_BYTES, ALWAYS_ALLOWED_BYTES = 4, 1 << 24, 1 << 20
 
-# Folding these would undo the quantization that a later choice of precision relies on.
-QUANTIZATION = frozenset({"Quantize", "Dequantize"})
+# Folding it would undo the quantization that kernels on integers rely on; what quantizes a constant is folded.
+DEQUANTIZE = frozenset({"Dequantize"})
 # Windows over images: padding and unrolled windows can take any multiple of what goes in and comes out, and no exporter
 # leaves one over constants.
 WINDOWED = frozenset({"Convolution", "Deconvolution", "Pooling", "LRN", "Resize"})
-KEPT = QUANTIZATION | WINDOWED
+KEPT = DEQUANTIZE | WINDOWED
 
 # What bad constants (an index out of range, a division by zero) make of a reference: an error for whoever runs it.
 REFUSALS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)

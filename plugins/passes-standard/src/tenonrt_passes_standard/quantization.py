@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tenonrt.contracts import GraphView, Layer, NewTensor, Pass, Patch, Tensor
+from tenonrt.contracts import BYTES, GraphView, Layer, NewTensor, Pass, Patch, Tensor
 
 # Layers that only move elements: they do the same to stored integers. Their other inputs are shapes, axes and indices.
 MOVING = frozenset({
@@ -65,6 +65,26 @@ class DropZeroPoints(Pass):
         return patch
 
 
+class ShareQuantize(Pass):
+    """What several layers quantize in the same way is quantized once: tools write a Quantize for each product that
+    reads a tensor, and kernels take one along."""
+
+    kinds = frozenset({"Quantize"})
+
+    def rewrite(self, view: GraphView, layer: Layer) -> Patch | None:
+        source = layer.inputs[0]
+        if source is None or view.is_output(layer.outputs[0]):
+            return None
+        for other in view.consumers(source):
+            if other is layer:
+                return None  # the first one stays
+            if other.kind == "Quantize" and other.attrs == layer.attrs and same_grid([other, layer]):
+                patch = Patch("another layer quantizes the tensor in the same way")
+                patch.replace(layer.outputs[0], other.outputs[0])
+                return patch
+        return None
+
+
 class CancelQuantization(Pass):
     """What is quantized as it was before it was dequantized has not changed."""
 
@@ -120,7 +140,7 @@ class MoveQuantize(Pass):
             return None
         moves = maker.kind in MOVING | {"Concatenation"} or (maker.kind == "Pooling" and _takes_maximum(maker))
         alone = len(view.consumers(real)) == 1 and not view.is_output(real)
-        if not moves or not alone or len(maker.outputs) != 1 or layer.attrs.dtype not in ("int8", "uint8"):
+        if not moves or not alone or len(maker.outputs) != 1 or layer.attrs.dtype not in BYTES:
             return None
         count = len(maker.inputs) if maker.kind == "Concatenation" else 1
         sources = [t for t in maker.inputs[:count] if t is not None and t.constant is None]
