@@ -440,8 +440,9 @@ def test_other_products_stay(why: str) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.permutations(range(4)), min_size=1, max_size=4))
+@given(st.lists(st.permutations(range(4)).filter(lambda order: order != [0, 1, 2, 3]), min_size=1, max_size=4))
 def test_transposes_become_one_or_none(permutations: Sequence[Sequence[int]]) -> None:
+    """Those that move nothing are what `tidy.identities` takes away."""
     example = Example("tidy.shuffles")
     y = example.add("Unary", example.input(N, 3, 4, 5), operation="neg")
     joined = list(range(4))
@@ -449,7 +450,7 @@ def test_transposes_become_one_or_none(permutations: Sequence[Sequence[int]]) ->
         y = example.add("Transpose", y, permutation=tuple(permutation))
         joined = [joined[axis] for axis in permutation]
     example.output(example.add("Unary", y, operation="abs"))
-    gone = joined == sorted(joined) and len(permutations) > 1
+    gone = joined == sorted(joined)
     example.check("Unary", *["Transpose"] * (not gone), "Unary")
 
 
