@@ -86,6 +86,38 @@ def test_siblings(read: str, stored: str | None) -> None:
     tried(ByteProductKernel(), pose(make_region(net.graph, net.layers), "cuda", 1).problem, 2)
 
 
+@pytest.mark.parametrize("dtype", ["int8", FLOAT8])
+def test_an_engine_computes_what_the_layers_mean(dtype: str) -> None:
+    """Products, an activation, a residual sum and a normalization, with every kernel that competes."""
+
+    def define() -> tenonrt.Network:
+        net, rng = tenonrt.Network("block", REGISTRY), np.random.default_rng(0)
+        most = 448 if dtype == FLOAT8 else 127
+
+        def product(x: Any, columns: int, reach: float) -> Any:
+            step = np.float32(reach / most)
+            x = net.add_dequantize(net.add_quantize(x, step, dtype=dtype), step)
+            w = rng.standard_normal((int(x.type.shape[-1]), columns)) / np.sqrt(x.type.shape[-1])
+            scale = (np.abs(w).max(axis=0) / most).astype(np.float32)
+            stored = w / scale if dtype == FLOAT8 else np.rint(w / scale)
+            y = net.add_matrix_multiply(x, net.add_dequantize(stored.astype(numpy_dtype(dtype)), scale, axis=1))
+            return net.add_elementwise(y, rng.standard_normal(columns).astype(np.float32), operation="sum")
+
+        x = net.add_input("x", (4, 96, 128))
+        y = net.add_activation(product(x, 256, 4.0), function="gelu")
+        y = net.add_elementwise(product(y, 128, 4.0), x, operation="sum")
+        y = net.add("LayerNormalization", [y, *[np.ones(128, np.float32)] * 2], {"axis": -1})[0]
+        net.mark_output(net.add_elementwise(product(y, 64, 5.0), product(y, 64, 5.0), operation="sum"), "y")
+        return net
+
+    x = np.random.default_rng(1).standard_normal((4, 96, 128)).astype(np.float32)
+    engine = tenonrt.compile(define(), device="cuda", precision="float16")
+    assert any("nvrtc_bytes" in step.kernel for step in engine.report.steps)
+    (found,) = engine.create_context().execute({"x": x}).values()
+    (wanted,) = tenonrt.compile(define(), optimization_level=0).create_context().execute({"x": x}).values()
+    assert np.sqrt(np.mean((found - wanted) ** 2)) < 0.03 * np.sqrt(np.mean(wanted**2))
+
+
 def test_floats_of_8_bits_saturate_round_to_even_and_keep_nan() -> None:
     """The conversions of the GPU, against those of ml_dtypes, at every value, its neighbours and halfway between."""
     import cupy
