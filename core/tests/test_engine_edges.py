@@ -134,6 +134,20 @@ class TestAliases:
         np.testing.assert_allclose(found["y"], np.concatenate([joined, np.maximum(X, 0), joined], 1), rtol=1e-6)
         np.testing.assert_allclose(found["z"], np.maximum(joined, 0), rtol=1e-6)
 
+    def test_parts_of_what_is_joined(self, level: int, tmp_path: Path) -> None:
+        """What is written into a larger tensor can be cut by views, and these can be joined."""
+        net = Network()
+        x = net.add_input("x", (3, 4))
+        whole = net.add_activation(x, function="relu")
+        first, second = net.add("Split", [whole], {"axis": 1, "parts": 2})
+        joined = net.add_concatenation(whole, net.add_activation(second, function="tanh"), axis=1)
+        net.mark_output(joined, "joined")
+        net.mark_output(net.add_concatenation(second, first, axis=1), "turned")
+        found = run(net, level, tmp_path, x=X)
+        r = np.maximum(X, 0)
+        np.testing.assert_allclose(found["joined"], np.concatenate([r, np.tanh(r[:, 2:])], 1), rtol=1e-6)
+        np.testing.assert_array_equal(found["turned"], np.concatenate([r[:, 2:], r[:, :2]], 1))
+
 
 @pytest.mark.parametrize("level", LEVELS)
 class TestSizes:

@@ -282,6 +282,50 @@ def test_concatenations_that_begin_otherwise_stay(why: str) -> None:
     assert [len(layer.inputs) for layer in example.network.layers] == [2, 3]
 
 
+# --- splits and swishes ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_split_and_joined_again_is_joined_whole() -> None:
+    """As in the blocks of YOLOv8; what one part is read for besides stays."""
+    example = Example("tidy.splits")
+    a, b = example.add("Split", example.input(2, 6, 4), axis=1, parts=2)
+    more = example.add("Unary", b, operation="exp")
+    example.output(example.add("Concatenation", example.input(2, 1, 4), a, b, more, axis=-2))
+    example.check("Split", "Unary", "Concatenation")
+    assert [t.type.shape[1] for t in example.network.layers[-1].inputs] == [1, 6, 3]
+
+
+@pytest.mark.parametrize("why", ["axis", "order", "part"])
+def test_parts_of_splits_that_are_joined_otherwise_stay(why: str) -> None:
+    example = Example("tidy.splits")
+    a, b = example.add("Split", example.input(2, 4), axis=0 if why == "axis" else 1, parts=2)
+    joined = {"axis": (a, b), "order": (b, a), "part": (a,)}[why]
+    example.output(example.add("Concatenation", *joined, axis=1))
+    kept = [*joined]
+    example.check("Split", "Concatenation")
+    assert [*example.network.layers[-1].inputs] == kept
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_product_with_the_own_sigmoid_is_a_swish(flipped: bool) -> None:
+    example = Example("fuse.swish")
+    x = example.convolution(example.input(1, 3, 6, 5))
+    gate = example.add("Activation", x, function="sigmoid")
+    example.output(example.add("Elementwise", *((gate, x) if flipped else (x, gate)), operation="prod"))
+    example.check("Convolution", "Activation")
+    assert example.network.layers[-1].attrs.function == "swish"
+
+
+@pytest.mark.parametrize("why", ["operation", "function", "reader", "other"])
+def test_other_products_are_no_swishes(why: str) -> None:
+    example = Example("fuse.swish")
+    x, y = example.input(2, 3), example.input(2, 3)
+    gate = example.add("Activation", y if why == "other" else x, function="tanh" if why == "function" else "sigmoid")
+    made = example.add("Elementwise", x, gate, operation="sum" if why == "operation" else "prod")
+    example.output(made, *([gate] if why == "reader" else []))
+    example.check("Activation", "Elementwise")
+
+
 # --- transposed reductions ------------------------------------------------------------------------------------------
 
 

@@ -155,7 +155,8 @@ class Lowering:
         source = choice.layer.inputs[0]
         assert source is not None
         format = format_of(choice.writes[0])
-        base = self._find(source, format)
+        slices = [s for t, s in self.stored if t is source and isinstance(s, SliceOf) and s.format == format]
+        base = self._find(source, format if choice.parts is None else (format, *slices))
         for index, tensor in enumerate(choice.layer.outputs):
             part = None if choice.parts is None else physical_part(choice.parts[index], format, source.type.shape)
             self._new(tensor, choice.writes[index], base, part)

@@ -113,9 +113,12 @@ class Selector:
         found: list[tuple[object, ...]] = []
         for k, i in enumerate(offer.posed.problem.activations):
             tensor, format = offer.posed.region.inputs[i], offer.tactic.input_format(k)
-            slices = self.slices.get(tensor, ()) if k in offer.tactic.reads_strided else ()
-            found.append((format, *(part for part in slices if part.format == format)))
+            found.append((format, *(self._slices_in(tensor, format) if k in offer.tactic.reads_strided else ())))
         return found
+
+    def _slices_in(self, tensor: Tensor, format: Format) -> list[SliceOf]:
+        """The parts of larger tensors in this format that a tensor may be stored as."""
+        return [part for part in self.slices.get(tensor, ()) if part.format == format]
 
     def _storages(self, offer: Offer) -> Iterator[tuple[object, ...]]:
         options: list[list[object]] = []
@@ -129,7 +132,7 @@ class Selector:
 
     def _destinations(self, tensor: Tensor, format: Format) -> list[SliceOf]:
         """The parts of larger tensors that a tensor in this format may be written as."""
-        return [part for part in self.slices.get(tensor, ()) if part.format == format and self._is_destination(part)]
+        return [part for part in self._slices_in(tensor, format) if self._is_destination(part)]
 
     def _is_destination(self, part: SliceOf) -> bool:
         return self.views[self.layers[part.layer]].whole == "output"
@@ -152,9 +155,9 @@ class Selector:
                 for storage in (format, *self._destinations(whole, format)):
                     yield self._special(layer, VIEW, sources, ((self.number(whole), storage),), f">{storage}")
             else:
-                reads = tuple((self.number(t), (format,)) for _, t in given)
+                wholes = tuple((self.number(t), (format, *self._slices_in(t, format))) for _, t in given)
                 shown = tuple((self.number(t), part) for t, part in zip(layer.outputs, parts, strict=True))
-                yield self._special(layer, VIEW, reads, shown, f">{format}")
+                yield self._special(layer, VIEW, wholes, shown, f">{format}")
 
     def known_column(self, layer: Layer) -> Column:
         """Of a layer whose results are constants: nothing is left to run where no region begins with what it reads."""
