@@ -184,6 +184,26 @@ def test_slices_that_no_kernel_writes_are_not_reformatted_into() -> None:
     assert selector.reformat_price(selector.number(parts[0]), SliceOf(part.layer, part.index)) is not None
 
 
+@pytest.mark.parametrize(("device", "writable"), [("cpu", True), ("cuda", False)])
+def test_slices_are_written_by_the_devices_own_kernels(device: str, writable: bool) -> None:
+    """A host kernel once made slices in single precision writable for tensors that are halves on a GPU."""
+    from tenonrt.builder.config import BuilderConfig
+    from tenonrt.builder.offers import Offers
+    from tenonrt.builder.pricing import find_unwritable
+    from tenonrt.builder.selection import Selector
+    from tenonrt.plugins.hooks import Hooks
+    from tenonrt.types import LINEAR
+
+    net = tenonrt.Network("concatenation", REGISTRY)
+    parts = [net.add_activation(net.add_input(name, (2, 3)), function="relu") for name in "ab"]
+    net.mark_output(net.add_concatenation(*parts, axis=0), "y")
+    selector = Selector(net.graph, (LINEAR, HALF))
+    with using(REGISTRY):
+        find_unwritable(selector, Offers(net.graph, REGISTRY, BuilderConfig(device=device), Hooks(REGISTRY)))
+    assert (LINEAR not in selector.unwritable) == writable
+    assert HALF in selector.unwritable
+
+
 def test_a_mask_that_all_items_share_is_drawn_whole() -> None:
     def masked(net: tenonrt.Network) -> Any:
         mask, x = net.add_input("m", (1, 30), "bool"), net.add_input("x", (40, 30))

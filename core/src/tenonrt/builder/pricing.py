@@ -43,11 +43,16 @@ def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offer
 
 
 def find_unwritable(selector: Selector, offers: Offers) -> None:
-    """Tell the selector in which formats no kernel on offer stores a tensor as a slice of a larger one."""
+    """Tell the selector in which formats no kernel on offer stores a tensor as a slice of a larger one.
+
+    Where kernels of the device itself offer it, these alone count: what starts in a format of theirs, no host can read.
+    """
     examples = {part.format: tensor for tensor, parts in selector.slices.items() for part in parts}
     for format, tensor in examples.items():
         posed = pose_reformat(offers.registry, offers.config, tensor, LINEAR, format)
-        if not any(0 in offer.tactic.writes_strided for offer in offers.alone(posed)):
+        rivals = list(offers.alone(posed))
+        own = [offer for offer in rivals if offer.kernel.on_device]
+        if not any(0 in offer.tactic.writes_strided for offer in own or rivals):
             selector.unwritable.add(format)
 
 
