@@ -29,6 +29,8 @@ class CudaKernel(Kernel):
     on_device: ClassVar[bool] = True
     # Whether the source itself lets the next kernel begin and waits for the one before; otherwise it is made to.
     begins_itself: ClassVar[bool] = False
+    # Device functions that the source calls, besides those of the prelude.
+    library: ClassVar[str] = ""
 
     def supports(self, problem: Problem) -> Support:
         why = next((why for type in problem.types if (why := refusal(type))), "")
@@ -62,7 +64,8 @@ class CudaKernel(Kernel):
         early = capability() >= _PROGRAMMATIC
         if not self.begins_itself:
             source = beginning(source)
-        return Code(problem, tactic, compile_cubin(prelude(tactic) + source, architecture()), {**info, "early": early})
+        cubin = compile_cubin(prelude(tactic) + self.library + source, architecture())
+        return Code(problem, tactic, cubin, {**info, "early": early})
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Nothing: what is packed is passed to the function, and most kernels have the constants in their source."""

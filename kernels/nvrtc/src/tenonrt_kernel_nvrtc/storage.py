@@ -17,6 +17,12 @@ __device__ __forceinline__ float to_float(half_t h) {
 __device__ __forceinline__ half_t to_half(float f) {
     half_t h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h;
 }
+__device__ __forceinline__ unsigned larger_halves(unsigned a, unsigned b) {
+    unsigned r; asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); return r;
+}
+__device__ __forceinline__ unsigned larger_bfloats(unsigned a, unsigned b) {
+    unsigned r; asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); return r;
+}
 __device__ __forceinline__ float to_float(bfloat_t b) { return __uint_as_float((unsigned)b << 16); }
 __device__ __forceinline__ bfloat_t to_bfloat(float f) {
     unsigned short b; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(b) : "f"(f)); return (bfloat_t)b;
@@ -37,6 +43,12 @@ __device__ __forceinline__ void begin() {
     asm volatile("griddepcontrol.launch_dependents;");
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+__device__ __forceinline__ float sigmoid_of(float x) {
+    float e, y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(-1.442695041f * x));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.f + e));
+    return y;
 }
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
 __device__ __forceinline__ float larger(float a, float b) { return (a > b || a != a) ? a : b; }
