@@ -17,7 +17,7 @@ from tenonrt_kernel_nvrtc.direct_sums import WARP, Images, Sums, Tile, sums_of
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING, Narrow, read, write
 from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 
 _TILES = (Tile(8, 4), Tile(8, 2), Tile(4, 2), Tile(2, 2), Tile(2, 1), Tile(1, 1))
@@ -127,7 +127,7 @@ def _finished(problem: Problem, sums: Sums, dtype: str) -> list[str]:
     """The bias, the tail and the storing of the element a[k][l]."""
     layer = problem.layer
     others = [i for i in problem.activations if i not in layer.inputs]
-    lines, value = tail(problem, {f"x{n}": f"x{n}_v" for n in others})
+    lines, value = tail(problem, {f"x{n}": f"x{n}_v" for n in others}, half=dtype in ROUNDING)
     biased = len(layer.inputs) > 2 and layer.inputs[2] >= 0
     return [
         *(f"const float x{n}_v = {read(dtype, f'x{n}[place]')};" for n in others),

@@ -12,7 +12,7 @@ import msgspec
 from tenonrt.contracts import Problem, ProblemLayer
 
 from tenonrt_kernel_nvrtc.curves import FAST_GELU
-from tenonrt_kernel_nvrtc.expressions import literal
+from tenonrt_kernel_nvrtc.expressions import QUICK, literal
 from tenonrt_kernel_nvrtc.mapped_tiles import Tile
 from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, others
@@ -240,7 +240,7 @@ class Finish:
         names |= {f"x{i}": f"to_float(read[q][r][h][{s}].e[j])" for s, i in enumerate(self.read[k])}
         tail = msgspec.structs.replace(self.problem, layers=part.tail, outputs=(part.result,))
         large = frozenset(i for i in self.problem.constants if self.problem.inputs[i].value is None)
-        lines, value = chain(tail, names, skip=large, instead={"gelu": "fast_gelu({0})"})
+        lines, value = chain(tail, names, skip=large, instead={**QUICK, "gelu": "fast_gelu({0})"})
         return " ".join(lines), value
 
     def _written(self) -> str:

@@ -20,11 +20,11 @@ from tenonrt.contracts import (
     broadcasts_to,
 )
 
-from tenonrt_kernel_nvrtc.expressions import KINDS, QUANTIZING, constant, expression, refusal
+from tenonrt_kernel_nvrtc.expressions import KINDS, QUANTIZING, QUICK, constant, expression, parameters, refusal
 from tenonrt_kernel_nvrtc.growing import absorbs, grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, access, function
-from tenonrt_kernel_nvrtc.storage import Narrow, formats_for, is_real, known, value_type
+from tenonrt_kernel_nvrtc.storage import ROUNDING, Narrow, formats_for, is_real, known, value_type
 
 _KINDS = KINDS | QUANTIZING
 
@@ -73,10 +73,11 @@ class PointwiseKernel(CudaKernel):
             operands.append(access(f"x{number}", type, result, pitched=k in tactic.reads_strided))
         operands += [access(f"x{n}", problem.types[n], result) for n in packed_constants(problem)]
         pitched = bool(tactic.writes_strided)
-        writer = Writer(Map(result, operands, lambda names: chain(problem, names), pitched))
+        quick = QUICK if tactic.precision in ROUNDING else {}
+        writer = Writer(Map(result, operands, lambda names: chain(problem, names, instead=quick), pitched))
         pitches = ([0] if pitched else []) + [1 + k for k in tactic.reads_strided]
         info = {"grid": grid(writer.threads, BLOCK), "block": (BLOCK,), "pitches": pitches}
-        return function(writer, operands), info
+        return function((writer,), operands), info
 
 
 def packed_constants(problem: Problem) -> list[int]:
@@ -89,7 +90,8 @@ def chain(
 ) -> tuple[list[str], str]:
     """The layers in order, on one element.
 
-    names: C names of the operands x0, x1, ...; skip: constants read elsewhere; instead: templates for activations.
+    names: C names of the operands x0, x1, ...; skip: constants read elsewhere; instead: templates for activations
+    of a value, alpha and beta.
     """
     values = {int(name[1:]): text for name, text in names.items()}
     for number in problem.constants:
@@ -101,7 +103,7 @@ def chain(
     for layer in problem.layers:
         output = layer.outputs[0]
         own = instead.get(layer.attrs.function) if layer.kind == "Activation" else None
-        value = own.format(values[layer.inputs[0]]) if own else expression(problem, layer, values)
+        value = own.format(values[layer.inputs[0]], *parameters(layer)) if own else expression(problem, layer, values)
         lines.append(f"{value_type(problem.types[output].dtype)} y{output} = {value};")
         values[output] = f"y{output}"
     return lines, values[problem.outputs[0]]

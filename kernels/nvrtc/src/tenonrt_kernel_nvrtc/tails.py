@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from tenonrt.contracts import Problem
 
+from tenonrt_kernel_nvrtc.expressions import QUICK
 from tenonrt_kernel_nvrtc.pointwise import chain
 
 
@@ -22,11 +23,16 @@ def refuses_operands(problem: Problem) -> str:
     return ""
 
 
-def tail(problem: Problem, names: dict[str, str]) -> tuple[list[str], str]:
+def tail(problem: Problem, names: dict[str, str], half: bool = False) -> tuple[list[str], str]:
     """C lines of the layers after the first, on one element that is in y<number of the first's result>, and the last's
-    value; ``names``: of what they read."""
+    value; ``names``: of what they read; half: whether that is how results are stored."""
     first = problem.layer.outputs[0]
     if len(problem.layers) == 1:
         return [], f"y{first}"
     followers = msgspec.structs.replace(problem, layers=problem.layers[1:])
-    return chain(followers, {**names, f"x{first}": f"y{first}"}, skip=frozenset(problem.layer.inputs))
+    return chain(
+        followers,
+        {**names, f"x{first}": f"y{first}"},
+        skip=frozenset(problem.layer.inputs),
+        instead=QUICK if half else {},
+    )
