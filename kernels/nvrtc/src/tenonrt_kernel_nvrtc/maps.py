@@ -43,6 +43,7 @@ class Map:
     operands: Sequence[Access]
     compute: Callable[[dict[str, str]], tuple[list[str], str]]
     pitched: bool = False
+    name: str = "out"
 
 
 def access(name: str, type: TensorType, result: TensorType, pitched: bool = False) -> Access:
@@ -70,7 +71,7 @@ class Writer:
         shape = plan.result.concrete({})
         self.padded = shape[self.order[-1]] if self.order and shape[self.order[-1]] != self.sizes[-1] else None
         pixel = _pixels(plan.result, axes.strides) if plan.pitched else ()
-        self.out = Access("out", stored(plan.result), axes.strides, pitched=plan.pitched, pixel=pixel)
+        self.out = Access(plan.name, stored(plan.result), axes.strides, pitched=plan.pitched, pixel=pixel)
         self.groups = self._merged()
         self.width = self._width()
 
@@ -152,7 +153,7 @@ class Writer:
             f"for (int j = 0; j < {width}; ++j) {{",
         ]
         lines += [f"    {line}" for line in (*body, f"result.e[j] = {stored_value};")]
-        lines += ["}", f"put<{C_TYPES[self.out.dtype]}, {width}>(out + {self._offset(self.out)}, result);"]
+        lines += ["}", f"put<{C_TYPES[self.out.dtype]}, {width}>({self.out.name} + {self._offset(self.out)}, result);"]
         return "\n    ".join(lines)
 
     def _offset(self, operand: Access, lane: str = "") -> str:
@@ -215,9 +216,17 @@ class Writer:
         return f"({tests} ? {value} : ({value_type(operand.dtype)})({operand.outside}))" if tests else value
 
 
-def function(writer: Writer, parameters: Sequence[Access]) -> str:
-    """The kernel: pointers of the result and of ``parameters``, then the pitches of those that have one."""
-    operands = (writer.out, *parameters)
-    pointers = [f"{'' if i == 0 else 'const '}{C_TYPES[o.dtype]} *{o.name}" for i, o in enumerate(operands)]
-    pitches = [f"int {o.name}_pitch" for o in operands if o.pitched]
-    return f'extern "C" __global__ void kernel({", ".join((*pointers, *pitches))}) {{\n    {writer.source()}\n}}\n'
+def function(writers: Sequence[Writer], parameters: Sequence[Access]) -> str:
+    """The kernel: pointers of the results and of ``parameters``, then the pitches of those that have one.
+
+    A block writes of one result, of several that which its second number says.
+    """
+    made, bodies = [writer.out for writer in writers], [writer.source() for writer in writers]
+    pointers = [f"{C_TYPES[o.dtype]} *{o.name}" for o in made] + [
+        f"const {C_TYPES[o.dtype]} *{o.name}" for o in parameters
+    ]
+    pitches = [f"int {o.name}_pitch" for o in (*made, *parameters) if o.pitched]
+    body = bodies[0]
+    if len(bodies) > 1:
+        body = "\n    ".join(f"if (blockIdx.y == {i}) {{\n    {text}\n    }}" for i, text in enumerate(bodies))
+    return f'extern "C" __global__ void kernel({", ".join((*pointers, *pitches))}) {{\n    {body}\n}}\n'

@@ -1,8 +1,9 @@
-"""Layers that move data and change nothing: transposes, slices, padding, concatenations, and changes of format."""
+"""Layers that move data and change nothing: transposes, slices, padding, joins, splits, and changes of format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tenonrt.contracts import (
@@ -22,12 +23,14 @@ from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK, Access, Map, Writer, function
 from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, Axes, Narrow, formats_for, is_real, known, stored
 
+_MOST_PARTS = 16
+
 
 class MovementKernel(CudaKernel):
-    """Transpose, Slice, Padding by constants, Expand, Concatenation and Reformat."""
+    """Transpose, Slice, Padding by constants, Expand, Concatenation, Split and Reformat."""
 
     def refuses(self, problem: Problem) -> str:
-        if len(problem.layers) != 1 or len(problem.outputs) != 1:
+        if len(problem.layers) != 1:
             return "more than one layer"
         if problem.layer.kind == "Reformat":
             attrs = problem.layer.attrs
@@ -50,7 +53,10 @@ class MovementKernel(CudaKernel):
         found = [_tactic(problem, LINEAR, "float32")]
         images = result.rank == 4 and all(problem.types[i].rank == 4 for i in problem.activations)
         for n in narrow if is_real(result.dtype) else ():
-            found += [_tactic(problem, f, n.dtype) for f in ((n.rows, n.channels_8) if images else (n.rows,))]
+            found += [
+                _tactic(problem, f, n.dtype, strided=_along_channels(problem))
+                for f in ((n.rows, n.channels_8) if images else (n.rows,))
+            ]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -65,20 +71,37 @@ class MovementKernel(CudaKernel):
         return [weights.constants[code.problem.constants.index(i)] for i in dict.fromkeys(pieces)]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
         types = {i: problem.types[i].stored_as(tactic.input_format(k)) for k, i in enumerate(problem.activations)}
         pitched = {problem.activations[k] for k in tactic.reads_strided}
-        operands = _MOVES[problem.layer.kind][1](problem, types, pitched)
-        writer = Writer(Map(result, operands, lambda names: _choose(operands, names), bool(tactic.writes_strided)))
-        pointers = list({operand.name: operand for operand in operands}.values())
-        pitches = ([0] if tactic.writes_strided else []) + [1 + k for k in tactic.reads_strided]
-        return function(writer, pointers), {"grid": grid(writer.threads, BLOCK), "block": (BLOCK,), "pitches": pitches}
+        names = ["out"] if len(problem.outputs) == 1 else [f"out{k}" for k in range(len(problem.outputs))]
+        writers, pointers = list[Writer](), dict[str, Access]()
+        for k, (number, name) in enumerate(zip(problem.outputs, names, strict=True)):
+            result = problem.types[number].stored_as(tactic.output_format(k))
+            operands = _MOVES[problem.layer.kind][1](problem, types, pitched, k)
+            compute = partial(_choose, operands)
+            writers.append(Writer(Map(result, operands, compute, k in tactic.writes_strided, name)))
+            pointers |= {operand.name: operand for operand in operands}
+        written = list(tactic.writes_strided)
+        threads = max(writer.threads for writer in writers)
+        return function(writers, list(pointers.values())), {
+            "grid": (*grid(threads, BLOCK), len(writers)), "block": (BLOCK,),
+            "pitches": written + [len(writers) + k for k in tactic.reads_strided],
+        }  # fmt: skip
 
 
-def _tactic(problem: Problem, wanted: Format, precision: str) -> Tactic:
+def _tactic(problem: Problem, wanted: Format, precision: str, strided: bool = False) -> Tactic:
+    """strided: whether what is read and written may be slices, where it has blocks."""
     inputs = tuple(formats_for(problem.types[i], wanted) for i in problem.activations)
-    output = formats_for(problem.types[problem.outputs[0]], wanted)
-    return Tactic(str(wanted), inputs, (output,), precision)
+    outputs = tuple(formats_for(problem.types[i], wanted) for i in problem.outputs)
+    reads = tuple(k for k, format in enumerate(inputs) if strided and format.blocks)
+    writes = tuple(k for k, format in enumerate(outputs) if strided and format.blocks)
+    return Tactic(str(wanted), inputs, outputs, precision, reads_strided=reads, writes_strided=writes)
+
+
+def _along_channels(problem: Problem) -> bool:
+    """Whether pixels stay pixels, of which parts are joined or cut."""
+    kind, rank = problem.layer.kind, problem.types[problem.outputs[0]].rank
+    return kind in ("Concatenation", "Split") and normalize_axis(problem.layer.attrs.axis, rank) == 1
 
 
 def _choose(operands: Sequence[Access], names: dict[str, str]) -> tuple[list[str], str]:
@@ -111,19 +134,19 @@ def _any(problem: Problem) -> str:
     return ""
 
 
-def _same(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _same(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     ((number, type),) = types.items()
     return [_own(number, type, Axes.of(type).strides, number in pitched)]
 
 
-def _transposed(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _transposed(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     ((number, type),) = types.items()
     permutation = [axis % type.rank for axis in problem.layer.attrs.permutation or reversed(range(type.rank))]
     strides = Axes.of(type).strides
     return [_own(number, type, [strides[axis] for axis in permutation])]
 
 
-def _expanded(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _expanded(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     ((number, type),) = types.items()
     own, shape = Axes.of(type).strides, type.concrete({})
     missing = problem.types[problem.outputs[0]].rank - type.rank
@@ -154,7 +177,7 @@ def _refuses_slice(problem: Problem) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _sliced(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _sliced(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     ((number, type),) = types.items()
     found = _slice_of(problem)
     assert not isinstance(found, str)
@@ -173,7 +196,7 @@ def _refuses_padding(problem: Problem) -> str:
     return "the axes are computed" if axes >= 0 and _integers(problem, 3) is None else ""
 
 
-def _padded(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _padded(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     number = problem.layer.inputs[0]
     type = types[number]
     pads, rank, shape, own = _integers(problem, 1), type.rank, type.concrete({}), Axes.of(type).strides
@@ -198,12 +221,12 @@ def _padded(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
 def _refuses_concatenation(problem: Problem) -> str:
     if len(set(problem.layer.inputs)) < len(problem.layer.inputs):
         return "an input that comes twice"
-    if len(problem.layer.inputs) > 16:
-        return "more than 16 inputs"
+    if len(problem.layer.inputs) > _MOST_PARTS:
+        return f"more than {_MOST_PARTS} inputs"
     return "" if problem.types[problem.outputs[0]].dtype != "bool" else "truth values"
 
 
-def _concatenated(problem: Problem, types: _Types, pitched: set[int]) -> list[Access]:
+def _concatenated(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
     result = problem.types[problem.outputs[0]]
     axis = normalize_axis(problem.layer.attrs.axis, result.rank)
     found, start = [], 0
@@ -211,10 +234,24 @@ def _concatenated(problem: Problem, types: _Types, pitched: set[int]) -> list[Ac
         type = types.get(number, problem.types[number])
         own, size = Axes.of(type).strides, type.concrete({})[axis]
         there = ((axis, start, start + size),)
-        found.append(_own(number, type, own, offset=-start * own[axis], there=there))
+        found.append(_own(number, type, own, number in pitched, offset=-start * own[axis], there=there))
         start += size
     order = [*problem.activations, *(n for n in problem.layer.inputs if n in problem.constants)]
     return sorted(found, key=lambda a: order.index(int(a.name[1:])))
+
+
+def _refuses_split(problem: Problem) -> str:
+    if not all(problem.types[i].size for i in problem.outputs):
+        return "an empty part"
+    return "" if len(problem.outputs) <= _MOST_PARTS else f"more than {_MOST_PARTS} parts"
+
+
+def _split(problem: Problem, types: _Types, pitched: set[int], part: int) -> list[Access]:
+    ((number, type),) = types.items()
+    axis, own = normalize_axis(problem.layer.attrs.axis, type.rank), Axes.of(type).strides
+    parts = [problem.types[i].concrete({})[axis] for i in problem.layer.outputs]
+    start = sum(parts[: problem.layer.outputs.index(problem.outputs[part])])
+    return [_own(number, type, own, number in pitched, offset=start * own[axis])]
 
 
 _MOVES: dict[str, tuple[Any, Any]] = {
@@ -223,5 +260,6 @@ _MOVES: dict[str, tuple[Any, Any]] = {
     "Padding": (_refuses_padding, _padded),
     "Reformat": (_any, _same),
     "Slice": (_refuses_slice, _sliced),
+    "Split": (_refuses_split, _split),
     "Transpose": (_any, _transposed),
 }
