@@ -1,0 +1,175 @@
+"""Which elements of an axis, with which weights, make an element of the resized axis (ONNX Resize, version 19).
+
+Coordinates are in float32 as the operator has them, for the nearest element hangs on the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tenonrt.contracts import Problem
+
+Coordinates = NDArray[np.float32]
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+_TIE = 1e-6  # a fraction this near to one half is one half
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Sizes before and after, output over input size as the model says, and the cropped part in fractions."""
+
+    number: int
+    size: int
+    resized: int
+    scale: float
+    start: float = 0.0
+    end: float = 1.0
+
+    @property
+    def identity(self) -> bool:
+        """Whether nothing changes."""
+        return self.size == self.resized and self.scale == 1.0 and (self.start, self.end) == (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Elements that are read and their weights, both [resized, taps]; which positions lie outside of the input."""
+
+    elements: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    outside: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        return int(self.elements.shape[1])
+
+
+def axes_of(problem: Problem) -> list[Axis] | str:
+    """The axes that a Resize changes, or why they are not known."""
+    layer, attrs = problem.layer, problem.layer.attrs
+    before, after = (problem.types[i].concrete({}) for i in (layer.inputs[0], layer.outputs[0]))
+    values = [_values(problem, position) for position in (1, 2, 3)]
+    if any(isinstance(found, str) for found in values):
+        return "a region, scales or sizes that are computed"
+    region, scales, sizes = ([] if isinstance(found, str) else found for found in values)
+    numbers = list(range(len(before))) if attrs.axes is None else [a % len(before) for a in attrs.axes]
+    if not scales:
+        scales = _scales([int(s) for s in sizes], [before[a] for a in numbers], attrs.keep_aspect)
+    cropped = attrs.coordinate_transformation == "tf_crop_and_resize"
+    axes = []
+    for position, (number, scale) in enumerate(zip(numbers, scales, strict=True)):
+        part = (region[position], region[position + len(numbers)]) if cropped else (0.0, 1.0)
+        axes.append(Axis(number, before[number], after[number], float(scale), *part))
+    return [axis for axis in axes if not axis.identity]
+
+
+def taps_of(axis: Axis, attrs: Any) -> Taps:
+    """What is read for each element of an axis that is not empty."""
+    found = _coordinates(axis, attrs.coordinate_transformation)
+    outside = (found < 0) | (found > axis.size - 1)
+    if attrs.coordinate_transformation != "tf_crop_and_resize":
+        outside = np.zeros_like(outside)
+    if attrs.mode == "nearest":
+        elements = _nearest(found, axis.size, attrs.nearest_rounding)[:, None]
+        return Taps(elements, np.ones(elements.shape, np.float32), outside)
+    return Taps(*_weighed(axis, found, attrs), outside)
+
+
+def _values(problem: Problem, position: int) -> list[float] | str:
+    """An input of known values; empty where it is absent."""
+    inputs = problem.layer.inputs
+    number = inputs[position] if position < len(inputs) else -1
+    if number < 0 or problem.types[number].size == 0:
+        return []
+    value = problem.inputs[number].value
+    return "computed" if value is None else [float(v) for v in value]
+
+
+def _scales(sizes: list[int], originals: list[int], policy: str) -> list[float]:
+    scales = [np.float32(want) / np.float32(max(1, size)) for want, size in zip(sizes, originals, strict=True)]
+    if policy == "stretch":
+        return [float(scale) for scale in scales]
+    return [float(min(scales) if policy == "not_larger" else max(scales))] * len(scales)
+
+
+# coordinates ----------------------------------------------------------------------------------------------------------
+
+
+def _half_pixel(x: Coordinates, axis: Axis) -> Coordinates:
+    return (x + _HALF) / np.float32(axis.scale) - _HALF
+
+
+def _symmetric(x: Coordinates, axis: Axis) -> Coordinates:
+    """Divides in float64, unlike the others: an exact half would otherwise be just below."""
+    adjustment = np.float32(axis.resized) / (np.float32(axis.scale) * np.float32(axis.size))
+    offset = np.float64(np.float32(axis.size) / np.float32(2) * (_ONE - adjustment))
+    return (offset + (x.astype(np.float64) + 0.5) / np.float64(np.float32(axis.scale)) - 0.5).astype(np.float32)
+
+
+def _align_corners(x: Coordinates, axis: Axis) -> Coordinates:
+    if axis.resized == 1:
+        return np.zeros_like(x)
+    return x * np.float32(axis.size - 1) / np.float32(axis.resized - 1)
+
+
+def _cropped(x: Coordinates, axis: Axis) -> Coordinates:
+    start, end, last = np.float32(axis.start), np.float32(axis.end), np.float32(axis.size - 1)
+    if axis.resized == 1:
+        return np.full_like(x, np.float32(0.5 * (axis.start + axis.end) * (axis.size - 1)))
+    return start * last + x * (end - start) * last / np.float32(axis.resized - 1)
+
+
+TRANSFORMATIONS: dict[str, Callable[[Coordinates, Axis], Coordinates]] = {
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _symmetric,
+    "pytorch_half_pixel": lambda x, axis: _half_pixel(x, axis) if axis.resized > 1 else np.zeros_like(x),
+    "align_corners": _align_corners,
+    "asymmetric": lambda x, axis: x / np.float32(axis.scale),
+    "tf_half_pixel_for_nn": lambda x, axis: (x + _HALF) / np.float32(axis.scale),
+    "tf_crop_and_resize": _cropped,
+}
+
+
+def _coordinates(axis: Axis, transformation: str) -> Coordinates:
+    return TRANSFORMATIONS[transformation](np.arange(axis.resized, dtype=np.float32), axis).astype(np.float32)
+
+
+# taps -----------------------------------------------------------------------------------------------------------------
+
+
+def _nearest(found: Coordinates, size: int, rounding: str) -> NDArray[np.int32]:
+    if rounding in ("floor", "ceil"):
+        rounded = np.floor(found) if rounding == "floor" else np.ceil(found)
+    else:
+        below = np.floor(found)
+        above = found - below - _HALF
+        rounded = below + np.where(np.abs(above) < _TIE, rounding == "round_prefer_ceil", above > 0)
+    return np.clip(rounded, 0, size - 1).astype(np.int32)
+
+
+def _weighed(axis: Axis, found: Coordinates, attrs: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The elements that a linear or cubic filter reaches; one that shrinks an axis may be stretched over all of it."""
+    reach = 1 if attrs.mode == "linear" else 2
+    stretch = min(axis.scale, 1.0) if attrs.antialias else 1.0
+    centre = found.astype(np.float64)[:, None]
+    first = np.floor(centre - reach / stretch).astype(np.int64) + 1
+    elements = first + np.arange(int(np.ceil(2 * reach / stretch)))
+    distance = np.abs((elements - centre) * stretch)
+    weights = np.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, attrs.cubic_coefficient)
+    if attrs.exclude_outside:
+        weights = np.where((elements < 0) | (elements >= axis.size), 0, weights)
+    if attrs.exclude_outside or attrs.antialias:
+        total = weights.sum(1, keepdims=True)
+        weights = weights / np.where(total == 0, 1, total)
+    return np.clip(elements, 0, axis.size - 1).astype(np.int32), weights.astype(np.float32)
+
+
+def _cubic(x: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    """The filter of Keys (1981), "Cubic convolution interpolation for digital image processing"."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
