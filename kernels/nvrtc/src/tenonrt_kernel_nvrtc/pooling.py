@@ -8,11 +8,13 @@ from typing import Any
 from tenonrt.contracts import BYTES, LINEAR, NHWC, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
+from tenonrt_kernel_nvrtc.maxima import maxima
 from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, read, shape_of, stored, write
 from tenonrt_kernel_nvrtc.windows import Window, windows
 
 _BLOCK = 128
 _VECTOR = 8  # channels of a thread, where they are innermost
+_ACROSS = (1, 2, 4)  # positions of a row for a thread that finds maxima
 
 
 class PoolingKernel(CudaKernel):
@@ -31,24 +33,27 @@ class PoolingKernel(CudaKernel):
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         if problem.types[problem.layer.inputs[0]].dtype in BYTES:
-            return [Tactic("nhwc", (NHWC,), (NHWC,))]
+            return [Tactic(f"nhwc:{across}", (NHWC,), (NHWC,)) for across in _ACROSS]
+        keys = ["nhwc"] if problem.layer.attrs.function != "max" else [f"nhwc:{across}" for across in _ACROSS]
         images = [
-            Tactic(n.key("nhwc"), (n.channels_8,), (n.channels_8,), n.dtype, reads_strided=(0,), writes_strided=(0,))
+            Tactic(n.key(key), (n.channels_8,), (n.channels_8,), n.dtype, reads_strided=(0,), writes_strided=(0,))
             for n in narrow
+            for key in keys
         ]
         return [*images, Tactic("nchw", (LINEAR,), (LINEAR,))]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         sizes = [problem.types[i].nbytes for i in (problem.layer.inputs[0], problem.outputs[0])]
-        return 2e-6 + sum(size for size in sizes if isinstance(size, int)) / (
-            4e12 if shape_of(tactic) == "nhwc" else 2e12
-        )
+        return 2e-6 + sum(size for size in sizes if isinstance(size, int)) / (2e12 if tactic.key == "nchw" else 4e12)
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         attrs, channels = problem.layer.attrs, shape_of(tactic) == "nhwc"
         source = problem.types[problem.layer.inputs[0]].stored_as(tactic.input_format(0))
         result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
         rows, columns = windows(problem, attrs.window)
+        if ":" in tactic.key:
+            across = int(shape_of(tactic).partition(":")[2])
+            return maxima(source, result, rows, columns, across, bool(tactic.writes_strided))
         vector = _VECTOR if channels else 1
         count = (
             result.concrete({})[0]
