@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
+from tenonrt_kernel_nvrtc.depthwise_source import Strip
 from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
-from tenonrt_kernel_nvrtc.storage import Axes, Narrow, narrow_of, shape_of
-from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
-from tenonrt_kernel_nvrtc.windows import windows
+from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
+from tenonrt_kernel_nvrtc.tails import refuses_operands
 
 _TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (2, 256), (4, 256), (7, 64))  # positions, threads
 
@@ -76,61 +76,17 @@ class DepthwiseKernel(CudaKernel):
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         positions, threads = (int(text) for text in shape_of(tactic).split("x"))
-        taps = problem.types[problem.layer.inputs[1]].concrete({})[2:]
-        rows, columns = windows(problem, taps)
-        result = problem.types[problem.outputs[0]].stored_as(tactic.output_format(0))
-        groups, strips = Axes.of(result).sizes[-1] // 8, -(-columns.positions // positions)
-        count = result.concrete({})[0] * rows.positions * strips * groups
-        others = [f"x{n}" for n in problem.activations if n != problem.layer.inputs[0]]
-        names = {f"x{n}": f"x{n}_v" for n in problem.activations if n != problem.layer.inputs[0]}
-        lines, value = tail(problem, names)
-        inputs = [f"const narrow_t *x{n}" for n in problem.activations]
-        pitches = ["int out_pitch", *(f"int x{n}_pitch" for n in problem.activations)]
-        span = (positions - 1) * columns.stride + (taps[1] - 1) * columns.dilation + 1
-        image = f"x{problem.layer.inputs[0]}"
-        loads = " ".join(f"const auto {o}_p = fetch<narrow_t, 8>({o} + at * {o}_pitch + c);" for o in others)
-        reads = " ".join(f"const float {o}_v = to_float({o}_p.e[j]);" for o in others)
+        strip = Strip.of(problem, positions)
+        count = strip.images * strip.count * strip.groups
         body = f"""
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= {count}) return;
-    const int c = t % {groups} * 8, strip = t / {groups};
-    const int q0 = strip % {strips} * {positions}, p = strip / {strips} % {rows.positions};
-    const int n = strip / {strips * rows.positions};
-    float a[{positions}][8];
-    #pragma unroll
-    for (int k = 0; k < {positions}; ++k) for (int j = 0; j < 8; ++j) a[k][j] = bias[c + j];
-    #pragma unroll
-    for (int r = 0; r < {taps[0]}; ++r) {{
-        const int y = p * {rows.stride} - {rows.before} + r * {rows.dilation};
-        if (y < 0 || y >= {rows.size}) continue;
-        Vec<narrow_t, 8> w[{taps[1]}];
-        #pragma unroll
-        for (int s = 0; s < {taps[1]}; ++s) w[s] = fetch<narrow_t, 8>(weights + (r * {taps[1]} + s) * {groups * 8} + c);
-        #pragma unroll
-        for (int u = 0; u < {span}; ++u) {{
-            const int x = q0 * {columns.stride} - {columns.before} + u;
-            if (x < 0 || x >= {columns.size}) continue;
-            const long long from = (long long)(n * {rows.size} + y) * {columns.size} + x;
-            const auto e = fetch<narrow_t, 8>({image} + from * {image}_pitch + c);
-            #pragma unroll
-            for (int k = 0; k < {positions}; ++k) {{
-                const int d = u - k * {columns.stride};
-                if (d < 0 || d % {columns.dilation} || d / {columns.dilation} >= {taps[1]}) continue;
-                for (int j = 0; j < 8; ++j) a[k][j] += to_float(e.e[j]) * to_float(w[d / {columns.dilation}].e[j]);
-            }}
-        }}
-    }}
-    #pragma unroll
-    for (int k = 0; k < {positions}; ++k) if (q0 + k < {columns.positions}) {{
-        const long long at = (long long)(n * {rows.positions} + p) * {columns.positions} + q0 + k;
-        Vec<narrow_t, 8> o; {loads}
-        #pragma unroll
-        for (int j = 0; j < 8; ++j) {{
-            {reads} float y{problem.layer.outputs[0]} = a[k][j]; {" ".join(lines)} o.e[j] = to_narrow({value});
-        }}
-        put(out + at * out_pitch + c, o);
-    }}
+    const int c = t % {strip.groups} * 8, strip = t / {strip.groups} % {strip.count};
+    const int n = t / {strip.groups * strip.count};
+    {strip.lines()}
 """
+        inputs = [f"const narrow_t *x{n}" for n in problem.activations]
+        pitches = ["int out_pitch", *(f"int x{n}_pitch" for n in problem.activations)]
         parameters = ["narrow_t *out", *inputs, "const narrow_t *weights", "const float *bias", *pitches]
         text = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{{body}}}\n'
         info = {"grid": grid(count, threads), "block": (threads,), "pitches": tuple(range(1 + len(inputs)))}
