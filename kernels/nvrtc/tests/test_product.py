@@ -82,8 +82,10 @@ def test_packed_weights_times_gathered_pixels_are_the_convolution(
     g, parts = geometry(problem), branches(problem)
     assert not isinstance(parts, str)
     rows = gathered(inputs[problem.layer.inputs[0]].astype(np.float64), g)
-    sums = np.einsum("mtc,ntc->mn", rows, packed[:, :, : g.channels].astype(np.float64)) + bias
-    assert packed.shape == (sum(part.columns for part in parts), g.taps, blocks_of(g) // g.taps * 64)
+    assert packed.shape == (sum(part.columns for part in parts), blocks_of(g) * 64)
+    whole = g.taps * g.channels
+    sums = rows.reshape(g.m, whole) @ packed[:, :whole].T.astype(np.float64) + bias
+    assert not packed[:, whole:].any()
     for part, answer in zip(parts, expected, strict=True):
         flat = answer.transpose(0, 2, 3, 1).reshape(g.m, -1)
         mine = sums[:, part.first : part.first + part.columns]

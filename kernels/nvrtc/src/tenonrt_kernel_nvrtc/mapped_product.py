@@ -77,7 +77,7 @@ class MappedProductKernel(CudaKernel):
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
         matrix, bias = packed_branches(_parts(plain), given, DEPTH, narrow_of(code.tactic))
         parameters = [given[i] for i in norm.inputs[1:]] if norm is not None else []
-        return [matrix[:, 0], np.concatenate([bias, np.zeros(BEYOND), *parameters]).astype(np.float32)]
+        return [matrix, np.concatenate([bias, np.zeros(BEYOND), *parameters]).astype(np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return narrow_of(tactic).dtype

@@ -19,7 +19,7 @@ from tenonrt_kernel_nvrtc.product_source import source
 from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of, tiles
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 
-_TAIL = 5  # layers of a region, the product included
+TAIL = 5  # layers of a region, the product included
 
 
 class ProductKernel(CudaKernel):
@@ -29,7 +29,7 @@ class ProductKernel(CudaKernel):
     begins_itself: ClassVar[bool] = True
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        return product_regions(view, layer, _TAIL)
+        return product_regions(view, layer, TAIL)
 
     def refuses(self, problem: Problem) -> str:
         if architecture() != "sm_90a":
@@ -47,7 +47,7 @@ class ProductKernel(CudaKernel):
         return Tile.parsed(shape_of(tactic)).seconds(g.m, n, blocks_of(g))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
-        """Weights [columns, taps, channels], channels padded to blocks of k, and bias [columns] in single precision."""
+        """Weights [columns, k], k the channels of all taps padded to blocks, and bias [columns] in single precision."""
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
         return packed_branches(_parts(code.problem), given, DEPTH, narrow_of(code.tactic))
 
@@ -55,11 +55,15 @@ class ProductKernel(CudaKernel):
         return narrow_of(tactic).dtype
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        return self.written(problem, tactic)
+
+    def written(self, problem: Problem, tactic: Tactic, factors: str = "") -> tuple[str, dict[str, Any]]:
+        """What `generate` returns; ``factors``: the name of what scales the channels of each image."""
         tile, g, parts = Tile.parsed(shape_of(tactic)), geometry(problem), _parts(problem)
         columns = sum(part.columns for part in parts)
         operands = len(problem.outputs) + len(problem.activations)
         images = problem.layer.kind == "Convolution"
-        return source(problem, parts, g, tile), {
+        return source(problem, parts, g, tile, factors), {
             "grid": (tile.grid(g.m, columns),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(operands)) if images else (),
         }  # fmt: skip

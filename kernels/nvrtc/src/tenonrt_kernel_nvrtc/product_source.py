@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from tenonrt.contracts import Problem
 
+from tenonrt_kernel_nvrtc.expressions import QUICK
 from tenonrt_kernel_nvrtc.pointwise import chain
 from tenonrt_kernel_nvrtc.product_problem import Branch, Geometry, others
 from tenonrt_kernel_nvrtc.product_tiles import DEPTH, Tile, blocks_of
@@ -21,6 +22,15 @@ typedef unsigned long long descriptor_t;
 __device__ __forceinline__ unsigned shared_at(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
 __device__ __forceinline__ void copy16(unsigned to, const narrow_t *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ unsigned times(unsigned a, unsigned b) {
+    unsigned r; asm("mul.rn." NARROW "x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); return r;
+}
+__device__ __forceinline__ void scale16(unsigned at, uint4 by) {
+    unsigned a, b, c, d;
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(at) : "memory");
+    asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};"
+        :: "r"(at), "r"(times(a, by.x)), "r"(times(b, by.y)), "r"(times(c, by.z)), "r"(times(d, by.w)) : "memory");
 }
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 __device__ __forceinline__ descriptor_t described(unsigned at) {
@@ -40,8 +50,8 @@ __device__ __forceinline__ void add_peer(float (&v)[8], unsigned at, int rank) {
 """
 
 
-def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile) -> str:
-    """The instructions and the function ``kernel``."""
+def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile, factors: str = "") -> str:
+    """The instructions and the function ``kernel``; ``factors``: see `scaling`."""
     images = problem.layer.kind == "Convolution"
     outputs = [f"narrow_t *out{k}" for k in range(len(parts))]
     inputs = [f"const narrow_t *x{i}" for i in problem.activations]
@@ -55,7 +65,8 @@ def source(problem: Problem, parts: Sequence[Branch], g: Geometry, tile: Tile) -
         for name, size in ([(f"out{k}", part.columns) for k, part in enumerate(parts)]
                            + [(f"x{i}", problem.types[i].concrete({})[-1]) for i in problem.activations])
     )  # fmt: skip
-    body = f"{fixed}{_start(tile, g, columns)}{_loads(g, columns, tile, f'x{problem.layer.inputs[0]}')}{_main(tile, g)}"
+    loads = _loads(g, columns, tile, f"x{problem.layer.inputs[0]}") + (scaling(g, tile, factors) if factors else "")
+    body = f"{fixed}{_start(tile, g, columns)}{loads}{_main(tile, g, bool(factors))}"
     return f"{_INSTRUCTIONS}{_multiply(tile.columns)}{head} {{{body}{_finish(problem, parts, g, tile, columns)}\n}}\n"
 
 
@@ -89,8 +100,8 @@ def _start(tile: Tile, g: Geometry, columns: int) -> str:
 def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
     """Which pixels a thread copies, and the copies of a block of k."""
     step = tile.threads // 8
-    inner, deep = -(-g.channels // DEPTH), -(-g.channels // DEPTH) * DEPTH
-    inside = "" if g.channels == deep else f" && channel < {g.channels}"
+    deep = blocks_of(g) * DEPTH
+    inside = "" if g.taps * g.channels == deep else f" && k < {g.taps * g.channels}"
     r, c = g.rows, g.columns
     if g.whole:
         place, bounds = "pixel[i] = m;", f"pixel[i] < {g.m}"
@@ -109,9 +120,9 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
     return f"""
     {arrays}
     _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{ const int m = m0 + row0 + i * {step}; {place} }}
-    const narrow_t *const from_weights = weights + (long long)(n0 + row0) * {g.taps * deep} + piece;
+    const narrow_t *const from_weights = weights + (long long)(n0 + row0) * {deep} + piece;
     auto load_pixels = [&](int block, int stage) {{
-        const int tap = block / {inner}, channel = (block - tap * {inner}) * {DEPTH} + piece;
+        const int k = block * {DEPTH} + piece, tap = k / {g.channels}, channel = k - tap * {g.channels};
         const int dy = tap / {c.window} * {r.dilation}, dx = tap % {c.window} * {c.dilation};
         _Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i) {{
             const bool there = {bounds}{inside};
@@ -123,14 +134,36 @@ def _loads(g: Geometry, columns: int, tile: Tile, image: str) -> str:
         _Pragma("unroll") for (int i = 0; i < {-(-tile.columns // step)}; ++i) {{
             {"" if tile.columns % step == 0 else f"if (row0 + i * {step} >= {tile.columns}) break;"}
             const bool there = n0 + row0 + i * {step} < {columns};
-            const narrow_t *from = from_weights + (long long)i * {step * g.taps * deep} + block * {DEPTH};
+            const narrow_t *from = from_weights + (long long)i * {step * deep} + block * {DEPTH};
             const unsigned to = lands + stage * {tile.stage_bytes} + {tile.rows * 128} + i * {step * 128};
             copy16(to, there ? from : weights, there);
         }}
     }};"""
 
 
-def _main(tile: Tile, g: Geometry) -> str:
+def scaling(g: Geometry, tile: Tile, factors: str) -> str:
+    """Reads a block's factors [images, channels] for the pixels that a thread copies, and scales what it has copied.
+
+    Both are halves, and so is what a layer that scales by itself would store.
+    """
+    step, plane = tile.threads // 8, g.rows.positions * g.columns.positions
+    rows = f'_Pragma("unroll") for (int i = 0; i < {tile.rows // step}; ++i)'
+    return f"""
+    uint4 factor[{tile.rows // step}];
+    auto load_factors = [&](int block) {{
+        const int channel = block * {DEPTH} + piece;
+        {rows} {{
+            const bool there = pixel[i] < {g.m} && channel < {g.channels};
+            const narrow_t *from = {factors} + (long long)(pixel[i] / {plane}) * {g.channels} + channel;
+            factor[i] = there ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+        }}
+    }};
+    auto scale = [&](int stage) {{
+        {rows} scale16(lands + stage * {tile.stage_bytes} + i * {step * 128}, factor[i]);
+    }};"""
+
+
+def _main(tile: Tile, g: Geometry, scaled: bool) -> str:
     """Weights, which nobody writes, are on their way before the results of earlier kernels are waited for.
 
     A stage is filled two blocks after it was read: by then every warpgroup has seen that its products have ended.
@@ -140,11 +173,13 @@ def _main(tile: Tile, g: Geometry) -> str:
     _Pragma("unroll") for (int s = 0; s < {ahead}; ++s) if (s < count) load_weights(first + s, s);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     _Pragma("unroll") for (int s = 0; s < {ahead}; ++s) {{ if (s < count) load_pixels(first + s, s); commit(); }}
+    {"load_factors(first);" if scaled else ""}
     float sums[{tile.columns // 2}];
     _Pragma("unroll") for (int i = 0; i < {tile.columns // 2}; ++i) sums[i] = 0.f;
     int stage = 0, filled = {ahead};
     for (int block = 0; block < count; ++block) {{
         asm volatile("cp.async.wait_group {ahead - 1};" ::: "memory");
+        {"scale(stage); if (block + 1 < count) load_factors(first + block + 1);" if scaled else ""}
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         __syncthreads();
         const unsigned at = base + stage * {tile.stage_bytes};
@@ -207,7 +242,7 @@ def _stored(problem: Problem, part: Branch, k: int) -> str:
     tail = msgspec.structs.replace(problem, layers=part.tail, outputs=(part.result,))
     large = frozenset(i for i in problem.constants if problem.inputs[i].value is None)
     names = {f"x{first}": f"y{first}", **{f"x{i}": f"x{i}_v" for i in read}}
-    lines, value = chain(tail, names, skip=large)
+    lines, value = chain(tail, names, skip=large, instead=QUICK)
     each = f"{reads}const float y{first} = v[j]; {' '.join(lines)} o.e[j] = to_narrow({value});"
     place = f"out{k} + (long long)m * out{k}_pitch + {column}"
     return f'{loads}Vec<narrow_t, 8> o; _Pragma("unroll") for (int j = 0; j < 8; ++j) {{ {each} }} put({place}, o);'

@@ -76,8 +76,8 @@ class Tile:
 
 
 def blocks_of(g: Geometry) -> int:
-    """Blocks of k: channels of each tap, padded."""
-    return g.taps * ceil(g.channels / DEPTH)
+    """Blocks of k: the channels of all taps, one after the other."""
+    return ceil(g.taps * g.channels / DEPTH)
 
 
 def tiles(g: Geometry, n: int) -> list[Tile]:
