@@ -20,7 +20,9 @@ from tenonrt_kernel_nvrtc.lrn import LrnKernel
 from tenonrt_kernel_nvrtc.movement import MovementKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
 from tenonrt_kernel_nvrtc.pooling import PoolingKernel
+from tenonrt_kernel_nvrtc.softmax_columns import SoftmaxColumnsKernel
 from tenonrt_kernel_nvrtc.storage import NARROW
+from tenonrt_kernel_nvrtc.transposition import TranspositionKernel
 
 pytestmark = needs_compiler
 FORMATS = (LINEAR, NHWC, *(f for n in NARROW for f in (n.rows, n.channels_4, n.channels_8)))
@@ -105,17 +107,38 @@ def test_pooling_in_both_formats(function: str, stored: str) -> None:
         sizes = {"window": (3, 3), "stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
         return net.add_pooling(x, function=function, ceil=True, **sizes)
 
-    assert [key.split()[0] for key in judge(PoolingKernel(), problem_of(define), stored=stored)] == ["nhwc", "nchw"]
+    images = ["nhwc"] if function == "average" else ["nhwc:1", "nhwc:2", "nhwc:4"]
+    tried = judge(PoolingKernel(), problem_of(define), stored=stored)
+    assert [key.split()[0] for key in tried] == [*images, "nchw"]
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", FLOAT8])
-def test_maxima_of_bytes(dtype: str) -> None:
+def test_maxima_of_small_floats() -> None:
     def define(net: tenonrt.Network) -> Any:
-        x = net.add_input("x", (2, 16, 9, 7), dtype)
+        x = net.add_input("x", (2, 16, 9, 7), FLOAT8)
         sizes = {"window": (3, 3), "stride": (2, 2), "pre_padding": (1, 1), "post_padding": (1, 1)}
         return net.add_pooling(x, function="max", **sizes)
 
     assert judge(PoolingKernel(), problem_of(define)) == ["nhwc"]
+
+
+@settings(max_examples=5)
+@given(
+    dtype=st.sampled_from(["int8", "uint8", "float32"]), channels=st.sampled_from([8, 16, 24, 32]),
+    size=st.tuples(st.integers(5, 9), st.integers(5, 9)), window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2), padding=st.integers(0, 2), dilation=st.integers(1, 2), stored=any_narrow,
+)  # fmt: skip
+def test_maxima_of_any_window(
+    dtype: str, channels: int, size: Any, window: Any, stride: int, padding: int, dilation: int, stored: str
+) -> None:
+    """They reach over the edges of the image; with dilation an edge may be between the elements of one."""
+    padding = min(padding, *(size - 1 for size in window))
+
+    def define(net: tenonrt.Network) -> Any:
+        sizes = {"window": window, "stride": (stride,) * 2, "dilation": (dilation,) * 2}
+        pads = {"pre_padding": (padding,) * 2, "post_padding": (0, padding)}
+        return net.add_pooling(net.add_input("x", (2, channels, *size), dtype), function="max", **sizes, **pads)
+
+    judge(PoolingKernel(), problem_of(define), ["nhwc:1", "nhwc:2", "nhwc:4"], stored)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +209,30 @@ def test_concatenation_and_transposition(stored: str) -> None:
     judge(MovementKernel(), problem_of(transposed), stored=stored)
 
 
+@settings(max_examples=4)
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=2, max_size=3), axis=st.integers(0, 3),
+    rest=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6)),
+    dtype=st.sampled_from(["float32", "int64"]), stored=any_narrow,
+)  # fmt: skip
+def test_splits_of_any_shape(sizes: list[int], axis: int, rest: tuple[int, ...], dtype: str, stored: str) -> None:
+    """Between slices of larger tensors too, where channels are cut that are innermost."""
+    shape = (*rest[:axis], sum(sizes), *rest[axis:])
+
+    def define(net: tenonrt.Network) -> Any:
+        return net.add("Split", [net.add_input("x", shape, dtype), np.array(sizes, np.int64)], {"axis": axis})
+
+    judge(MovementKernel(), problem_of(define), stored=stored)
+
+
+def test_joined_images_may_be_slices() -> None:
+    def define(net: tenonrt.Network) -> Any:
+        return net.add_concatenation(*(net.add_input(f"x{c}", (2, c, 3, 5)) for c in (8, 16)), axis=1)
+
+    tactic = MovementKernel().tactics(problem_of(define))[-1]
+    assert (tactic.reads_strided, tactic.writes_strided) == ((0, 1), (0,))
+
+
 @narrowly
 def test_gathering_by_constants_and_by_inputs(stored: str) -> None:
     def rows(net: tenonrt.Network) -> Any:
@@ -205,3 +252,42 @@ def test_local_response_normalization(window: int, stored: str) -> None:
     attrs = {"window": window, "alpha": 0.05, "beta": 0.75, "k": 2.0}
     problem = problem_of(lambda net: net.add("LRN", [net.add_input("x", (2, 13, 4, 5))], attrs)[0])
     judge(LrnKernel(), problem, stored=stored)
+
+
+@settings(max_examples=3)
+@given(
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 4), st.sampled_from([1, 2, 4, 6])),
+    axis=st.integers(0, 2), stored=any_narrow,
+)  # fmt: skip
+def test_softmax_along_outer_axes(shape: tuple[int, ...], axis: int, stored: str) -> None:
+    tried = judge(SoftmaxColumnsKernel(), softmax(shape, axis), stored=stored)
+    assert any("NHWC8c" in key for key in tried) == (axis == 1)
+
+
+def test_softmax_of_columns_too_long_for_registers() -> None:
+    judge(SoftmaxColumnsKernel(), softmax((2, 150, 6), 1))
+
+
+def softmax(shape: tuple[int, ...], axis: int) -> Problem:
+    return problem_of(lambda net: net.add("Softmax", [net.add_input("x", shape)], {"axis": axis})[0])
+
+
+@settings(max_examples=5)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 3), st.sampled_from([8, 16])),
+    narrow=st.sampled_from(NARROW), wide=st.booleans(), outwards=st.booleans(),
+)  # fmt: skip
+def test_transpositions_of_any_image(shape: tuple[int, ...], narrow: Any, wide: bool, outwards: bool) -> None:
+    """In slices of wider images too."""
+    rows = LINEAR if wide else narrow.rows
+    formats = (narrow.channels_8, rows) if outwards else (rows, narrow.channels_8)
+    judge(TranspositionKernel(), reformat(shape, *formats), stored=narrow.dtype)
+
+
+@pytest.mark.parametrize("function", ["swish", "sigmoid"])
+@pytest.mark.parametrize("alpha", [None, 1.5])
+def test_activations_of_narrow_floats_have_their_parameters(function: str, alpha: float | None) -> None:
+    """They are computed otherwise than in single precision."""
+    given = {} if alpha is None or function == "sigmoid" else {"alpha": alpha}
+    problem = problem_of(lambda net: net.add_activation(net.add_input("x", (2, 8, 3, 3)), function=function, **given))
+    judge(PointwiseKernel(), problem)

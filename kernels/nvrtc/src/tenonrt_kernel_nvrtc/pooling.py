@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tenonrt.contracts import BYTES, LINEAR, NHWC, Problem, Tactic
+from tenonrt.contracts import BYTES, INTEGERS, LINEAR, NHWC, Problem, Tactic
 
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maxima import maxima
@@ -32,8 +32,10 @@ class PoolingKernel(CudaKernel):
         return ""
 
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
-        if problem.types[problem.layer.inputs[0]].dtype in BYTES:
-            return [Tactic(f"nhwc:{across}", (NHWC,), (NHWC,)) for across in _ACROSS]
+        dtype = problem.types[problem.layer.inputs[0]].dtype
+        if dtype in BYTES:  # those that are floats are no pairs of integers
+            keys = [f"nhwc:{across}" for across in _ACROSS] if dtype in INTEGERS else ["nhwc"]
+            return [Tactic(key, (NHWC,), (NHWC,)) for key in keys]
         keys = ["nhwc"] if problem.layer.attrs.function != "max" else [f"nhwc:{across}" for across in _ACROSS]
         images = [
             Tactic(n.key(key), (n.channels_8,), (n.channels_8,), n.dtype, reads_strided=(0,), writes_strided=(0,))

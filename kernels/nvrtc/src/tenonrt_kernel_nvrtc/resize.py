@@ -10,13 +10,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import LINEAR, NHWC, Array, Code, Problem, Tactic, TensorType, Weights, is_float
+from tenonrt.contracts import LINEAR, NHWC, Array, Code, Problem, Tactic, TensorType, Weights
 
 from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK
 from tenonrt_kernel_nvrtc.sampling_axes import TRANSFORMATIONS, Axis, Taps, axes_of, taps_of
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, item_bytes, read, shape_of, stored, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, is_real, item_bytes, read, shape_of, stored, write
 
 _WIDEST = 16  # bytes that a thread writes at once
 _MOST_TAPS = 64  # elements that are read for one: more are another kernel's
@@ -47,7 +47,7 @@ class ResizeKernel(CudaKernel):
         type = problem.types[problem.outputs[0]]
         found = [Tactic("linear", (LINEAR,), (LINEAR,))]
         images = type.rank == 4 and all(axis.number != 1 for axis in _axes(problem))
-        if not is_float(type.dtype):
+        if not is_real(type.dtype):
             return [*found, Tactic("channels", (NHWC,), (NHWC,))] if images else found
         for n in narrow:
             found.append(Tactic(n.key("half"), (n.rows,), (n.rows,), n.dtype))
