@@ -184,24 +184,29 @@ def test_slices_that_no_kernel_writes_are_not_reformatted_into() -> None:
     assert selector.reformat_price(selector.number(parts[0]), SliceOf(part.layer, part.index)) is not None
 
 
-@pytest.mark.parametrize(("device", "writable"), [("cpu", True), ("cuda", False)])
-def test_slices_are_written_by_the_devices_own_kernels(device: str, writable: bool) -> None:
-    """A host kernel once made slices in single precision writable for tensors that are halves on a GPU."""
+@pytest.mark.parametrize(("device", "taken"), [("cpu", True), ("cuda", False)])
+def test_slices_are_written_and_read_by_the_devices_own_kernels(device: str, taken: bool) -> None:
+    """A host kernel once made slices in single precision writable for tensors that are halves on a GPU, and parts of
+    halves row by row were views there, which nothing stores in single precision."""
     from tenonrt.builder.config import BuilderConfig
     from tenonrt.builder.offers import Offers
-    from tenonrt.builder.pricing import find_unwritable
+    from tenonrt.builder.pricing import find_limits
     from tenonrt.builder.selection import Selector
     from tenonrt.plugins.hooks import Hooks
     from tenonrt.types import LINEAR
 
     net = tenonrt.Network("concatenation", REGISTRY)
     parts = [net.add_activation(net.add_input(name, (2, 3)), function="relu") for name in "ab"]
-    net.mark_output(net.add_concatenation(*parts, axis=0), "y")
+    joined = net.add_concatenation(*parts, axis=0)
+    for number, part in enumerate(net.add("Split", [joined], {"axis": 0, "parts": 2})):
+        net.mark_output(part, f"y{number}")
     selector = Selector(net.graph, (LINEAR, HALF))
     with using(REGISTRY):
-        find_unwritable(selector, Offers(net.graph, REGISTRY, BuilderConfig(device=device), Hooks(REGISTRY)))
-    assert (LINEAR not in selector.unwritable) == writable
-    assert HALF in selector.unwritable
+        find_limits(selector, Offers(net.graph, REGISTRY, BuilderConfig(device=device), Hooks(REGISTRY)))
+    assert (LINEAR not in selector.unwritable) == (LINEAR not in selector.unreadable) == taken
+    assert HALF in selector.unwritable & selector.unreadable
+    views = [column.id for column in selector.view_columns(net.graph.layers[-1])]
+    assert len(views) == taken
 
 
 def test_a_mask_that_all_items_share_is_drawn_whole() -> None:

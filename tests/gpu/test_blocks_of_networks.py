@@ -42,11 +42,14 @@ def pyramid(net: tenonrt.Network, x: Any) -> Any:
 
 
 def distances(net: tenonrt.Network, x: Any) -> Any:
-    """YOLOv8's head: the mean of a distribution over 16 channels."""
-    x = net.add("Reshape", [convolution(net, x, 64), np.array([0, 4, 16, -1], np.int64)], {})[0]
+    """YOLOv8's head: the means of distributions over 16 channels, beside probabilities."""
+    x = net.add("Reshape", [convolution(net, x, 80), np.array([0, 80, -1], np.int64)], {})[0]
+    x, classes = net.add("Split", [x, np.array([64, 16], np.int64)], {"axis": 1})
+    x = net.add("Reshape", [x, np.array([0, 4, 16, -1], np.int64)], {})[0]
     x = net.add("Softmax", [net.add("Transpose", [x], {"permutation": (0, 2, 1, 3)})[0]], {"axis": 1})[0]
     mean = net.add_convolution(x, np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1))
-    return net.add("Reshape", [mean, np.array([0, 4, -1], np.int64)], {})[0]
+    mean = net.add("Reshape", [mean, np.array([0, 4, -1], np.int64)], {})[0]
+    return net.add_concatenation(mean, net.add_activation(classes, function="sigmoid"), axis=1)
 
 
 def excitation(net: tenonrt.Network, x: Any) -> Any:

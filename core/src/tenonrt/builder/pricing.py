@@ -11,6 +11,8 @@ from tenonrt.builder.reformats import pose_reformat
 from tenonrt.builder.rounds import race_again
 from tenonrt.builder.selection import Selector
 from tenonrt.builder.tuner import Tuner
+from tenonrt.graph.graph import Tensor
+from tenonrt.problem import Tactic
 from tenonrt.types import LINEAR, Format, TensorType
 
 _Stored = tuple[TensorType, Format, Format]  # what, from, to
@@ -42,18 +44,24 @@ def price_reformats(selector: Selector, columns: Sequence[Column], offers: Offer
             selector.prices[number, target] = found
 
 
-def find_unwritable(selector: Selector, offers: Offers) -> None:
-    """Tell the selector in which formats no kernel on offer stores a tensor as a slice of a larger one.
+def find_limits(selector: Selector, offers: Offers) -> None:
+    """Tell the selector in which formats no kernel on offer stores a tensor as a slice of a larger one, or reads one.
 
     Where kernels of the device itself offer it, these alone count: what starts in a format of theirs, no host can read.
     """
     examples = {part.format: tensor for tensor, parts in selector.slices.items() for part in parts}
     for format, tensor in examples.items():
-        posed = pose_reformat(offers.registry, offers.config, tensor, LINEAR, format)
-        rivals = list(offers.alone(posed))
-        own = [offer for offer in rivals if offer.kernel.on_device]
-        if not any(0 in offer.tactic.writes_strided for offer in own or rivals):
+        if not any(0 in tactic.writes_strided for tactic in _reformats(offers, tensor, LINEAR, format)):
             selector.unwritable.add(format)
+        if not any(0 in tactic.reads_strided for tactic in _reformats(offers, tensor, format, LINEAR)):
+            selector.unreadable.add(format)
+
+
+def _reformats(offers: Offers, tensor: Tensor, source: Format, target: Format) -> list[Tactic]:
+    """The tactics that count for a reformat."""
+    rivals = list(offers.alone(pose_reformat(offers.registry, offers.config, tensor, source, target)))
+    own = [offer for offer in rivals if offer.kernel.on_device]
+    return [offer.tactic for offer in own or rivals]
 
 
 def _wanted(selector: Selector, columns: Sequence[Column]) -> Iterator[tuple[int, Format, Format]]:

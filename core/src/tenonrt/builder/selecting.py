@@ -14,7 +14,7 @@ from tenonrt.builder.finalists import decide_in_place
 from tenonrt.builder.lowering import Lowering, Packs
 from tenonrt.builder.offers import OVER_WORKSPACE, Offer, Offers
 from tenonrt.builder.precision import is_reduced, obeyed, preferred
-from tenonrt.builder.pricing import find_unwritable, price_reformats
+from tenonrt.builder.pricing import find_limits, price_reformats
 from tenonrt.builder.progress import Clock, Teller
 from tenonrt.builder.reformats import choose_reformat
 from tenonrt.builder.reporting import BuildLog
@@ -164,9 +164,10 @@ class _Selection:
         sound = tune(selector, offered, tuner, clock, self.tools.teller, offers.refuse)
         if config.layer_precisions and not self.terms.exact:
             sound = preferred(selector.graph, config.layer_precisions, sound, offers.refuse)
+        with clock.phase("reformats"):
+            find_limits(selector, offers)
         columns = timed_columns(selector, found, sound, tuner, offers.refusals)
         with clock.phase("reformats"):
-            find_unwritable(selector, offers)
             price_reformats(selector, columns, offers, tuner)
         with clock.phase("select"):
             cover = self._solved(selector, columns)

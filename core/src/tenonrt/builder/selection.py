@@ -39,6 +39,8 @@ class Selector:
     prices: dict[tuple[int, object], int] = field(default_factory=dict)
     # Formats in which no kernel stores a tensor anew as a slice of a larger one.
     unwritable: set[Format] = field(default_factory=set)
+    # Formats in which none stores anew what is a slice: parts are no views in them, for others may read a part too.
+    unreadable: set[Format] = field(default_factory=set)
     _numbers: dict[Tensor, int] = field(default_factory=dict)
     _tensors: list[Tensor] = field(default_factory=list)
 
@@ -148,6 +150,8 @@ class Selector:
                 yield self._special(layer, VIEW, reads, writes, "" if format == LINEAR else f">{format}")
             return
         for format in self._slice_formats(layer, view):
+            if view.whole == "input" and format in self.unreadable:
+                continue
             parts = [SliceOf(here, i, format) for i in range(len(view.parts))]
             if view.whole == "output":
                 sources = tuple((self.number(t), (parts[i],)) for i, t in given)
