@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tenonrt.byte_regions import BYTES, FLOAT8, ByteRegion, byte_problems, byte_regions, read_byte_region
     from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
     from tenonrt.calibration.histogram import Histogram
+    from tenonrt.coordinates import Coordinates, ResizedAxis, Transformation, original_coordinates
     from tenonrt.libraries import load_library
     from tenonrt.patch import NewTensor, Patch
     from tenonrt.progress import Progress
@@ -82,6 +83,7 @@ _ELSEWHERE = {
     "byte_regions": "BYTES FLOAT8 ByteRegion byte_problems byte_regions read_byte_region",
     "calibration.calibrator": "Calibrator HistogramCalibrator",
     "calibration.histogram": "Histogram",
+    "coordinates": "Coordinates ResizedAxis Transformation original_coordinates",
     "libraries": "load_library",
     "patch": "NewTensor Patch",
     "progress": "Progress",
@@ -509,16 +511,17 @@ class Device(ABC):
 __all__ = [
     "BYTES", "CONTRACT_VERSION", "FLOAT8", "FLOATS", "INTEGERS", "LINEAR", "MOVES", "NATIVE_ABI_VERSION", "NCHW16C",
     "NHWC", "AllocatesOutputs", "Array", "AttentionLayers", "Attributes", "ByteRegion", "Calibrator", "Candidate",
-    "Case", "Code", "Device", "Dim", "Dimension", "Draws", "Executable", "ExecutionError", "Exporter", "Format",
-    "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel", "Launch",
-    "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
+    "Case", "Code", "Coordinates", "Device", "Dim", "Dimension", "Draws", "Executable", "ExecutionError", "Exporter",
+    "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel",
+    "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
     "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
-    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "Role", "Run", "Runnable", "Shape", "SourceGraph",
-    "SourceNode", "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo", "TensorType",
-    "Tolerance", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis", "added_operand", "attention_layers",
-    "boxed", "broadcast", "broadcasts_to", "byte_problems", "byte_regions", "common_place", "contents", "differ",
-    "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container", "is_float", "joined", "known_values",
-    "load", "load_library", "logical_shape", "maximum", "minimum", "normalize_axes", "normalize_axis", "numpy_dtype",
-    "only_reader", "optional", "per_axis", "product", "ranked", "read_byte_region", "required", "same", "share_padding",
-    "store", "surely_less", "symbol", "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "ResizedAxis", "Role", "Run", "Runnable", "Shape",
+    "SourceGraph", "SourceNode", "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo",
+    "TensorType", "Tolerance", "Transformation", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis",
+    "added_operand", "attention_layers", "boxed", "broadcast", "broadcasts_to", "byte_problems", "byte_regions",
+    "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
+    "is_float", "joined", "known_values", "load", "load_library", "logical_shape", "maximum", "minimum",
+    "normalize_axes", "normalize_axis", "numpy_dtype", "only_reader", "optional", "original_coordinates", "per_axis",
+    "product", "ranked", "read_byte_region", "required", "same", "share_padding", "store", "surely_less", "symbol",
+    "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
 ]  # fmt: skip

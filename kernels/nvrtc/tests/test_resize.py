@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,13 +10,12 @@ import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import Emulated, judge, needs_compiler, problem_of
-from tenonrt.contracts import Problem
+from tenonrt.contracts import Problem, Transformation
 from tenonrt_kernel_nvrtc.resize import ResizeKernel
-from tenonrt_kernel_nvrtc.sampling_axes import TRANSFORMATIONS
 from tenonrt_kernel_nvrtc.storage import NARROW, Narrow
 
 pytestmark = needs_compiler
-_PLAIN = sorted(set(TRANSFORMATIONS) - {"tf_crop_and_resize"})
+_PLAIN = sorted(set(get_args(Transformation)) - {"tf_crop_and_resize"})
 
 
 def resize(shape: tuple[int, ...], *rest: Any, dtype: str = "float32", **attrs: Any) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tenonrt.contracts import NCHW16C, Array, Code, Dim, Dimension, Problem, Support, Tactic, Weights
+from tenonrt.contracts import NCHW16C, Array, Code, Dim, Dimension, Problem, ResizedAxis, Support, Tactic, Weights
 
 from tenonrt_kernel_llvm.copying import block_strides, copy_phase, copy_row
 from tenonrt_kernel_llvm.emitter import FLOAT, I32, I64, Index, Value, vector
@@ -14,7 +14,7 @@ from tenonrt_kernel_llvm.indexing import distance, items_phase, known, plus, tim
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.moves import Move, NotMovableError, Side, in_blocks, values_of
 from tenonrt_kernel_llvm.routine import Operand, Routine
-from tenonrt_kernel_llvm.sampling_axes import TRANSFORMATIONS, Axis, linear, nearest
+from tenonrt_kernel_llvm.sampling_axes import linear, nearest
 from tenonrt_kernel_llvm.target import BLOCK, Target
 
 
@@ -74,7 +74,7 @@ def _refusal(problem: Problem) -> str:
         return "the image is on the host or a constant"
     if attrs.mode not in {"nearest", "linear"} or attrs.antialias or attrs.keep_aspect != "stretch":
         return "nearest or linear, without antialias, stretching to any aspect"
-    if attrs.coordinate_transformation not in TRANSFORMATIONS:
+    if attrs.coordinate_transformation == "tf_crop_and_resize":
         return f"not {attrs.coordinate_transformation}"
     if image.dtype != "float32" and (attrs.mode == "linear" or image.numpy.itemsize not in (1, 2, 4, 8)):
         return f"{attrs.mode} of {image.dtype}"
@@ -82,7 +82,7 @@ def _refusal(problem: Problem) -> str:
     return axes if isinstance(axes, str) else ""
 
 
-def _axes(problem: Problem) -> tuple[Axis, Axis] | str:
+def _axes(problem: Problem) -> tuple[ResizedAxis, ResizedAxis] | str:
     """The last two axes, or why others are resized too or sizes are not known."""
     before, after = (problem.types[t].shape for t in (problem.layer.inputs[0], problem.layer.outputs[0]))
     rank, attrs = len(before), problem.layer.attrs
@@ -105,7 +105,7 @@ def _axes(problem: Problem) -> tuple[Axis, Axis] | str:
         return "only the last two axes are resized"
     if any(isinstance(d, Dim) for d in (*before[-2:], *after[-2:])):
         return "rows and columns of known number"
-    rows, columns = (Axis(known(before[a]), known(after[a]), scale[a]) for a in (rank - 2, rank - 1))
+    rows, columns = (ResizedAxis(a, known(before[a]), known(after[a]), scale[a]) for a in (rank - 2, rank - 1))
     return rows, columns
 
 

@@ -10,12 +10,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import LINEAR, NHWC, Array, Code, Problem, Tactic, TensorType, Weights
+from tenonrt.contracts import LINEAR, NHWC, Array, Code, Problem, ResizedAxis, Tactic, TensorType, Weights
 
 from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.maps import BLOCK
-from tenonrt_kernel_nvrtc.sampling_axes import TRANSFORMATIONS, Axis, Taps, axes_of, taps_of
+from tenonrt_kernel_nvrtc.sampling_axes import Taps, axes_of, taps_of
 from tenonrt_kernel_nvrtc.storage import C_TYPES, Axes, Narrow, is_real, item_bytes, read, shape_of, stored, write
 
 _WIDEST = 16  # bytes that a thread writes at once
@@ -29,8 +29,6 @@ class ResizeKernel(CudaKernel):
         attrs, type = problem.layer.attrs, problem.types[problem.layer.inputs[0]]
         if len(problem.layers) != 1 or problem.activations != (problem.layer.inputs[0],):
             return "more layers, or another input that is computed"
-        if attrs.coordinate_transformation not in TRANSFORMATIONS:
-            return f"coordinates of {attrs.coordinate_transformation}"
         if (attrs.mode != "nearest" or attrs.coordinate_transformation == "tf_crop_and_resize") and (
             type.dtype != "float32"
         ):
@@ -46,7 +44,7 @@ class ResizeKernel(CudaKernel):
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         type = problem.types[problem.outputs[0]]
         found = [Tactic("linear", (LINEAR,), (LINEAR,))]
-        images = type.rank == 4 and all(axis.number != 1 for axis in _axes(problem))
+        images = type.rank == 4 and all(axis.axis != 1 for axis in _axes(problem))
         if not is_real(type.dtype):
             return [*found, Tactic("channels", (NHWC,), (NHWC,))] if images else found
         for n in narrow:
@@ -81,7 +79,7 @@ class ResizeKernel(CudaKernel):
         writer = _Writer(problem, source, result, pitched)
         ctype = C_TYPES[stored(result)]
         tables = [
-            f"const {kind} *{name}{axis.number}"
+            f"const {kind} *{name}{axis.axis}"
             for axis in writer.axes
             for kind, name in (("int", "element"), *([] if writer.copies else [("float", "weight")]))
         ]
@@ -93,7 +91,7 @@ class ResizeKernel(CudaKernel):
         }  # fmt: skip
 
 
-def _axes(problem: Problem) -> list[Axis]:
+def _axes(problem: Problem) -> list[ResizedAxis]:
     found = axes_of(problem)
     assert not isinstance(found, str), found
     return found
@@ -105,7 +103,7 @@ class _Writer:
     def __init__(self, problem: Problem, source: TensorType, result: TensorType, pitched: bool) -> None:
         self.attrs = problem.layer.attrs
         self.axes = _axes(problem)
-        self.taps: dict[int, Taps] = {axis.number: taps_of(axis, self.attrs) for axis in self.axes}
+        self.taps: dict[int, Taps] = {axis.axis: taps_of(axis, self.attrs) for axis in self.axes}
         self.copies = self.attrs.mode == "nearest"
         self.dtype, self.pitched = stored(result), pitched
         self.source, self.result = Axes.of(source), Axes.of(result)

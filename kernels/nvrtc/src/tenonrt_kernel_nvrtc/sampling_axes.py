@@ -5,34 +5,15 @@ Coordinates are in float32 as the operator has them, for the nearest element han
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tenonrt.contracts import Problem
+from tenonrt.contracts import Coordinates, Problem, ResizedAxis, original_coordinates
 
-Coordinates = NDArray[np.float32]
-_HALF, _ONE = np.float32(0.5), np.float32(1)
+_HALF = np.float32(0.5)
 _TIE = 1e-6  # a fraction this near to one half is one half
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Sizes before and after, output over input size as the model says, and the cropped part in fractions."""
-
-    number: int
-    size: int
-    resized: int
-    scale: float
-    start: float = 0.0
-    end: float = 1.0
-
-    @property
-    def identity(self) -> bool:
-        """Whether nothing changes."""
-        return self.size == self.resized and self.scale == 1.0 and (self.start, self.end) == (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +29,7 @@ class Taps:
         return int(self.elements.shape[1])
 
 
-def axes_of(problem: Problem) -> list[Axis] | str:
+def axes_of(problem: Problem) -> list[ResizedAxis] | str:
     """The axes that a Resize changes, or why they are not known."""
     layer, attrs = problem.layer, problem.layer.attrs
     before, after = (problem.types[i].concrete({}) for i in (layer.inputs[0], layer.outputs[0]))
@@ -63,13 +44,13 @@ def axes_of(problem: Problem) -> list[Axis] | str:
     axes = []
     for position, (number, scale) in enumerate(zip(numbers, scales, strict=True)):
         part = (region[position], region[position + len(numbers)]) if cropped else (0.0, 1.0)
-        axes.append(Axis(number, before[number], after[number], float(scale), *part))
+        axes.append(ResizedAxis(number, before[number], after[number], float(scale), *part))
     return [axis for axis in axes if not axis.identity]
 
 
-def taps_of(axis: Axis, attrs: Any) -> Taps:
+def taps_of(axis: ResizedAxis, attrs: Any) -> Taps:
     """What is read for each element of an axis that is not empty."""
-    found = _coordinates(axis, attrs.coordinate_transformation)
+    found = original_coordinates(axis, attrs.coordinate_transformation)
     outside = (found < 0) | (found > axis.size - 1)
     if attrs.coordinate_transformation != "tf_crop_and_resize":
         outside = np.zeros_like(outside)
@@ -96,48 +77,6 @@ def _scales(sizes: list[int], originals: list[int], policy: str) -> list[float]:
     return [float(min(scales) if policy == "not_larger" else max(scales))] * len(scales)
 
 
-# coordinates ----------------------------------------------------------------------------------------------------------
-
-
-def _half_pixel(x: Coordinates, axis: Axis) -> Coordinates:
-    return (x + _HALF) / np.float32(axis.scale) - _HALF
-
-
-def _symmetric(x: Coordinates, axis: Axis) -> Coordinates:
-    """Divides in float64, unlike the others: an exact half would otherwise be just below."""
-    adjustment = np.float32(axis.resized) / (np.float32(axis.scale) * np.float32(axis.size))
-    offset = np.float64(np.float32(axis.size) / np.float32(2) * (_ONE - adjustment))
-    return (offset + (x.astype(np.float64) + 0.5) / np.float64(np.float32(axis.scale)) - 0.5).astype(np.float32)
-
-
-def _align_corners(x: Coordinates, axis: Axis) -> Coordinates:
-    if axis.resized == 1:
-        return np.zeros_like(x)
-    return x * np.float32(axis.size - 1) / np.float32(axis.resized - 1)
-
-
-def _cropped(x: Coordinates, axis: Axis) -> Coordinates:
-    start, end, last = np.float32(axis.start), np.float32(axis.end), np.float32(axis.size - 1)
-    if axis.resized == 1:
-        return np.full_like(x, np.float32(0.5 * (axis.start + axis.end) * (axis.size - 1)))
-    return start * last + x * (end - start) * last / np.float32(axis.resized - 1)
-
-
-TRANSFORMATIONS: dict[str, Callable[[Coordinates, Axis], Coordinates]] = {
-    "half_pixel": _half_pixel,
-    "half_pixel_symmetric": _symmetric,
-    "pytorch_half_pixel": lambda x, axis: _half_pixel(x, axis) if axis.resized > 1 else np.zeros_like(x),
-    "align_corners": _align_corners,
-    "asymmetric": lambda x, axis: x / np.float32(axis.scale),
-    "tf_half_pixel_for_nn": lambda x, axis: (x + _HALF) / np.float32(axis.scale),
-    "tf_crop_and_resize": _cropped,
-}
-
-
-def _coordinates(axis: Axis, transformation: str) -> Coordinates:
-    return TRANSFORMATIONS[transformation](np.arange(axis.resized, dtype=np.float32), axis).astype(np.float32)
-
-
 # taps -----------------------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +90,7 @@ def _nearest(found: Coordinates, size: int, rounding: str) -> NDArray[np.int32]:
     return np.clip(rounded, 0, size - 1).astype(np.int32)
 
 
-def _weighed(axis: Axis, found: Coordinates, attrs: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _weighed(axis: ResizedAxis, found: Coordinates, attrs: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The elements that a linear or cubic filter reaches; one that shrinks an axis may be stretched over all of it."""
     reach = 1 if attrs.mode == "linear" else 2
     stretch = min(axis.scale, 1.0) if attrs.antialias else 1.0

@@ -12,14 +12,16 @@ from tenonrt.contracts import (
     Case,
     Dimension,
     LayerType,
+    ResizedAxis,
     Run,
     TensorInfo,
     TensorType,
+    Transformation,
     draw,
+    original_coordinates,
     unknown,
 )
 
-from tenonrt_layer_resize.coordinates import ResizedAxis, Transformation, original
 from tenonrt_layer_resize.sizing import KeepAspect, absent, fitted, floored, scaled_size, sizes_from
 from tenonrt_layer_resize.taps import LINEAR, Rounding, cubic, nearest, weigh
 
@@ -116,7 +118,7 @@ class ResizeLayer(LayerType):
         data, roi, scales, sizes = _padded(arrays)
         assert data is not None
         axes = [a for a in _plan(attrs, data.shape, roi, scales, sizes) if not a.identity]
-        coordinates = {a.axis: original(a, attrs.coordinate_transformation) for a in axes}
+        coordinates = {a.axis: original_coordinates(a, attrs.coordinate_transformation) for a in axes}
         if attrs.mode == "nearest":
             result = data
             for axis in axes:

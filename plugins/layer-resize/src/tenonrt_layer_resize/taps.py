@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tenonrt_layer_resize.coordinates import Coordinates, ResizedAxis
+from tenonrt.contracts import Coordinates, ResizedAxis
 
 Rounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 Indices = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Where the elements of a resized axis come from: the coordinate transformations of ONNX Resize.
+"""Where the elements of a resized axis come from, for the layer and its kernels: the coordinates of ONNX Resize.
 
 All are float32, rounded where onnxruntime rounds: the nearest element, and what lies outside, hang on the last bit.
 """
@@ -6,11 +6,11 @@ All are float32, rounded where onnxruntime rounds: the nearest element, and what
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tenonrt.contracts import Attributes
 
 Coordinates = NDArray[np.float32]
 Transformation = Literal[
@@ -26,7 +26,8 @@ Transformation = Literal[
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
-class ResizedAxis(Attributes, frozen=True):
+@dataclass(frozen=True)
+class ResizedAxis:
     """One axis to resize. scale: output over input size. start, end: the cropped part, as fractions of the axis."""
 
     axis: int
@@ -90,7 +91,7 @@ _TRANSFORMATIONS: dict[str, Callable[[Coordinates, ResizedAxis], Coordinates]] =
 }
 
 
-def original(axis: ResizedAxis, transformation: Transformation) -> Coordinates:
+def original_coordinates(axis: ResizedAxis, transformation: Transformation) -> Coordinates:
     """The coordinate in the input of every element of the resized axis."""
     x = np.arange(axis.resized, dtype=np.float32)
     return x if axis.identity else _TRANSFORMATIONS[transformation](x, axis).astype(np.float32)
