@@ -12,13 +12,14 @@ from typing import Any
 from tenonrt.contracts import LINEAR, Array, Code, GraphView, Layer, Problem, Tactic, Weights
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention, regions
-from tenonrt_kernel_nvrtc.attention_source import INSTRUCTIONS, Shape, Stored, body
+from tenonrt_kernel_nvrtc.attention_source import INSTRUCTIONS, Shape, body
 from tenonrt_kernel_nvrtc.attention_wide import DEPTH, Wide, functions
 from tenonrt_kernel_nvrtc.attention_wide import body as wide_body
-from tenonrt_kernel_nvrtc.expressions import expression, refusal
+from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, shape_of, value_type, write
+from tenonrt_kernel_nvrtc.quantizing import Quantizing
+from tenonrt_kernel_nvrtc.storage import Narrow, shape_of
 
 _TILES = (64, 128)  # keys at a time
 _ROWS, _PARTS = (1, 2, 4, 8), (1, 2, 4)
@@ -60,8 +61,8 @@ class AttentionKernel(CudaKernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Of what quantizes the result, scale and zero point."""
-        given = dict(zip(code.problem.constants, weights.constants, strict=True))
-        return [given[i] for _, i in _packed(code.problem)]
+        given, quantizing = dict(zip(code.problem.constants, weights.constants, strict=True)), _quantizing(code.problem)
+        return [] if quantizing is None else [given[i] for i in quantizing.packed]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         found = read_attention(problem)
@@ -69,9 +70,10 @@ class AttentionKernel(CudaKernel):
         key = shape_of(tactic)
         shape = Wide.parsed(key) if key.startswith("wide") else Shape.parsed(key)
         rows = shape.rows if isinstance(shape, Wide) else 16 * shape.rows
-        to = _stored(problem)
-        parameters = [f"{to.ctype} *out", *(f"const narrow_t *x{i}" for i in problem.activations)]
-        parameters += [f"const {C_TYPES[problem.types[i].dtype]} *{name}" for name, i in _packed(problem)]
+        to = _quantizing(problem)
+        parameters = ["narrow_t *out" if to is None else f"{to.ctype} *out"]
+        parameters += [f"const narrow_t *x{i}" for i in problem.activations]
+        parameters += [] if to is None else to.parameters
         bounds = f"{shape.threads}, {shape.resident}" if isinstance(shape, Wide) else f"{shape.threads}"
         head = f'extern "C" __global__ void __launch_bounds__({bounds}) kernel({", ".join(parameters)})'
         if isinstance(shape, Wide):
@@ -82,25 +84,9 @@ class AttentionKernel(CudaKernel):
         return f"{code[0]}{head} {{{code[1]}\n}}\n", {"grid": grid, "block": (shape.threads,)}
 
 
-def _packed(problem: Problem) -> list[tuple[str, int]]:
-    """Constants that are read from memory, by their names in the source: the mask's and scales' numbers are not."""
-    quantize = next((layer for layer in problem.layers if layer.kind == "Quantize"), None)
-    inputs = [] if quantize is None else zip(("step", "zero"), quantize.inputs[1:], strict=False)
-    return [(name, i) for name, i in inputs if i >= 0]
-
-
-def _stored(problem: Problem) -> Stored:
-    """How an element of the result is kept."""
-    quantize = next((layer for layer in problem.layers if layer.kind == "Quantize"), None)
-    if quantize is None:
-        return Stored()
-    dtype, packed = problem.types[quantize.outputs[0]].dtype, _packed(problem)
-    once = " ".join(
-        f"const {value_type(problem.types[i].dtype)} {name}_v = {read(problem.types[i].dtype, f'{name}[0]')};"
-        for name, i in packed
-    )
-    values = {quantize.inputs[0]: "({0})"} | {i: f"{name}_v" for name, i in packed}
-    return Stored(C_TYPES[dtype], write(dtype, expression(problem, quantize, values)), once)
+def _quantizing(problem: Problem) -> Quantizing | None:
+    layer = next((layer for layer in problem.layers if layer.kind == "Quantize"), None)
+    return None if layer is None else Quantizing(problem, layer)
 
 
 def _wide(a: Attention) -> list[Wide]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
 from tenonrt_kernel_nvrtc.expressions import literal
+from tenonrt_kernel_nvrtc.quantizing import Quantizing
 
 INSTRUCTIONS = r"""
 __device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
@@ -32,23 +33,6 @@ __device__ __forceinline__ void columns(unsigned &b0, unsigned &b1, const narrow
         : "r"((unsigned)__cvta_generic_to_shared(p)));
 }
 """
-
-
-@dataclass(frozen=True)
-class Stored:
-    """How the result is kept: its type, a real number as an element of it, and what is done once for that."""
-
-    ctype: str = "narrow_t"
-    template: str = "to_narrow({0})"
-    once: str = ""
-
-    @property
-    def real(self) -> bool:
-        """Whether it is not quantized."""
-        return self.ctype == "narrow_t"
-
-    def element(self, value: str) -> str:
-        return self.template.format(value)
 
 
 @dataclass(frozen=True)
@@ -80,9 +64,9 @@ class Shape:
         return 4 * self.parts * self.rows * 16 * (depth + 4) if self.parts > 1 else 0
 
 
-def body(a: Attention, shape: Shape, to: Stored) -> str:
+def body(a: Attention, shape: Shape, to: Quantizing | None) -> str:
     """What stands between the braces of the kernel."""
-    return f"""{to.once}{_start(a, shape)}
+    return f"""{to.once if to else ""}{_start(a, shape)}
     for (int start = 0; start < {a.keys}; start += {shape.tile}) {{
         if (start) __syncthreads();
         {_copies(a, shape)}
@@ -214,9 +198,9 @@ def masked_nowhere(a: Attention) -> str:
     return "0.f" if a.guarded else "__int_as_float(0x7fc00000)"
 
 
-def _stored(a: Attention, kept: Stored) -> str:
+def _stored(a: Attention, kept: Quantizing | None) -> str:
     two = "*(unsigned *)(out + to) = pair(low, up);"
-    if not kept.real:
+    if kept is not None:
         two = f"put(out + to, Vec<{kept.ctype}, 2>{{{{{kept.element('low')}, {kept.element('up')}}}}});"
     return f"""for (int h = 0; h < 2; ++h) {{
         const bool none = !(sum[h] > 0.f);
@@ -230,9 +214,10 @@ def _stored(a: Attention, kept: Stored) -> str:
     }}"""
 
 
-def _merged(a: Attention, shape: Shape, kept: Stored) -> str:
+def _merged(a: Attention, shape: Shape, kept: Quantizing | None) -> str:
     """The shares' results by their maxima: rows of depth elements, the maximum and the sum."""
-    value = kept.element(f"(total > 0.f ? e[j] / total : {masked_nowhere(a)})")
+    value = f"total > 0.f ? e[j] / total : {masked_nowhere(a)}"
+    ctype, value = ("narrow_t", f"to_narrow({value})") if kept is None else (kept.ctype, kept.element(value))
     pitch, rows, pieces = a.depth + 4, 16 * shape.rows, a.depth // 8
     return f"""float *const found = (float *)memory;
     __syncthreads();
@@ -256,7 +241,7 @@ def _merged(a: Attention, shape: Shape, kept: Stored) -> str:
             total += weight * from[{a.depth + 1}];
             for (int j = 0; j < 8; ++j) e[j] += weight * from[c + j];
         }}
-        Vec<{kept.ctype}, 8> o;
+        Vec<{ctype}, 8> o;
         for (int j = 0; j < 8; ++j) o.e[j] = {value};
         put(out + {at(a.result)} + (long long)(blockIdx.x * {rows} + r) * {a.result[2]} + c, o);
     }}"""

@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand
-from tenonrt_kernel_nvrtc.attention_source import Stored, at, masked_nowhere
+from tenonrt_kernel_nvrtc.attention_source import at, masked_nowhere
 from tenonrt_kernel_nvrtc.expressions import literal
 from tenonrt_kernel_nvrtc.quads import EXCHANGES, SWAP
+from tenonrt_kernel_nvrtc.quantizing import Quantizing
 
 DEPTH, _KEYS = 64, 128  # columns of a head; keys of a tile
 # The key in a row of a tile: bits of the row's number and how far they move. Two of its bits change places with two.
@@ -84,9 +85,9 @@ template <int ADD> __device__ __forceinline__ void weighed(float (&d)[{r}], cons
 """
 
 
-def body(a: Attention, wide: Wide, to: Stored) -> str:
+def body(a: Attention, wide: Wide, to: Quantizing | None) -> str:
     """What stands between the braces of the kernel."""
-    return f"""{to.once}{_start(a, wide)}
+    return f"""{to.once if to else ""}{_start(a, wide)}
     for (int start = 0; start < {a.keys}; start += {_KEYS}) {{
         if (start) __syncthreads();
         else {{ {_copied("q", a.query, wide.rows, a.rows, f"blockIdx.x * {wide.rows}", wide)} }}
@@ -206,10 +207,10 @@ def _results(a: Attention) -> str:
         {_multiplied(products, "result")}"""
 
 
-def _stored(a: Attention, kept: Stored) -> str:
+def _stored(a: Attention, kept: Quantizing | None) -> str:
     """A quad exchanges pairs of columns, so that each thread stores 8; as halves, which bytes are made of."""
     eight = "*(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);"
-    if not kept.real:
+    if kept is not None:
         value = kept.element("to_float((narrow_t)(o[j / 2] >> j % 2 * 16))")
         each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) bytes.e[j] = {value};'
         eight = f"{{ Vec<{kept.ctype}, 8> bytes; {each} put(out + to, bytes); }}"

@@ -123,7 +123,14 @@ def _template(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | Non
     return _binary(layer.attrs.operation, first, problem.types[layer.inputs[1]].dtype)
 
 
-def _quantizing(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | None:
+def quantized(problem: Problem, layer: ProblemLayer, value: str, inverse: str, zero: str) -> str:
+    """A Quantize layer's result by the inverse of its scale."""
+    template = _quantizing(problem, layer, "{0} * {1}")
+    assert template is not None, layer
+    return template(f"({value})", inverse, zero)
+
+
+def _quantizing(problem: Problem, layer: ProblemLayer, quotient: str = "{0} / {1}") -> Callable[..., str] | None:
     """The quotient is rounded to even before a zero point is added; a NaN becomes 0."""
     real, stored = layer.inputs[0], layer.outputs[0]
     if layer.kind == "Dequantize":
@@ -139,9 +146,9 @@ def _quantizing(problem: Problem, layer: ProblemLayer) -> Callable[..., str] | N
     if layer.kind == "Dequantize":
         return ("((float)({0} - {2}) * {1})" if shifted else "((float){0} * {1})").format
     if types[stored].dtype == FLOAT8:  # the conversion rounds and saturates, NaN stays
-        return "to_float(to_e4m3({0} / {1}))".format
+        return f"to_float(to_e4m3({quotient}))".format
     low, high = map(literal, _LIMITS[types[stored].dtype])
-    steps = "rintf({0} / {1}) + (float){2}" if shifted else "rintf({0} / {1})"
+    steps = f"rintf({quotient}) + (float){{2}}" if shifted else f"rintf({quotient})"
     return f"({{0}} != {{0}} ? 0ll : (long long)larger(smaller({steps}, {high}), {low}))".format
 
 

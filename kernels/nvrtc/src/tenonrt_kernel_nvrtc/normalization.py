@@ -20,10 +20,11 @@ from tenonrt.contracts import (
     only_reader,
 )
 
-from tenonrt_kernel_nvrtc.expressions import expression, refusal
+from tenonrt_kernel_nvrtc.expressions import refusal
 from tenonrt_kernel_nvrtc.kernel import BEGIN, CudaKernel
+from tenonrt_kernel_nvrtc.quantizing import Quantizing
 from tenonrt_kernel_nvrtc.rows import REDUCTIONS, RowPlan, fetched, plans
-from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, value_type, write
+from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, read, stored, write
 
 # So many blocks keep a large GPU busy; of more rows each has several, for which it reads scale and bias once.
 _MOST_BLOCKS = 132 * 8
@@ -79,9 +80,10 @@ class NormalizationKernel(CudaKernel):
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Scale, then bias, where they are there; of what quantizes scale and zero point."""
-        problem = code.problem
-        given = dict(zip(problem.constants, weights.constants, strict=True))
-        return [given[i] for _, i in _packed(problem)]
+        given = dict(zip(code.problem.constants, weights.constants, strict=True))
+        quantizing = _quantizing(code.problem)
+        numbers = [*_named(code.problem).values(), *([] if quantizing is None else quantizing.packed)]
+        return [given[i] for i in numbers]
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         norm, _ = _parted(problem)
@@ -89,21 +91,18 @@ class NormalizationKernel(CudaKernel):
         shape, count = type.concrete({}), len(problem.activations)
         threads = int(tactic.key.rpartition(":")[2])
         plan = next(plan for plan in plans(shape[-1], dtype) if plan.threads == threads)
-        rows, packed = prod(shape[:-1]), _packed(problem)
-        names = [name for name, _ in packed if name in ("scale", "bias")]
+        rows, names, quantizing = prod(shape[:-1]), list(_named(problem)), _quantizing(problem)
         body = "\n    ".join(_lines(plan, dtype, problem, count, names))
         blocks = min(-(-rows // plan.rows), _MOST_BLOCKS)
-        read_once = [f"const {value_type(t)} {n}_v = {read(t, f'{n}[0]')};"
-                     for n, i in packed if n not in names for t in [problem.types[i].dtype]]  # fmt: skip
         lines = [
-            *plan.place("first"), *_parameters(plan, names), *read_once, BEGIN,
+            *plan.place("first"), *_parameters(plan, names), "" if quantizing is None else quantizing.once, BEGIN,
             f"for (int row = first; row < {rows}; row += {blocks * plan.rows}) {{", body, "}",
         ]  # fmt: skip
         parameters = [
             *(f"{C_TYPES[stored(problem.types[i].stored_as(tactic.output_format(k)))]} *{_result(problem, i)}"
               for k, i in enumerate(problem.outputs)),
             *(f"const {C_TYPES[dtype]} *x{k}" for k in range(count)),
-            *(f"const {C_TYPES[problem.types[i].dtype]} *{n}" for n, i in packed),
+            *(f"const float *{n}" for n in names), *([] if quantizing is None else quantizing.parameters),
         ]  # fmt: skip
         body = "\n    ".join(lines)
         source = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{\n    {body}\n}}\n'
@@ -133,12 +132,15 @@ def _parted(problem: Problem) -> tuple[ProblemLayer, ProblemLayer | None]:
     return (others[-1], last) if last.kind == "Quantize" and others else (last, None)
 
 
-def _packed(problem: Problem) -> list[tuple[str, int]]:
-    """Constants by their names in the source."""
-    norm, quantize = _parted(problem)
-    inputs = [*zip(("scale", "bias"), norm.inputs[1:], strict=False)]
-    inputs += [] if quantize is None else [*zip(("step", "zero"), quantize.inputs[1:], strict=False)]
-    return [(name, i) for name, i in inputs if i >= 0]
+def _named(problem: Problem) -> dict[str, int]:
+    """The parameters of the normalization by their names in the source."""
+    inputs = zip(("scale", "bias"), _parted(problem)[0].inputs[1:], strict=False)
+    return {name: i for name, i in inputs if i >= 0}
+
+
+def _quantizing(problem: Problem) -> Quantizing | None:
+    quantize = _parted(problem)[1]
+    return None if quantize is None else Quantizing(problem, quantize)
 
 
 def _result(problem: Problem, number: int) -> str:
@@ -178,13 +180,8 @@ def _lines(plan: RowPlan, dtype: str, problem: Problem, count: int, names: Seque
 
 def _put(plan: RowPlan, problem: Problem, number: int, dtype: str, value: str, offset: str) -> str:
     """An output of a vector of elements, which are quantized for bytes."""
-    name, quantize = _result(problem, number), _parted(problem)[1]
-    if name == "bytes" and quantize is not None:
-        values = {quantize.inputs[0]: f"({value})"} | {i: f"{n}_v" for n, i in _packed(problem)}
-        dtype, value = problem.types[number].dtype, expression(problem, quantize, values)
-    ctype = C_TYPES[dtype]
-    return (
-        f"Vec<{ctype}, {plan.vector}> p; "
-        + plan.elements(f"p.e[j] = {write(dtype, value)};")
-        + f" put({name} + {offset}, p);"
-    )
+    name, quantizing = _result(problem, number), _quantizing(problem)
+    ctype, element = C_TYPES[dtype], write(dtype, value)
+    if name == "bytes" and quantizing is not None:
+        ctype, element = quantizing.ctype, quantizing.element(value)
+    return f"Vec<{ctype}, {plan.vector}> p; " + plan.elements(f"p.e[j] = {element};") + f" put({name} + {offset}, p);"
