@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.builder.sampling import Judgement, judge, problem_tolerance
+from tenonrt.builder.sampling import Judgement, judge, problem_tolerance, rounding_steps
 from tenonrt.contracts import Tolerance
 from tenonrt.graph.network import Network
 from tenonrt.plugins.registry import Registry
@@ -100,3 +100,16 @@ def test_narrow_floats_of_inexact_sums_are_as_far_off_as_the_sums() -> None:
     assert judge(output, expected, Tolerance(0.0, 1e-3), steps=1).ok
     assert not judge(np.array([np.nan, 256], kind), expected, Tolerance(0.0, 1.0), steps=1).ok
     assert judge(np.array([np.nan], kind), np.array([np.nan], kind), Tolerance(0.0, 0.0), steps=1).ok
+
+
+@pytest.mark.parametrize("kind", ["Transpose", "Flatten"])
+def test_what_was_rounded_may_be_a_step_off_where_it_was_moved_afterwards(kind: str) -> None:
+    network = Network("moved")
+    x = network.add_input("x", (2, 3))
+    (stored,) = network.add("Quantize", [x, np.float32(0.5)], {"dtype": "int8"})
+    (moved,) = network.add(kind, [stored])
+    network.mark_output(moved, "y")
+    problem = pose(make_region(network.graph, network.graph.layers), "cpu", 1).problem
+    assert rounding_steps(problem, problem.outputs[0], Registry().layer_type) == 1
+    alone = pose(make_region(network.graph, network.graph.layers[1:]), "cpu", 1).problem
+    assert rounding_steps(alone, alone.outputs[0], Registry().layer_type) == 0

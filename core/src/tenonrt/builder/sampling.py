@@ -12,6 +12,7 @@ import numpy as np
 from tenonrt.contracts import LayerType, Tolerance
 from tenonrt.dims import evaluate
 from tenonrt.problem import Problem, ProblemInput, ProblemLayer
+from tenonrt.region_patterns import MOVES
 from tenonrt.types import EXTENDED_TYPES, Array, TensorInfo, TensorType, is_float, numpy_dtype, rounded_as
 
 LayerTypes = Callable[[str], LayerType]
@@ -204,8 +205,10 @@ def _reduction(problem: Problem, layer: ProblemLayer, layer_types: LayerTypes) -
 
 
 def rounding_steps(problem: Problem, number: int, layer_types: LayerTypes) -> int:
-    """How far integers of a tensor may be from the reference: one where they are rounded real numbers."""
+    """How far integers of a tensor may be from the reference: one where they are rounded real numbers, moved or not."""
     maker = next((layer for layer in problem.layers if number in layer.outputs), None)
+    if maker is not None and maker.kind in MOVES:
+        return rounding_steps(problem, maker.inputs[0], layer_types)
     return int(maker is not None and layer_types(maker.kind).rounds)
 
 
