@@ -51,6 +51,7 @@ def layer(
         ("LSTM", (5, 3, 8, 13), {"states": False, "input_forget": True}),
         ("LSTM", (1, 9, 40, 128), {}),
         ("LSTM", (12, 9, 64, 1024), {"lengths": True}),
+        ("LSTM", (7, 4, 13, 64), {}),
         ("GRU", (40, 1, 256, 512), {}),
         ("GRU", (6, 2, 64, 1500), {}),
         ("GRU", (12, 70, 128, 256), {"direction": "bidirectional", "lengths": True}),
