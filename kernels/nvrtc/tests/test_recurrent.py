@@ -32,7 +32,7 @@ from tenonrt.contracts import (
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import launching
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.recurrent import RecurrentKernel, parsed, room
+from tenonrt_kernel_nvrtc.recurrent import RecurrentKernel, filling, parsed, room
 from tenonrt_kernel_nvrtc.recurrent_instructions import INSTRUCTIONS
 from tenonrt_kernel_nvrtc.recurrent_problem import recurrences
 from tenonrt_kernel_nvrtc.recurrent_tiles import Tile, tiles
@@ -265,6 +265,14 @@ def test_stacks(blocks: int, sequences: int, **sizes: Any) -> None:
     problem = stack(features=16, **sizes)
     assert len(recurrences(problem)) == sizes["count"]
     judge(problem, tile_of(problem, blocks, sequences))
+
+
+@needs_compiler
+def test_what_clusters_tell_each_other_is_all_ones_before() -> None:
+    told = np.zeros(8008, np.uint16)
+    Cluster(filling(8000), ["narrow_t *"], FLOAT16).run([told], 4, 1, 256)
+    assert (told[:8000] == 0xFFFF).all()
+    assert not told[8000:].any()
 
 
 @needs_compiler

@@ -124,7 +124,7 @@ class RecurrentKernel(CudaKernel):
         layers = recurrences(problem)
         tile, projected = parsed(layers[0], tactic)
         first = KERNELS[projected.kernel].compile(product_problem(layers[0], tile.all_units), projected.tactic)
-        steps, parts = super().compile(problem, tactic), []
+        steps = super().compile(problem, tactic)
         parts = [first.blob, steps.blob]
         if len(layers) > 1:
             needed = room(layers, tile)

@@ -27,7 +27,7 @@ from tenonrt_kernel_nvrtc.recurrent_problem import Recurrence
 from tenonrt_kernel_nvrtc.recurrent_tiles import GROUP, HALVES, Tile
 
 _PLACE = "const int b = row0 + n * 8 + l * 2 + q;"  # the sequence of a thread, of eight
-_EACH = '_Pragma("unroll") for (int n = 0; n < {} ; ++n)'
+_EACH = '_Pragma("unroll") for (int n = 0; n < {}; ++n)'
 
 
 def source(layers: Sequence[Recurrence], tile: Tile, formats: dict[str, str], parameters: list[str]) -> str:
