@@ -13,9 +13,9 @@ A stack of layers is a row of clusters, of which every other one projects what a
 each other through memory that is all ones before, which no stored float is, so that values say by themselves that they
 are there; clusters wait for those before them only.
 
-For 512 units in 16 blocks, eight sequences take about 400 cycles of products, 230 of functions and of what pairs tell
-each other, and 535 until blocks have heard the first of it; what 16 blocks hear comes at about 10.6 bytes a cycle, the
-8 KiB of eight sequences in 770 (one H200).
+For 512 units in 16 blocks and one sequence, a step takes about 1330 cycles, 0.67 µs: 416 of products, 67 of what pairs
+leave each other, 268 of functions, 343 of telling blocks and storing, 112 until they have heard. What 16 blocks hear of
+eight sequences, 8 KiB, takes 770 more (one H200).
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ _MOST_STREAMING = 768  # threads, which have 80 registers each
 _SEQUENCES, _MOST_COLUMNS = (8, 16, 24, 32), 4
 # Clusters of so many blocks that run at once: those of a cluster are in one group of multiprocessors.
 AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 15, 16: 7}
-# Cycles: of functions and of what pairs of warps tell each other, for each eight sequences; of a product of 16 by 8 by
-# 16; until other blocks hear something. Bytes a cycle that a block hears, and that it reads of streamed weights.
-_CELL, _MULTIPLY, _LATENCY, _BYTES, _STREAMED, _HERTZ = 230, 6.25, 535, 10.6, 45, 1.65e9
+# Cycles: of functions, of what pairs of warps leave each other and of telling blocks, for each eight sequences; of a
+# product of 16 by 8 by 16; until other blocks hear something. Bytes a cycle that a block hears, and that it reads of
+# streamed weights.
+_CELL, _MULTIPLY, _LATENCY, _BYTES, _STREAMED, _HERTZ = 745, 6.25, 190, 10.6, 45, 1.95e9
 _BEGIN_SECONDS = 5e-6  # weights into registers
 _BEHIND = 3  # steps that a layer of a stack is behind the one before
 _MOST = 3
