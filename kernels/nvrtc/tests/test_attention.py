@@ -9,13 +9,14 @@ import pytest
 import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nvrtc_emulation import REGISTRY
+from nvrtc_emulation import REGISTRY, Emulated, needs_compiler, problem_of
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.contracts import FLOAT8, LINEAR, Problem, UnsupportedError
+from tenonrt.contracts import FLOAT8, LINEAR, Code, Problem, Tactic, UnsupportedError, numpy_dtype
 from tenonrt_kernel_nvrtc.attention import AttentionKernel
 from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
-from tenonrt_kernel_nvrtc.attention_wide import ORDER
+from tenonrt_kernel_nvrtc.attention_wide import ORDER, stored_result
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+from tenonrt_kernel_nvrtc.quantizing import Quantizing
 from tenonrt_kernel_nvrtc.storage import NARROW, prelude
 
 
@@ -138,3 +139,52 @@ def test_errors_of_the_compiler_are_shown() -> None:
         pytest.skip(str(error))
     with pytest.raises(ValueError, match="undefined_name"):
         compile_cubin('extern "C" __global__ void kernel(float *x) { x[0] = undefined_name; }', "sm_90a")
+
+
+STORING = r"""
+template <typename T> void swap(T &even, T &odd, bool second, int distance) {
+    const T other = (T)__shfl_xor_sync(~0u, second ? even : odd, distance);  // of at most 16 bits, which floats hold
+    if (second) even = other; else odd = other;
+}
+struct uint2 { unsigned x, y; };
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+extern "C" void kernel(OUT *out, const float *x0, PACKED) {
+    ONCE
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, l = lane % 4, row = warp * 16 + g;
+    float result[32], sum[2] = {0.25f, 0.25f};
+    for (int i = 0; i < 32; ++i) result[i] = x0[(row + i / 2 % 2 * 8) * 64 + i / 4 * 8 + l * 2 + i % 2];
+    __syncthreads();
+    STORED
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "zero"), [("int8", None), ("uint8", 3), (FLOAT8, None)])
+def test_a_quad_stores_bytes_where_their_columns_are(dtype: str, zero: int | None) -> None:
+    """Rounded once, from single precision: the exchange of a warpgroup's sums, on the processor."""
+    points = [] if zero is None else [np.array(zero, dtype)]
+
+    def define(net: tenonrt.Network) -> Any:
+        return net.add("Quantize", [net.add_input("x", (50, 64)), np.float32(1), *points], {"dtype": dtype})[0]
+
+    problem = problem_of(define)
+    one = Operand(0, (0, 0, 64, 1))
+    kept = Quantizing(problem, problem.layer)
+    attention = Attention(1, 1, 50, 50, 64, one, one, one, one.strides, 1.0, None, False)
+    source = STORING.replace("OUT", kept.ctype).replace("PACKED", ", ".join(kept.parameters))
+    source = source.replace("ONCE", kept.once).replace("STORED", stored_result(attention, kept))
+    code = Code(problem, Tactic(), source.encode(), {"pitches": [], "grid": (1,), "block": (128,)})
+    scale = np.array(0.37, np.float32)
+    x = np.zeros((64, 64), np.float32)
+    x[:50] = np.random.default_rng(0).standard_normal((50, 64)) * 30
+    out = np.zeros((64, 64), numpy_dtype(dtype))
+    Emulated(AttentionKernel()).bind(code, [scale, *points]).launch([x], [out], None, None)
+    steps = x[:50].astype(np.float64) / scale
+    if dtype == FLOAT8:
+        np.testing.assert_allclose(out[:50].astype(np.float64), steps.clip(-448, 448), rtol=2**-4 + 1e-6, atol=2**-10)
+    else:
+        limits = np.iinfo(dtype)
+        wanted = (steps + (zero or 0)).clip(limits.min, limits.max)
+        np.testing.assert_allclose(out[:50].astype(np.float64), wanted, rtol=0, atol=0.5 + 1e-4)
+    assert not out[50:].astype(np.float64).any()

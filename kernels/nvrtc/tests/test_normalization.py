@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tenonrt
-from nvrtc_emulation import REGISTRY
+from nvrtc_emulation import REGISTRY, judge, needs_compiler
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.contracts import FLOAT8, LINEAR, Problem, UnsupportedError
+from tenonrt.contracts import FLOAT8, LINEAR, Problem, Tactic, UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
 from tenonrt_kernel_nvrtc.normalization import NormalizationKernel
 from tenonrt_kernel_nvrtc.storage import FLOAT16, HALF, prelude
@@ -17,12 +17,14 @@ from tenonrt_kernel_nvrtc.storage import FLOAT16, HALF, prelude
 KERNEL = NormalizationKernel()
 
 
-def problems(dtype: str = FLOAT8, summed: bool = True, read: bool = True, zero: int | None = None) -> list[Problem]:
+def problems(
+    dtype: str = FLOAT8, summed: bool = True, read: bool = True, zero: int | None = None, rows: tuple[int, int] = (3, 5)
+) -> list[Problem]:
     """Rows that are normalized and quantized. summed: with a residual. read: the real result is read by others too."""
     net = tenonrt.Network("rows", REGISTRY)
-    x = net.add_input("x", (3, 5, 768))
+    x = net.add_input("x", (*rows, 768))
     if summed:
-        x = net.add_elementwise(x, net.add_input("z", (3, 5, 768)), operation="sum")
+        x = net.add_elementwise(x, net.add_input("z", (*rows, 768)), operation="sum")
     y = net.add("LayerNormalization", [x, *[np.ones(768, np.float32)] * 2], {"axis": -1})[0]
     points = [] if zero is None else [np.array(zero, dtype)]
     net.mark_output(net.add("Quantize", [y, np.float32(0.02), *points], {"dtype": dtype})[0], "q")
@@ -76,3 +78,21 @@ def test_scales_of_slices_are_refused() -> None:
     net.mark_output(net.add("Quantize", [y, np.ones(64, np.float32)], {"dtype": "int8", "axis": 1})[0], "q")
     (*_, whole) = KERNEL.regions(net.graph, net.layers[0])
     assert not KERNEL.supports(pose(make_region(net.graph, whole), "cuda", 1).problem).ok
+
+
+class Emulable(NormalizationKernel):
+    """With what the processor lacks."""
+
+    def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
+        source, info = super().generate(problem, tactic)
+        return f"static float rsqrtf(float x) {{ return 1.f / sqrtf(x); }}\nstatic void begin() {{}}\n{source}", info
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "zero"), [("int8", None), ("uint8", 3), (FLOAT8, None)])
+@pytest.mark.parametrize("read", [False, True])
+def test_rows_of_a_warp_are_what_the_layers_compute(dtype: str, zero: int | None, read: bool) -> None:
+    """On the processor; neighbours of float8 are a sixteenth of the largest result apart at most."""
+    problem = problems(dtype, read=read, zero=zero, rows=(2, 3))[-1]
+    keys = [tactic.key for tactic in KERNEL.offers(problem, [FLOAT16]) if tactic.key.endswith(":32")]
+    assert len(judge(Emulable(), problem, keys, allowed=40)) == len(keys) == 2

@@ -102,7 +102,7 @@ def body(a: Attention, wide: Wide, to: Quantizing | None) -> str:
         {_arrived(0)}
         {_results(a)}
     }}
-    {_stored(a, to)}"""
+    {stored_result(a, to)}"""
 
 
 def _start(a: Attention, wide: Wide) -> str:
@@ -207,13 +207,12 @@ def _results(a: Attention) -> str:
         {_multiplied(products, "result")}"""
 
 
-def _stored(a: Attention, kept: Quantizing | None) -> str:
-    """A quad exchanges pairs of columns, so that each thread stores 8; as halves, which bytes are made of."""
-    eight = "*(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);"
+def stored_result(a: Attention, kept: Quantizing | None) -> str:
+    """A quad exchanges pairs of columns, of 16 bits or of bytes, so that each thread stores 8."""
+    two, eight = "pair(low, up)", "*(uint4 *)(out + to) = make_uint4(o[0], o[1], o[2], o[3]);"
     if kept is not None:
-        value = kept.element("to_float((narrow_t)(o[j / 2] >> j % 2 * 16))")
-        each = f'_Pragma("unroll") for (int j = 0; j < 8; ++j) bytes.e[j] = {value};'
-        eight = f"{{ Vec<{kept.ctype}, 8> bytes; {each} put(out + to, bytes); }}"
+        two = f"{kept.bits('low')} | {kept.bits('up')} << 8"
+        eight = "*(uint2 *)(out + to) = make_uint2(o[0] | o[1] << 16, o[2] | o[3] << 16);"
     exchanged = " ".join(f"swap(o[{a}], o[{b}], l & {distance}, {distance});" for a, b, distance in EXCHANGES)
     return f"""_Pragma("unroll") for (int h = 0; h < 2; ++h) {{
         sum[h] += __shfl_xor_sync(~0u, sum[h], 1); sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
@@ -225,7 +224,7 @@ def _stored(a: Attention, kept: Quantizing | None) -> str:
                 const int s = 16 * q + 4 * j + 2 * h;
                 float low = result[s] * inverse, up = result[s + 1] * inverse;
                 if (none) low = up = {masked_nowhere(a)};
-                o[j] = pair(low, up);
+                o[j] = {two};
             }}
             {exchanged}
             const long long to = {at(a.result)} + (long long)(row + h * 8) * {a.result[2]} + q * 32 + l * 8;

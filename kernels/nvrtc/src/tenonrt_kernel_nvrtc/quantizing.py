@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import Problem, ProblemLayer
+from tenonrt.contracts import FLOAT8, Problem, ProblemLayer
 
 from tenonrt_kernel_nvrtc.expressions import quantized
 from tenonrt_kernel_nvrtc.storage import C_TYPES, read, value_type, write
@@ -51,4 +51,11 @@ class Quantizing:
 
     def element(self, value: str) -> str:
         """A real number, an expression without side effects, as it is stored."""
+        if self.dtype == FLOAT8:
+            return f"to_e4m3(({value}) * inverse_step)"
         return write(self.dtype, quantized(self.problem, self.layer, value, "inverse_step", "zero_point"))
+
+    def bits(self, value: str) -> str:
+        """The same as an unsigned number of 8 bits."""
+        element = self.element(value)
+        return f"(unsigned){element}.bits" if self.dtype == FLOAT8 else f"(unsigned)(unsigned char){element}"
