@@ -22,7 +22,7 @@ from tenonrt_kernel_nvrtc.growing import grow
 from tenonrt_kernel_nvrtc.storage import Narrow, shape_of
 
 _TAIL = 4  # layers of a region, the convolution included, but for the mean
-_MOST, _ALIKE = 12, 5  # tactics, and of so many positions each
+_MOST, _ALIKE = 12, 4  # tactics, and of so many positions each
 _PARTS = 8  # threads that add up what the others of a block have found for a channel
 # Of one H200: multiprocessors, instructions of one and bytes of all in a second, seconds until a thread has what it
 # reads, and until the blocks of a cluster have met.
@@ -131,7 +131,7 @@ def _checked(problem: Problem) -> tuple[Problem, ProblemLayer]:
 
 def _tiles(plain: Problem) -> list[_Tile]:
     """The most promising."""
-    strips = {positions: Strip.of(plain, positions) for positions in (1, 2, 4)}
+    strips = {positions: Strip.of(plain, positions) for positions in (1, 2, 4, 7)}
     found = [
         _Tile(positions, groups, blocks, threads)
         for positions, strip in strips.items()
@@ -140,9 +140,10 @@ def _tiles(plain: Problem) -> list[_Tile]:
         for threads in (256, 512, 1024)
         if groups < 2 * strip.groups
         and (blocks == 1 or strip.count * groups >= threads // 2 * blocks)
-        and (threads < 1024 or positions == 1)  # more do not fit into 64 registers
+        and threads * positions <= 2048  # more do not fit into a thread's registers
     ]
-    found.sort(key=lambda tile: tile.seconds(strips[tile.positions]))
+    # Of equals those first whose neighbours read the most beside each other.
+    found.sort(key=lambda tile: (tile.seconds(strips[tile.positions]), -min(tile.groups, 4), tile.threads))
     kept = [[tile for tile in found if tile.positions == positions][:_ALIKE] for positions in strips]
     return sorted((tile for alike in kept for tile in alike), key=found.index)[:_MOST]
 
