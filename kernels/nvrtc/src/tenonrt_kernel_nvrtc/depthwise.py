@@ -15,7 +15,7 @@ from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tails import refuses_operands
 
-_TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (2, 256), (4, 256), (7, 64))  # positions, threads
+_TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (7, 64))  # positions, threads
 
 
 class DepthwiseKernel(CudaKernel):

@@ -22,6 +22,7 @@ from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 
 _MOST_BETWEEN, _MOST_GIVEN = 256, 2048  # numbers between the products; numbers that are given or made
 _MOST_ROWS = 1024
+_MOST_BLOCKS = 528  # of clusters: four times as many as a large GPU has multiprocessors
 _SHAPES = ((1, 256), (1, 512), (2, 256), (4, 256), (8, 128), (8, 256))  # blocks of a cluster, threads of each
 _OF_IMAGES = ((1, 512), (1, 1024), (2, 512), (4, 512), (8, 256), (8, 512), (8, 1024))
 
@@ -47,10 +48,11 @@ class ExcitationKernel(CudaKernel):
         pair = _pair(problem)
         strided = (0,) if pair.pixels else ()
         found = list[Tactic]()
+        shapes = [Shape(*sizes) for sizes in (_OF_IMAGES if pair.pixels else _SHAPES)]
+        few = [shape for shape in shapes if shape.blocks == 1 or shape.blocks * pair.rows <= _MOST_BLOCKS]
         for n in narrow:
             format = (n.channels_8 if pair.first.kind == "Convolution" else n.rows,)
-            for shape in _OF_IMAGES if pair.pixels else _SHAPES:
-                found.append(Tactic(n.key(Shape(*shape).key), format, format, n.dtype, reads_strided=strided))
+            found += [Tactic(n.key(shape.key), format, format, n.dtype, reads_strided=strided) for shape in few]
         return found
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:

@@ -32,7 +32,7 @@ class Pair:
 
 
 def pair_regions(view: GraphView, layer: Layer) -> Iterator[Sequence[Layer]]:
-    """From a product, or from a mean that one reads, to the next product and the activations behind it."""
+    """From a product, or from a mean that one reads, to the activations behind the next product."""
     head = [layer]
     if layer.kind == "Reduce":
         reader = only_reader(view, layer.outputs[0])
@@ -43,8 +43,7 @@ def pair_regions(view: GraphView, layer: Layer) -> Iterator[Sequence[Layer]]:
     follower = only_reader(view, region[-1].outputs[0])
     if follower is None or follower.kind != head[-1].kind or follower.inputs[0] is not region[-1].outputs[0]:
         return
-    whole = _with_activations(view, [*region, follower])
-    yield from (whole[:end] for end in range(len(region) + 1, len(whole) + 1))
+    yield _with_activations(view, [*region, follower])
 
 
 def _with_activations(view: GraphView, region: list[Layer]) -> list[Layer]:
