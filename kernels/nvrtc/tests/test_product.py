@@ -149,3 +149,16 @@ def test_products_compile_for_hopper(key: str, narrow: Narrow) -> None:
     source, info = kernel.generate(problem, tactic)
     assert compile_cubin(prelude(tactic) + source, "sm_90a").startswith(b"\x7fELF")
     assert info["block"] == (2 * Tile.parsed(key).rows,)
+
+
+@pytest.mark.parametrize("function", ["relu", "swish"])
+def test_what_an_activation_follows_is_no_product_alone(function: str) -> None:
+    """Up to a sum it is one, for the product of the other operand may take that."""
+    net = tenonrt.Network("regions", REGISTRY)
+    x = net.add_input("x", (1, 16, 5, 5))
+    y = net.add_activation(net.add_convolution(x, weights(16, 16, 1, 1)), function=function)
+    net.mark_output(net.add_elementwise(y, net.add_convolution(x, weights(16, 16, 1, 1)), operation="sum"), "y")
+    first, _, second = net.graph.layers[:3]
+    kinds = [[layer.kind for layer in region] for region in ProductKernel().regions(net.graph, first)]
+    assert kinds == [["Convolution", "Activation"], ["Convolution", "Activation", "Elementwise"]]
+    assert [len(list(region)) for region in ProductKernel().regions(net.graph, second)] == [1, 2]

@@ -10,7 +10,7 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, We
 
 from tenonrt_kernel_nvrtc.depthwise_source import Strip
 from tenonrt_kernel_nvrtc.expressions import refusal
-from tenonrt_kernel_nvrtc.growing import grow
+from tenonrt_kernel_nvrtc.growing import activated, grow
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, grid
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tails import refuses_operands
@@ -22,8 +22,9 @@ class DepthwiseKernel(CudaKernel):
     """One input and one output channel to a group, windows of up to 7 by 7, and pointwise layers of the same size."""
 
     def regions(self, view: GraphView, layer: Layer) -> Iterable[Sequence[Layer]]:
-        yield (layer,)
         region = grow(view, [layer], 4)
+        if not activated(region):
+            yield (layer,)
         if len(region) > 1:
             yield region
 

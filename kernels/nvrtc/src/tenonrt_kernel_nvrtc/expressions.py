@@ -59,6 +59,7 @@ _ACTIVATIONS = {
     "mish": "({0} * tanhf(fmaxf({0}, 0.f) + log1pf(expf(-fabsf({0})))))",
     "shrink": "({0} < -{1} ? {0} + {2} : ({0} > {1} ? {0} - {2} : 0.f))",
 }
+FUNCTIONS = frozenset(_ACTIVATIONS) | {"clip"}
 # Where results are halves, with approximations of the hardware that are wrong by 1e-6: a third of the instructions.
 QUICK = {"sigmoid": "sigmoid_of({0})", "swish": "({0} * sigmoid_of({1} * {0}))"}
 # Of a NaN, the first comparison that is asked is false: these keep it.

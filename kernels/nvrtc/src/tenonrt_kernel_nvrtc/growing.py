@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tenonrt.contracts import GraphView, Layer, broadcasts_to, only_reader
 
-from tenonrt_kernel_nvrtc.expressions import KINDS
+from tenonrt_kernel_nvrtc.expressions import FUNCTIONS, KINDS
 from tenonrt_kernel_nvrtc.storage import C_TYPES
 
 _MOST = 32
@@ -24,10 +24,19 @@ def grow(view: GraphView, region: Sequence[Layer], most: int = _MOST, kinds: fro
 
 
 def product_regions(view: GraphView, product: Layer, most: int) -> Sequence[tuple[Layer, ...]]:
-    """Alone, up to a sum (whose other operand's product may take it instead), and whole, which is the last of them."""
+    """Up to a sum (whose other operand's product may take it instead), and whole, which is the last of them.
+
+    Alone, but where an activation follows that costs nothing behind a product: to try all tiles without it was half of
+    what a build tried.
+    """
     whole = grow(view, [product], most)
     cuts = [tuple(whole[:i]) for i, follower in enumerate(whole) if follower.kind == "Elementwise"]
-    return list(dict.fromkeys(((product,), *cuts, tuple(whole))))
+    return list(dict.fromkeys((*([] if activated(whole) else [(product,)]), *cuts, tuple(whole))))
+
+
+def activated(region: Sequence[Layer]) -> bool:
+    """Whether the layer behind the first is an activation that kernels here compute."""
+    return len(region) > 1 and region[1].kind == "Activation" and region[1].attrs.function in FUNCTIONS
 
 
 def absorbs(view: GraphView, layer: Layer, kinds: frozenset[str] = KINDS) -> bool:
