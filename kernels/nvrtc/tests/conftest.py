@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-NAMES = {"nvrtc_emulation": "emulation.py", "nvrtc_clusters": "clusters.py"}
+NAMES = {"nvrtc_fibers": "fibers.py", "nvrtc_emulation": "emulation.py", "nvrtc_clusters": "clusters.py"}
 
 for name, file in NAMES.items():
     if name not in sys.modules:

@@ -1,7 +1,7 @@
 """Generated kernels on the processor: the C++ that NVRTC would compile, compiled by the system's compiler.
 
-Threads that do not exchange values run one after the other; others as fibers, a cluster of blocks at a time, which
-take turns where they wait for each other: barriers of blocks and clusters, and exchanges within a warp.
+Threads that do not exchange values run one after the other; others take turns, a cluster of blocks at a time
+(`fibers.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import tenonrt
+from nvrtc_fibers import FIBERS, run, runner
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
@@ -24,46 +25,20 @@ from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.storage import narrow_of, shape_of
 
+# Calls the kernel for every thread, one after the other.
+_RUN = r"""
+extern "C" void run(void **operands, const int *numbers, const int *grid, int block) {
+    blockDim = {block, 1, 1};
+    for (int z = 0; z < grid[2]; ++z) for (int y = 0; y < grid[1]; ++y) for (int x = 0; x < grid[0]; ++x)
+        for (int t = 0; t < block; ++t) {
+            blockIdx = {x, y, z}; threadIdx = {t, 0, 0};
+            CALL;
+        }
+}
+"""
 REGISTRY = Registry()
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
-# What threads of a cluster do together. A fiber that waits gives way to the next; one that has ended is waited for no
-# more.
-_FIBERS = r"""
-#include <ucontext.h>
-#include <stdlib.h>
-#define __shared__
-#define __cluster_dims__(...)
-#define __launch_bounds__(...)
-struct Barrier { int arrived, expected, generation; };
-struct Fiber { ucontext_t context; bool done; Index thread, block; };
-static Fiber *fibers;
-static Barrier *warps, *blocks, whole;
-static float *exchanged;
-static unsigned char *memories;
-static int current, threads_of_block, memory_of_block;
-static ucontext_t scheduler;
-static void give_way() { swapcontext(&fibers[current].context, &scheduler); }
-static void open_if_full(Barrier &b) { if (b.arrived && b.arrived >= b.expected) { b.arrived = 0; ++b.generation; } }
-static void wait_at(Barrier &b) {
-    const int generation = b.generation;
-    ++b.arrived; open_if_full(b);
-    while (b.generation == generation) give_way();
-}
-static inline void __syncthreads() { wait_at(blocks[current / threads_of_block]); }
-static inline void cluster_sync() { wait_at(whole); }
-static inline void begin_next() {}
-static inline void wait_before() {}
-static inline unsigned char *own_memory() { return memories + current / threads_of_block * memory_of_block; }
-template <typename T> T *peer(T *own, int rank) {
-    return (T *)((unsigned char *)own - own_memory() + memories + rank * memory_of_block);
-}
-static inline float __shfl_xor_sync(unsigned, float v, int o) {
-    exchanged[current] = v; wait_at(warps[current / 32]);
-    const float other = exchanged[current ^ o]; wait_at(warps[current / 32]);
-    return other;
-}
-"""
 PRELUDE = r"""
 extern "C" { float expf(float); float expm1f(float); float powf(float, float); float tanhf(float); float erff(float);
     float sqrtf(float); float logf(float); float log1pf(float); float fabsf(float); float fmaxf(float, float);
@@ -204,23 +179,33 @@ class _Launched:
         info, source = code.info, code.blob.decode()
         self._packed, self._pitches = packed, info["pitches"]
         self._grid, self._block = (*info["grid"], 1, 1)[:3], info["block"][0]
+        self._cluster, self._shared = _cluster_of(source), info.get("shared", 0)
         count = len(code.problem.outputs) + len(code.problem.activations) + len(packed)
-        driver = _driver(source, count, len(self._pitches))
-        if "__syncthreads()" in source or "cluster_sync()" in source:
-            fibers = source.replace(
-                "extern __shared__ unsigned char raw[];", "unsigned char *const raw = own_memory();"
+        call = _call(source, count, len(self._pitches))
+        self._waits = "__syncthreads()" in source or "cluster_sync()" in source
+        if self._waits:
+            source = source.replace(
+                "extern __shared__ unsigned char raw[];", "unsigned char *const raw = own().memory;"
             )
-            driver = _fiber_driver(source, count, len(self._pitches), info.get("shared", 0))
-            source = _FIBERS + fibers
-        self._library = compiled(PRELUDE + narrow_of(code.tactic).declared + source + driver)
+        before, behind = (FIBERS, runner(call)) if self._waits else ("", _RUN.replace("CALL", call))
+        self._library = compiled(PRELUDE + before + narrow_of(code.tactic).declared + source + behind)
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         operands = [*outputs, *inputs]
         numbers = [operands[i].strides[-3] // operands[i].itemsize for i in self._pitches]
         arrays = [*operands, *self._packed]
+        if self._waits:
+            run(self._library, arrays, numbers, self._grid, self._block, self._cluster, shared=self._shared)
+            return
         pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
         given = (ctypes.c_int * max(1, len(numbers)))(*numbers)
         self._library.run(pointers, given, (ctypes.c_int * 3)(*self._grid), self._block)
+
+
+def _cluster_of(source: str) -> int:
+    """How many blocks a cluster of the kernel has."""
+    found = re.search(r"__cluster_dims__\((\d+), 1, 1\)", source)
+    return int(found.group(1)) if found else 1
 
 
 def compiled(text: str, level: str = "-O0") -> ctypes.CDLL:
@@ -240,62 +225,5 @@ def _call(source: str, count: int, numbers: int) -> str:
     """A call of the kernel; operands are pointers, then come numbers."""
     head = source[source.index(" kernel(") + len(" kernel(") :]
     types = [p.rsplit(" ", 1)[0] + ("*" if "*" in p else "") for p in head[: head.index(")")].split(", ")]
-    given = [f"({t})pointers[{i}]" for i, t in enumerate(types[:count])]
+    given = [f"({t})operands[{i}]" for i, t in enumerate(types[:count])]
     return f"kernel({', '.join(given + [f'(int)numbers[{i}]' for i in range(numbers)])})"
-
-
-def _driver(source: str, count: int, numbers: int) -> str:
-    """A function that calls the kernel for every thread."""
-    return f"""
-extern "C" void run(void **pointers, const int *numbers, const int *grid, int block) {{
-    blockDim = {{block, 1, 1}};
-    for (int z = 0; z < grid[2]; ++z) for (int y = 0; y < grid[1]; ++y) for (int x = 0; x < grid[0]; ++x)
-        for (int t = 0; t < block; ++t) {{
-            blockIdx = {{x, y, z}}; threadIdx = {{t, 0, 0}};
-            {_call(source, count, numbers)};
-        }}
-}}
-"""
-
-
-def _fiber_driver(source: str, count: int, numbers: int, shared: int) -> str:
-    """A function that calls the kernel for every thread, those of a cluster by turns."""
-    found = re.search(r"__cluster_dims__\((\d+), 1, 1\)", source)
-    return f"""
-static void **pointers; static const int *numbers;
-static void ended() {{
-    Barrier *all[] = {{&warps[current / 32], &blocks[current / threads_of_block], &whole}};
-    for (Barrier *b : all) {{ --b->expected; open_if_full(*b); }}
-    fibers[current].done = true;
-}}
-static void begin_fiber() {{ {_call(source, count, numbers)}; ended(); }}
-extern "C" void run(void **given, const int *more, const int *grid, int block) {{
-    const int cluster = {found.group(1) if found else 1}, count = cluster * block, stack = 1 << 16;
-    pointers = given; numbers = more; blockDim = {{block, 1, 1}};
-    threads_of_block = block; memory_of_block = {max(16, shared)} + 15 & ~15;
-    fibers = new Fiber[count]; warps = new Barrier[count / 32 + 1]; blocks = new Barrier[cluster];
-    exchanged = new float[count]; memories = (unsigned char *)aligned_alloc(16, cluster * memory_of_block);
-    unsigned char *const stacks = (unsigned char *)malloc((long)count * stack);
-    for (int z = 0; z < grid[2]; ++z) for (int y = 0; y < grid[1]; ++y) for (int x = 0; x < grid[0]; x += cluster) {{
-        __builtin_memset(memories, 255, cluster * memory_of_block);
-        for (int i = 0; i <= count / 32; ++i) warps[i] = {{0, 32, 0}};
-        for (int i = 0; i < cluster; ++i) blocks[i] = {{0, block, 0}};
-        whole = {{0, count, 0}};
-        for (int i = 0; i < count; ++i) {{
-            fibers[i].done = false; fibers[i].thread = {{i % block, 0, 0}}; fibers[i].block = {{x + i / block, y, z}};
-            getcontext(&fibers[i].context);
-            fibers[i].context.uc_stack.ss_sp = stacks + (long)i * stack; fibers[i].context.uc_stack.ss_size = stack;
-            fibers[i].context.uc_link = &scheduler;
-            makecontext(&fibers[i].context, begin_fiber, 0);
-        }}
-        for (int left = count; left;) {{
-            left = 0;
-            for (current = 0; current < count; ++current) if (!fibers[current].done) {{
-                threadIdx = fibers[current].thread; blockIdx = fibers[current].block; ++left;
-                swapcontext(&scheduler, &fibers[current].context);
-            }}
-        }}
-    }}
-    delete[] fibers; delete[] warps; delete[] blocks; delete[] exchanged; free(memories); free(stacks);
-}}
-"""
