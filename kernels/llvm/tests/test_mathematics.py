@@ -92,7 +92,7 @@ def test_steeper_and_flatter_swish(alpha: float, target: Target) -> None:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 @pytest.mark.parametrize("again", [False, True])
 def test_products_with_their_own_sigmoid(again: bool, target: Target) -> None:
-    """A swish in two layers, and one whose sigmoid is read again, which must then be there by itself."""
+    """As two layers: `fuse.swish` joins those whose sigmoid nothing else reads."""
     extremes = [np.nan, np.inf, 1e30, 200, -200, -0.0]
     x = np.concatenate([np.linspace(-30, 30, 4001), extremes]).astype(np.float32)
 

@@ -264,39 +264,9 @@ def _quantization_refusal(problem: Problem, layer: ProblemLayer) -> str:
 
 def compute(fn: Function, problem: Problem, layers: Sequence[ProblemLayer], values: dict[int, Value]) -> None:
     """Compute layers in order; ``values`` has a vector for every tensor they read and gains those they write."""
-    swishes = _swishes(problem, layers)
     for layer in layers:
-        if layer.outputs[0] in swishes.values():
-            continue
-        gated = swishes.get(layer.outputs[0])
-        if gated is not None:
-            x = next(t for t in layer.inputs if t != gated)
-            values[layer.outputs[0]] = _swish(fn, values[x], None, None)
-            continue
         given = [values[t] for t in layer.inputs if t >= 0]
         values[layer.outputs[0]] = _layer(fn, problem, layer, given)
-
-
-def _swishes(problem: Problem, layers: Sequence[ProblemLayer]) -> dict[int, int]:
-    """Products x * sigmoid(x), as exporters write a swish: the number of the product -> that of the sigmoid.
-
-    Only where nothing else reads the sigmoid: one function of both is cheaper than the two.
-    """
-    found = {}
-    gates = {
-        layer.outputs[0]: layer.inputs[0]
-        for layer in layers
-        if layer.kind == "Activation" and layer.attrs.function == "sigmoid"
-    }
-    # Layers of a region may be computed apart from the rest of the problem.
-    readers = [*problem.layers, *(layer for layer in layers if layer not in problem.layers)]
-    for layer in layers:
-        if layer.kind == "Elementwise" and layer.attrs.operation == "prod":
-            for gate, x in (layer.inputs, layer.inputs[::-1]):
-                reads = sum(reader.inputs.count(gate) for reader in readers) + problem.outputs.count(gate)
-                if gates.get(gate, -1) == x and reads == 1:
-                    found[layer.outputs[0]] = gate
-    return found
 
 
 def scalar_values(problem: Problem) -> Mapping[int, float]:
