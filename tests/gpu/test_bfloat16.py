@@ -14,12 +14,12 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import KERNELS, Registry, using
-from tenonrt_kernel_nvrtc.attention import AttentionKernel
-from tenonrt_kernel_nvrtc.mapped_product import MappedProductKernel
-from tenonrt_kernel_nvrtc.normalization import NormalizationKernel
-from tenonrt_kernel_nvrtc.product import ProductKernel
-from tenonrt_kernel_nvrtc.reduce import ReduceKernel
-from tenonrt_kernel_nvrtc.softmax import SoftmaxKernel
+from tenonrt_kernel_nvrtc.attention.kernel import AttentionKernel
+from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
+from tenonrt_kernel_nvrtc.products.product import ProductKernel
+from tenonrt_kernel_nvrtc.reductions.normalization import NormalizationKernel
+from tenonrt_kernel_nvrtc.reductions.reduce import ReduceKernel
+from tenonrt_kernel_nvrtc.reductions.softmax import SoftmaxKernel
 
 REGISTRY = Registry()
 # Operands and results are rounded to 8 bits, sums are not; in units of the largest result.

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.contracts import FLOAT8, NHWC, Array, Kernel, Problem, Tactic, Weights, numpy_dtype
 from tenonrt.plugins.registry import Registry, using
-from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
-from tenonrt_kernel_nvrtc.first_bytes import FirstBytesKernel
+from tenonrt_kernel_nvrtc.quantized.first import FirstBytesKernel
+from tenonrt_kernel_nvrtc.quantized.product import ByteProductKernel
 
 REGISTRY = Registry()
 PRODUCTS = ("Convolution", "FullyConnected")

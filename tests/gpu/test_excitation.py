@@ -12,9 +12,9 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import Registry, using
-from tenonrt_kernel_nvrtc.depthwise_mean import DepthwiseMeanKernel
-from tenonrt_kernel_nvrtc.excitation import ExcitationKernel
-from tenonrt_kernel_nvrtc.gated_product import GatedProductKernel
+from tenonrt_kernel_nvrtc.images.depthwise_mean import DepthwiseMeanKernel
+from tenonrt_kernel_nvrtc.images.excitation import ExcitationKernel
+from tenonrt_kernel_nvrtc.products.gated import GatedProductKernel
 
 REGISTRY = Registry()
 TRIED = 4  # tactics of a problem

@@ -12,8 +12,8 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import Registry, using
-from tenonrt_kernel_nvrtc.mapped_product import MappedProductKernel
-from tenonrt_kernel_nvrtc.product import ProductKernel
+from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
+from tenonrt_kernel_nvrtc.products.product import ProductKernel
 from tenonrt_kernel_triton.product import ProductKernel as TritonProductKernel
 
 REGISTRY = Registry()

@@ -11,10 +11,10 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import FLOAT8, Kernel, Problem, Weights, numpy_dtype
 from tenonrt.plugins.registry import Registry, using
-from tenonrt_kernel_nvrtc.attention import AttentionKernel
-from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
-from tenonrt_kernel_nvrtc.normalization import NormalizationKernel
+from tenonrt_kernel_nvrtc.attention.kernel import AttentionKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
+from tenonrt_kernel_nvrtc.quantized.product import ByteProductKernel
+from tenonrt_kernel_nvrtc.reductions.normalization import NormalizationKernel
 
 REGISTRY = Registry()
 KINDS = [("int8", None), ("uint8", 3), (FLOAT8, None)]

@@ -11,7 +11,7 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Array, Problem, Weights
 from tenonrt.plugins.registry import Registry, using
-from tenonrt_kernel_nvrtc.recurrent import RecurrentKernel
+from tenonrt_kernel_nvrtc.recurrent.kernel import RecurrentKernel
 
 REGISTRY = Registry()
 KERNEL = RecurrentKernel()

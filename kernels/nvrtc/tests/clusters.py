@@ -1,4 +1,4 @@
-"""Recurrent kernels on the processor: what the instructions of `recurrent_source` do, once more in C++.
+"""Recurrent kernels on the processor: what the instructions of `recurrent.source` do, once more in C++.
 
 It is written from the PTX manual; an address in shared memory has the number of its block in its upper bits.
 """

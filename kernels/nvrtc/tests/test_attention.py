@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY, Emulated, needs_compiler, problem_of
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.contracts import FLOAT8, LINEAR, Code, Problem, Tactic, UnsupportedError, numpy_dtype
-from tenonrt_kernel_nvrtc.attention import AttentionKernel
-from tenonrt_kernel_nvrtc.attention_graph import Attention, Operand, read_attention
-from tenonrt_kernel_nvrtc.attention_wide import ORDER, stored_result
+from tenonrt_kernel_nvrtc.attention.graph import Attention, Operand, read_attention
+from tenonrt_kernel_nvrtc.attention.kernel import AttentionKernel
+from tenonrt_kernel_nvrtc.attention.wide import ORDER, stored_result
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
 from tenonrt_kernel_nvrtc.quantizing import Quantizing
 from tenonrt_kernel_nvrtc.storage import NARROW, prelude

@@ -11,9 +11,9 @@ from nvrtc_emulation import problem_of
 from tenonrt.contracts import UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
 from tenonrt_kernel_nvrtc.kernel import BEGIN, beginning
-from tenonrt_kernel_nvrtc.normalization import NormalizationKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
-from tenonrt_kernel_nvrtc.softmax import SoftmaxKernel
+from tenonrt_kernel_nvrtc.reductions.normalization import NormalizationKernel
+from tenonrt_kernel_nvrtc.reductions.softmax import SoftmaxKernel
 from tenonrt_kernel_nvrtc.storage import prelude
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from nvrtc_emulation import PRELUDE, REGISTRY, compiled, needs_compiler, problem_of
 from tenonrt.builder.sampling import TrialRun
 from tenonrt.contracts import FLOAT8, Array, numpy_dtype
-from tenonrt_kernel_nvrtc.byte_finish import ByteFinish, order
-from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile
 from tenonrt_kernel_nvrtc.curves import CURVES, curve_function
+from tenonrt_kernel_nvrtc.quantized.finish import ByteFinish, order
+from tenonrt_kernel_nvrtc.quantized.tiles import GROUP, ByteTile
 
 pytestmark = needs_compiler
 # The instructions, in C++; what is read and stored is as wide as there.

@@ -32,14 +32,14 @@ from tenonrt.contracts import (
 )
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import tensor_maps
-from tenonrt_kernel_nvrtc.byte_finish import order
-from tenonrt_kernel_nvrtc.byte_problem import geometry_of
-from tenonrt_kernel_nvrtc.byte_product import ByteProductKernel
-from tenonrt_kernel_nvrtc.byte_tiles import GROUP, ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.first_bytes import FirstBytesKernel, pixel_of
-from tenonrt_kernel_nvrtc.first_source import Patch, read_pixels
-from tenonrt_kernel_nvrtc.product_problem import Geometry
+from tenonrt_kernel_nvrtc.products.problem import Geometry
+from tenonrt_kernel_nvrtc.quantized.finish import order
+from tenonrt_kernel_nvrtc.quantized.first import FirstBytesKernel, pixel_of
+from tenonrt_kernel_nvrtc.quantized.first_source import Patch, read_pixels
+from tenonrt_kernel_nvrtc.quantized.problem import geometry_of
+from tenonrt_kernel_nvrtc.quantized.product import ByteProductKernel
+from tenonrt_kernel_nvrtc.quantized.tiles import GROUP, ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.storage import prelude
 from tenonrt_kernel_nvrtc.tensor_maps import Images, Matrix
 

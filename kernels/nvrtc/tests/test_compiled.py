@@ -10,11 +10,11 @@ import tenonrt
 from nvrtc_emulation import problem_of
 from tenonrt.contracts import UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+from tenonrt_kernel_nvrtc.images.pooling import PoolingKernel
+from tenonrt_kernel_nvrtc.images.resize import ResizeKernel
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, beginning
 from tenonrt_kernel_nvrtc.movement import MovementKernel
-from tenonrt_kernel_nvrtc.pooling import PoolingKernel
-from tenonrt_kernel_nvrtc.resize import ResizeKernel
-from tenonrt_kernel_nvrtc.softmax_columns import SoftmaxColumnsKernel
+from tenonrt_kernel_nvrtc.reductions.softmax_columns import SoftmaxColumnsKernel
 from tenonrt_kernel_nvrtc.storage import prelude
 
 

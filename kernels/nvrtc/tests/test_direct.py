@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
 from tenonrt.plugins.registry import using
-from tenonrt_kernel_nvrtc.direct import DirectKernel
+from tenonrt_kernel_nvrtc.products.direct import DirectKernel
 from tenonrt_kernel_nvrtc.storage import NARROW
 
 pytestmark = needs_compiler

@@ -14,15 +14,15 @@ from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
 from tenonrt.contracts import FLOAT8, LINEAR, NHWC, Format, Problem, ProblemInput, ProblemLayer, TensorType
 from tenonrt.graph.attributes import make_attrs
 from tenonrt_kernel_nvrtc import kernel
-from tenonrt_kernel_nvrtc.depthwise import DepthwiseKernel
 from tenonrt_kernel_nvrtc.gather import GatherKernel
-from tenonrt_kernel_nvrtc.lrn import LrnKernel
+from tenonrt_kernel_nvrtc.images.depthwise import DepthwiseKernel
+from tenonrt_kernel_nvrtc.images.lrn import LrnKernel
+from tenonrt_kernel_nvrtc.images.pooling import PoolingKernel
+from tenonrt_kernel_nvrtc.images.transposition import TranspositionKernel
 from tenonrt_kernel_nvrtc.movement import MovementKernel
 from tenonrt_kernel_nvrtc.pointwise import PointwiseKernel
-from tenonrt_kernel_nvrtc.pooling import PoolingKernel
-from tenonrt_kernel_nvrtc.softmax_columns import SoftmaxColumnsKernel
+from tenonrt_kernel_nvrtc.reductions.softmax_columns import SoftmaxColumnsKernel
 from tenonrt_kernel_nvrtc.storage import NARROW
-from tenonrt_kernel_nvrtc.transposition import TranspositionKernel
 
 pytestmark = needs_compiler
 FORMATS = (LINEAR, NHWC, *(f for n in NARROW for f in (n.rows, n.channels_4, n.channels_8)))

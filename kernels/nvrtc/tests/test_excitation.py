@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nvrtc_emulation import judge, needs_compiler, problem_of
 from tenonrt.contracts import UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.depthwise_mean import DepthwiseMeanKernel
-from tenonrt_kernel_nvrtc.excitation import ExcitationKernel
+from tenonrt_kernel_nvrtc.images.depthwise_mean import DepthwiseMeanKernel
+from tenonrt_kernel_nvrtc.images.excitation import ExcitationKernel
 from tenonrt_kernel_nvrtc.storage import NARROW, prelude, shape_of
 
 

@@ -10,8 +10,8 @@ import tenonrt
 from nvrtc_emulation import problem_of
 from tenonrt.contracts import Problem, UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.gated_product import GatedProductKernel, gated
-from tenonrt_kernel_nvrtc.product_problem import geometry
+from tenonrt_kernel_nvrtc.products.gated import GatedProductKernel, gated
+from tenonrt_kernel_nvrtc.products.problem import geometry
 from tenonrt_kernel_nvrtc.storage import prelude
 
 

@@ -19,9 +19,9 @@ from tenonrt.contracts import Code, ExecutionError, Problem, UnsupportedError, W
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import tensor_maps
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.mapped_finish import BEYOND
-from tenonrt_kernel_nvrtc.mapped_product import MappedProductKernel
-from tenonrt_kernel_nvrtc.mapped_tiles import DEPTH, Tile, tiles
+from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
+from tenonrt_kernel_nvrtc.products.mapped_finish import BEYOND
+from tenonrt_kernel_nvrtc.products.mapped_tiles import DEPTH, Tile, tiles
 from tenonrt_kernel_nvrtc.quads import EXCHANGES
 from tenonrt_kernel_nvrtc.storage import NARROW, Narrow, prelude
 from tenonrt_kernel_nvrtc.tensor_maps import Matrix

@@ -11,7 +11,7 @@ from nvrtc_emulation import REGISTRY, judge, needs_compiler
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.contracts import FLOAT8, LINEAR, Problem, Tactic, UnsupportedError
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.normalization import NormalizationKernel
+from tenonrt_kernel_nvrtc.reductions.normalization import NormalizationKernel
 from tenonrt_kernel_nvrtc.storage import FLOAT16, HALF, prelude
 
 KERNEL = NormalizationKernel()

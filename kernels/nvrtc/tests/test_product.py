@@ -17,9 +17,9 @@ from tenonrt.builder.sampling import draw_inputs, reference_outputs
 from tenonrt.contracts import Code, Problem, UnsupportedError, Weights
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.product import ProductKernel
-from tenonrt_kernel_nvrtc.product_problem import Geometry, branches, geometry
-from tenonrt_kernel_nvrtc.product_tiles import Tile, blocks_of, tiles
+from tenonrt_kernel_nvrtc.products.problem import Geometry, branches, geometry
+from tenonrt_kernel_nvrtc.products.product import ProductKernel
+from tenonrt_kernel_nvrtc.products.tiles import Tile, blocks_of, tiles
 from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, NARROW, Narrow, prelude
 
 

@@ -32,10 +32,10 @@ from tenonrt.contracts import (
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import launching
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
-from tenonrt_kernel_nvrtc.recurrent import RecurrentKernel, filling, parsed, room
-from tenonrt_kernel_nvrtc.recurrent_instructions import INSTRUCTIONS
-from tenonrt_kernel_nvrtc.recurrent_problem import recurrences
-from tenonrt_kernel_nvrtc.recurrent_tiles import Tile, tiles
+from tenonrt_kernel_nvrtc.recurrent.instructions import INSTRUCTIONS
+from tenonrt_kernel_nvrtc.recurrent.kernel import RecurrentKernel, filling, parsed, room
+from tenonrt_kernel_nvrtc.recurrent.problem import recurrences
+from tenonrt_kernel_nvrtc.recurrent.tiles import Tile, tiles
 from tenonrt_kernel_nvrtc.storage import BFLOAT16, FLOAT16, Narrow, narrow_of, prelude
 
 KERNEL = RecurrentKernel()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import Emulated, judge, needs_compiler, problem_of
 from tenonrt.contracts import Problem, Transformation
-from tenonrt_kernel_nvrtc.resize import ResizeKernel
+from tenonrt_kernel_nvrtc.images.resize import ResizeKernel
 from tenonrt_kernel_nvrtc.storage import NARROW, Narrow
 
 pytestmark = needs_compiler

@@ -1,0 +1,1 @@
+"""What images have of their own: windows of single channels, maxima, means and gates, sizes, formats."""

@@ -1,0 +1,1 @@
+"""Products by constant weights: convolutions, fully connected layers, stacks of matrices."""

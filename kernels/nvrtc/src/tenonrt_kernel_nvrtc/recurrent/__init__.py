@@ -1,0 +1,1 @@
+"""LSTM and GRU, all steps in one kernel."""

@@ -1,0 +1,1 @@
+"""Sums, means and maxima along axes, and what is made of them."""
