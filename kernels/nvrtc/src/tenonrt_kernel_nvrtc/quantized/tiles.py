@@ -1,7 +1,7 @@
 """Tiles of products of bytes, and how long they are expected to take.
 
-As those of halves (`products.mapped_tiles`), with as many blocks on a multiprocessor as the tile says: where memory is what
-limits, several blocks wait at once. Rates are those of one H200; they rank.
+As those of halves (`products.mapped_tiles`), with as many blocks on a multiprocessor as the tile says: where memory is
+what limits, several blocks wait at once. Rates are those of one H200; they rank.
 """
 
 from __future__ import annotations
