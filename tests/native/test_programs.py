@@ -186,20 +186,28 @@ def test_spawned_processes_load_and_run(build: Build, cases: Any, registry: Regi
 
 def test_an_interrupt_leaves_a_context_usable(build: Build, cases: Any, registry: Registry) -> None:
     context, x = build(cases.chain(registry, 40, (200, 500)), 2).create_context(), ones(200, 500)
-    wanted = context.execute({"x": x})["y"].tobytes()
-    interrupts = 0
-    for delay in np.linspace(0.0005, 0.01, 30):
-        signal.setitimer(signal.ITIMER_REAL, float(delay))
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        try:
-            for _ in range(1000):
-                context.execute({"x": x})
-        except KeyboardInterrupt:
-            interrupts += 1
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        assert context.execute({"x": x})["y"].tobytes() == wanted
+    wanted, interrupts, running = context.execute({"x": x})["y"].tobytes(), 0, False
+
+    def interrupt(*_: Any) -> None:
+        if running:  # a late signal would end the tests' process
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for delay in np.linspace(0.0005, 0.01, 30):
+            try:
+                running = True
+                signal.setitimer(signal.ITIMER_REAL, float(delay))
+                for _ in range(1000):
+                    context.execute({"x": x})
+                running = False
+            except KeyboardInterrupt:
+                running = False
+                interrupts += 1
+            assert context.execute({"x": x})["y"].tobytes() == wanted
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert interrupts
 
 

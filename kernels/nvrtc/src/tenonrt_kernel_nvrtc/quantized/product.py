@@ -2,8 +2,8 @@
 
 An implicit product of pixels, or rows, by constant weights (`products.mapped_source`): tiles are copied by tensor maps,
 those of windows by maps that know images, so that no thread computes an address. Both operands have k innermost, as
-wgmma wants bytes: images are NHWC, weights KRSC. Sums of integers are int32. Those of float8_e4m3fn are single precision,
-of which the tensor cores of Hopper keep about 14 bits while they add up.
+wgmma wants bytes: images are NHWC, weights KRSC. Sums of integers are int32. Those of float8_e4m3fn are single
+precision, of which the tensor cores of Hopper keep about 14 bits while they add up.
 """
 
 from __future__ import annotations
