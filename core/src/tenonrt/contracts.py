@@ -45,6 +45,7 @@ from tenonrt.views import GraphBuilder, GraphView, Layer, NetworkView, Tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tenonrt.axis_taps import Rounding, nearest_elements, weighed_elements
     from tenonrt.byte_regions import BYTES, FLOAT8, ByteRegion, byte_problems, byte_regions, read_byte_region
     from tenonrt.calibration.calibrator import Calibrator, HistogramCalibrator
     from tenonrt.calibration.histogram import Histogram
@@ -53,7 +54,15 @@ if TYPE_CHECKING:
     from tenonrt.patch import NewTensor, Patch
     from tenonrt.progress import Progress
     from tenonrt.random_values import draw
-    from tenonrt.region_patterns import MOVES, AttentionLayers, SumTail, added_operand, attention_layers, only_reader
+    from tenonrt.region_patterns import (
+        MOVES,
+        AttentionLayers,
+        SumTail,
+        added_operand,
+        attention_layers,
+        only_reader,
+        row_product_refusal,
+    )
     from tenonrt.shapes import (
         FLOATS,
         INTEGERS,
@@ -73,13 +82,14 @@ if TYPE_CHECKING:
     )
     from tenonrt.special import erf
     from tenonrt.verdicts import Candidate, Verdict, hookimpl
-    from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, window_axes
+    from tenonrt.windows import PaddingMode, WindowAxis, per_axis, share_padding, transposed_crop, window_axes
 
 CONTRACT_VERSION = 1
 
 # What only authors of layers, passes, calibrators and hooks need is imported when it is asked for: running a plan
 # needs a `Device` from here and no more.
 _ELSEWHERE = {
+    "axis_taps": "Rounding nearest_elements weighed_elements",
     "byte_regions": "BYTES FLOAT8 ByteRegion byte_problems byte_regions read_byte_region",
     "calibration.calibrator": "Calibrator HistogramCalibrator",
     "calibration.histogram": "Histogram",
@@ -88,12 +98,12 @@ _ELSEWHERE = {
     "patch": "NewTensor Patch",
     "progress": "Progress",
     "random_values": "draw",
-    "region_patterns": "MOVES AttentionLayers SumTail added_operand attention_layers only_reader",
+    "region_patterns": "MOVES AttentionLayers SumTail added_operand attention_layers only_reader row_product_refusal",
     "shapes": "FLOATS INTEGERS broadcast broadcasts_to common_place differ known_values normalize_axes normalize_axis "
     "optional required same surely_less vector_length working_dtype",
     "special": "erf",
     "verdicts": "Candidate Verdict hookimpl",
-    "windows": "PaddingMode WindowAxis per_axis share_padding window_axes",
+    "windows": "PaddingMode WindowAxis per_axis share_padding transposed_crop window_axes",
 }
 _WHERE = {name: module for module, names in _ELSEWHERE.items() for name in names.split()}
 
@@ -515,13 +525,14 @@ __all__ = [
     "Format", "GraphBuilder", "GraphError", "GraphTypes", "GraphView", "Histogram", "HistogramCalibrator", "Kernel",
     "Launch", "Layer", "LayerMapping", "LayerType", "Model", "NativeCall", "NativeCode", "NetworkView", "NewTensor",
     "PaddingMode", "ParseError", "Parser", "ParserOptions", "Part", "Pass", "Patch", "Pattern", "Place", "Problem",
-    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "ResizedAxis", "Role", "Run", "Runnable", "Shape",
-    "SourceGraph", "SourceNode", "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor", "TensorInfo",
-    "TensorType", "Tolerance", "Transformation", "UnsupportedError", "Verdict", "View", "Weights", "WindowAxis",
-    "added_operand", "attention_layers", "boxed", "broadcast", "broadcasts_to", "byte_problems", "byte_regions",
-    "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl", "is_container",
-    "is_float", "joined", "known_values", "load", "load_library", "logical_shape", "maximum", "minimum",
-    "normalize_axes", "normalize_axis", "numpy_dtype", "only_reader", "optional", "original_coordinates", "per_axis",
-    "product", "ranked", "read_byte_region", "required", "same", "share_padding", "store", "surely_less", "symbol",
-    "to_storage", "unknown", "vector_length", "window_axes", "working_dtype",
+    "ProblemInput", "ProblemLayer", "Progress", "Quant", "Range", "ResizedAxis", "Role", "Rounding", "Run", "Runnable",
+    "Shape", "SourceGraph", "SourceNode", "SumTail", "Support", "Symbol", "Tactic", "TenonError", "Tensor",
+    "TensorInfo", "TensorType", "Tolerance", "Transformation", "UnsupportedError", "Verdict", "View", "Weights",
+    "WindowAxis", "added_operand", "attention_layers", "boxed", "broadcast", "broadcasts_to", "byte_problems",
+    "byte_regions", "common_place", "contents", "differ", "draw", "dtype_name", "erf", "from_storage", "hookimpl",
+    "is_container", "is_float", "joined", "known_values", "load", "load_library", "logical_shape", "maximum", "minimum",
+    "nearest_elements", "normalize_axes", "normalize_axis", "numpy_dtype", "only_reader", "optional",
+    "original_coordinates", "per_axis", "product", "ranked", "read_byte_region", "required", "row_product_refusal",
+    "same", "share_padding", "store", "surely_less", "symbol", "to_storage", "transposed_crop", "unknown",
+    "vector_length", "weighed_elements", "window_axes", "working_dtype",
 ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""What kernels of several libraries look for in a graph: a sum and an activation after a layer, and attention."""
+"""What kernels of several libraries look for in a graph: products of rows, a sum and an activation after a layer, and
+attention."""
 
 from __future__ import annotations
 
@@ -19,6 +20,30 @@ def only_reader(view: GraphView, tensor: Tensor) -> Layer | None:
     """The one layer that reads a tensor, however often, where there is one and the tensor is no output."""
     readers = {id(layer): layer for layer in view.consumers(tensor)}
     return next(iter(readers.values())) if len(readers) == 1 and not view.is_output(tensor) else None
+
+
+# products of rows ----------------------------------------------------------------------------------------------------
+
+
+def row_product_refusal(problem: Problem) -> str:
+    """Why a problem does not begin with a product of rows, or of pixels, by constant weights, as libraries compute them
+    whose rows start where 16 bytes do; empty when it does. Sizes are known."""
+    layer = problem.layer
+    if layer.kind not in ("FullyConnected", "Convolution") or layer.inputs[1] not in problem.constants:
+        return "no product with constant weights"
+    if len(layer.inputs) > 2 and layer.inputs[2] >= 0 and layer.inputs[2] not in problem.constants:
+        return "a bias that is computed"
+    if layer.inputs[0] not in problem.activations or problem.types[layer.inputs[0]].dtype != "float32":
+        return "an input that is constant or not float32"
+    if problem.outputs != (problem.layers[-1].outputs[0],):
+        return "an interior result is wanted outside of the region"
+    attrs, weights = layer.attrs, problem.types[layer.inputs[1]].concrete({})
+    if layer.kind == "FullyConnected":
+        return "" if weights[0] % 8 == 0 and weights[1] % 8 == 0 else f"sizes of {weights} that are no multiples of 8"
+    plain = not any((*attrs.pre_padding, *attrs.post_padding)) and set(attrs.stride) <= {1} and attrs.groups == 1
+    if len(weights) != 4 or weights[2:] != (1, 1) or not plain:
+        return "a window of more than one element, a stride, padding or groups"
+    return ""
 
 
 # a sum and an activation --------------------------------------------------------------------------------------------

@@ -99,3 +99,14 @@ def share_padding(total: int, mode: PaddingMode) -> tuple[int, int]:
     """Split padding between both ends; of an odd total, "same_upper" puts the extra element at the end."""
     half = total // 2
     return (half, total - half) if mode == "same_upper" else (total - half, half)
+
+
+def transposed_crop(axis: WindowAxis, size: int, made: int, extra: int = 0, *, wanted: bool = False) -> int:
+    """What a transposed convolution cuts off before its ``made`` elements: the padding, or half of what is too much.
+
+    extra: of padding of the output. wanted: whether ``made`` was asked for, whatever the padding.
+    """
+    if not wanted and not axis.mode.startswith("same"):
+        return axis.pre
+    full = (size - 1) * axis.stride + axis.extent + extra
+    return share_padding(max(full - made, 0), axis.mode)[0]

@@ -22,6 +22,7 @@ from tenonrt.contracts import (
     Weights,
     added_operand,
     numpy_dtype,
+    row_product_refusal,
 )
 
 from tenonrt_kernel_cublaslt.library import ARITHMETIC, Heuristic, missing
@@ -127,30 +128,6 @@ def _format(images: bool, precision: str) -> Format:
 
 
 def _refusal(problem: Problem) -> str:
-    layer = problem.layer
     if not all(type.static and type.size for type in problem.types):
         return "a size that changes at run time or is 0"
-    if layer.kind not in ("FullyConnected", "Convolution") or layer.inputs[1] not in problem.constants:
-        return "no product with constant weights"
-    if len(layer.inputs) > 2 and layer.inputs[2] >= 0 and layer.inputs[2] not in problem.constants:
-        return "a bias that is computed"
-    if layer.inputs[0] not in problem.activations or problem.types[layer.inputs[0]].dtype != "float32":
-        return "an input that is constant or not float32"
-    if problem.outputs != (problem.layers[-1].outputs[0],):
-        return "an interior result is wanted outside of the region"
-    own = _refuses_convolution(problem) if layer.kind == "Convolution" else _refuses_sizes(problem)
-    return own or TAIL.refusal(problem)
-
-
-def _refuses_sizes(problem: Problem) -> str:
-    """Rows must start where 16 bytes do."""
-    weights = problem.types[problem.layer.inputs[1]].concrete({})
-    return "" if weights[0] % 8 == 0 and weights[1] % 8 == 0 else f"sizes of {weights} that are no multiples of 8"
-
-
-def _refuses_convolution(problem: Problem) -> str:
-    attrs, weights = problem.layer.attrs, problem.types[problem.layer.inputs[1]].concrete({})
-    plain = not any((*attrs.pre_padding, *attrs.post_padding)) and set(attrs.stride) <= {1} and attrs.groups == 1
-    if len(weights) != 4 or weights[2:] != (1, 1) or not plain:
-        return "a window of more than one element, a stride, padding or groups"
-    return ""
+    return row_product_refusal(problem) or TAIL.refusal(problem)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from tenonrt.contracts import Problem, SumTail, added_operand
+from tenonrt.contracts import Problem, SumTail, added_operand, row_product_refusal
 
 # With the values that attributes have where they are not given.
 FUNCTIONS: dict[str, float | None] = {
@@ -51,32 +51,9 @@ def _with_function(product: Product, attrs: Any) -> Product:
 
 def refuses(problem: Problem) -> str:
     """Why a problem of static tensors is no such product; empty when it is one."""
-    layer = problem.layer
-    if layer.kind not in ("FullyConnected", "Convolution") or layer.inputs[1] not in problem.constants:
-        return "no product with constant weights"
-    if len(layer.inputs) > 2 and layer.inputs[2] >= 0 and layer.inputs[2] not in problem.constants:
-        return "a bias that is computed"
-    if layer.inputs[0] not in problem.activations or problem.types[layer.inputs[0]].dtype != "float32":
-        return "an input that is constant or not float32"
     if not all(type.size for type in problem.types):
         return "nothing to compute"
-    if problem.outputs != (problem.layers[-1].outputs[0],):
-        return "an interior result is wanted outside of the region"
-    return (_refuses_window if layer.kind == "Convolution" else _refuses_sizes)(problem) or TAIL.refusal(problem)
-
-
-def _refuses_sizes(problem: Problem) -> str:
-    """Rows must start where 16 bytes do."""
-    weights = problem.types[problem.layer.inputs[1]].concrete({})
-    return "" if weights[0] % 8 == 0 and weights[1] % 8 == 0 else f"sizes of {weights} that are no multiples of 8"
-
-
-def _refuses_window(problem: Problem) -> str:
-    attrs, weights = problem.layer.attrs, problem.types[problem.layer.inputs[1]].concrete({})
-    plain = not any((*attrs.pre_padding, *attrs.post_padding)) and set(attrs.stride) <= {1} and attrs.groups == 1
-    if len(weights) != 4 or weights[2:] != (1, 1) or not plain:
-        return "a window of more than one element, a stride, padding or groups"
-    return ""
+    return row_product_refusal(problem) or TAIL.refusal(problem)
 
 
 def _ceil8(size: int) -> int:

@@ -23,8 +23,8 @@ from tenonrt.contracts import (
     per_axis,
     product,
     required,
-    share_padding,
     surely_less,
+    transposed_crop,
     working_dtype,
 )
 
@@ -75,9 +75,8 @@ class TransposedAxis:
 
     def crop(self, size: int) -> int:
         """Elements removed at the beginning; more at the end are whatever is left over."""
-        if self.wanted is None and not self.axis.mode.startswith("same"):
-            return self.axis.pre
-        return share_padding(max(known(self.full(size) - self.output(size)), 0), self.axis.mode)[0]
+        made = known(self.output(size))
+        return transposed_crop(self.axis, size, made, self.output_padding, wanted=self.wanted is not None)
 
 
 def transposed_axes(attrs: DeconvolutionAttributes, window: Sequence[int]) -> list[TransposedAxis]:

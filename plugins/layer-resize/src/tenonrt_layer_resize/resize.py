@@ -13,17 +13,19 @@ from tenonrt.contracts import (
     Dimension,
     LayerType,
     ResizedAxis,
+    Rounding,
     Run,
     TensorInfo,
     TensorType,
     Transformation,
     draw,
+    nearest_elements,
     original_coordinates,
     unknown,
+    weighed_elements,
 )
 
 from tenonrt_layer_resize.sizing import KeepAspect, absent, fitted, floored, scaled_size, sizes_from
-from tenonrt_layer_resize.taps import LINEAR, Rounding, cubic, nearest, weigh
 
 T = TypeVar("T")
 
@@ -122,7 +124,7 @@ class ResizeLayer(LayerType):
         if attrs.mode == "nearest":
             result = data
             for axis in axes:
-                picked = nearest(coordinates[axis.axis], axis.size, attrs.nearest_rounding)
+                picked = nearest_elements(coordinates[axis.axis], axis.size, attrs.nearest_rounding)
                 result = np.take(result, picked, axis.axis)
         else:
             result = _interpolate(attrs, data, axes, coordinates)
@@ -191,13 +193,13 @@ def _interpolate(
     attrs: ResizeAttributes, data: Array, axes: Sequence[ResizedAxis], coordinates: dict[int, Any]
 ) -> Array:
     """Linear or cubic interpolation, one axis after another."""
-    kernel = LINEAR if attrs.mode == "linear" else cubic(attrs.cubic_coefficient)
+    coefficient = None if attrs.mode == "linear" else attrs.cubic_coefficient
     result = data.astype(np.float64 if data.dtype == np.float64 else np.float32)
     for axis in axes:
-        indices, weights = weigh(
+        indices, weights = weighed_elements(
             axis,
             coordinates[axis.axis],
-            kernel,
+            coefficient,
             exclude_outside=attrs.exclude_outside,
             antialias=attrs.antialias,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
-from tenonrt.contracts import Array, Problem, WindowAxis, share_padding, window_axes
+from tenonrt.contracts import Array, Problem, WindowAxis, transposed_crop, window_axes
 
 from tenonrt_kernel_llvm.contraction.geometry import Axis, Geometry
 from tenonrt_kernel_llvm.indexing import known
@@ -81,18 +81,10 @@ def _axes(problem: Problem, window: list[int], sizes: list[int], made: list[int]
     )
     extra = attrs.output_padding or (0,) * len(windows)
     splits = [
-        _split(axis, size, count, _crop(axis, size, count, more, bool(attrs.output_shape)))
+        _split(axis, size, count, transposed_crop(axis, size, count, more, wanted=bool(attrs.output_shape)))
         for axis, size, count, more in zip(windows, sizes, made, extra, strict=True)
     ]
     return (splits[0] if len(splits) == 2 else [(Axis(1, 1, 1, 1, 1, 0), (0,))]), splits[-1]
-
-
-def _crop(axis: WindowAxis, size: int, made: int, extra: int, wanted: bool) -> int:
-    """Elements that are cut off before the result: the padding, or what leaves the size that is wanted."""
-    if not wanted and axis.mode == "explicit":
-        return axis.pre
-    full = (size - 1) * axis.stride + axis.extent + extra
-    return share_padding(max(full - made, 0), axis.mode)[0]
 
 
 def _split(axis: WindowAxis, size: int, made: int, crop: int) -> Split:

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tenonrt.contracts import Coordinates, Problem, ResizedAxis, original_coordinates
-
-_HALF = np.float32(0.5)
-_TIE = 1e-6  # a fraction this near to one half is one half
+from tenonrt.contracts import Problem, ResizedAxis, nearest_elements, original_coordinates, weighed_elements
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,13 @@ def taps_of(axis: ResizedAxis, attrs: Any) -> Taps:
     if attrs.coordinate_transformation != "tf_crop_and_resize":
         outside = np.zeros_like(outside)
     if attrs.mode == "nearest":
-        elements = _nearest(found, axis.size, attrs.nearest_rounding)[:, None]
-        return Taps(elements, np.ones(elements.shape, np.float32), outside)
-    return Taps(*_weighed(axis, found, attrs), outside)
+        elements = nearest_elements(found, axis.size, attrs.nearest_rounding)[:, None]
+        return Taps(elements.astype(np.int32), np.ones(elements.shape, np.float32), outside)
+    coefficient = None if attrs.mode == "linear" else attrs.cubic_coefficient
+    elements, weights = weighed_elements(
+        axis, found, coefficient, exclude_outside=attrs.exclude_outside, antialias=attrs.antialias
+    )
+    return Taps(elements.astype(np.int32), weights.astype(np.float32), outside)
 
 
 def _values(problem: Problem, position: int) -> list[float] | str:
@@ -75,40 +76,3 @@ def _scales(sizes: list[int], originals: list[int], policy: str) -> list[float]:
     if policy == "stretch":
         return [float(scale) for scale in scales]
     return [float(min(scales) if policy == "not_larger" else max(scales))] * len(scales)
-
-
-# taps -----------------------------------------------------------------------------------------------------------------
-
-
-def _nearest(found: Coordinates, size: int, rounding: str) -> NDArray[np.int32]:
-    if rounding in ("floor", "ceil"):
-        rounded = np.floor(found) if rounding == "floor" else np.ceil(found)
-    else:
-        below = np.floor(found)
-        above = found - below - _HALF
-        rounded = below + np.where(np.abs(above) < _TIE, rounding == "round_prefer_ceil", above > 0)
-    return np.clip(rounded, 0, size - 1).astype(np.int32)
-
-
-def _weighed(axis: ResizedAxis, found: Coordinates, attrs: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The elements that a linear or cubic filter reaches; one that shrinks an axis may be stretched over all of it."""
-    reach = 1 if attrs.mode == "linear" else 2
-    stretch = min(axis.scale, 1.0) if attrs.antialias else 1.0
-    centre = found.astype(np.float64)[:, None]
-    first = np.floor(centre - reach / stretch).astype(np.int64) + 1
-    elements = first + np.arange(int(np.ceil(2 * reach / stretch)))
-    distance = np.abs((elements - centre) * stretch)
-    weights = np.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, attrs.cubic_coefficient)
-    if attrs.exclude_outside:
-        weights = np.where((elements < 0) | (elements >= axis.size), 0, weights)
-    if attrs.exclude_outside or attrs.antialias:
-        total = weights.sum(1, keepdims=True)
-        weights = weights / np.where(total == 0, 1, total)
-    return np.clip(elements, 0, axis.size - 1).astype(np.int32), weights.astype(np.float32)
-
-
-def _cubic(x: NDArray[np.float64], a: float) -> NDArray[np.float64]:
-    """The filter of Keys (1981), "Cubic convolution interpolation for digital image processing"."""
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, np.where(x < 2, far, 0))

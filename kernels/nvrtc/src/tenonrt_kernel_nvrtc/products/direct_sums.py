@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-from tenonrt.contracts import Array, Problem, share_padding
+from tenonrt.contracts import Array, Problem, transposed_crop, window_axes
 
 from tenonrt_kernel_nvrtc.storage import C_TYPES, read
 from tenonrt_kernel_nvrtc.windows import Window, windows
@@ -268,18 +268,17 @@ def _images(problem: Problem) -> Images:
 
 def _transposed(problem: Problem, sizes: Sequence[int]) -> list[Window]:
     """The windows of a transposed convolution; ``before``: what is cropped at the beginning."""
-    layer, ones, zeros = problem.layer, (1,) * len(sizes), (0,) * len(sizes)
-    attrs, found = layer.attrs, []
+    layer, attrs = problem.layer, problem.layer.attrs
     given, made = (problem.types[i].concrete({})[2:] for i in (layer.inputs[0], layer.outputs[0]))
-    for d, window in enumerate(sizes):
-        stride, dilation = (attrs.stride or ones)[d], (attrs.dilation or ones)[d]
-        crop = (attrs.pre_padding or zeros)[d]
-        if attrs.output_shape or attrs.padding_mode != "explicit":
-            full = (given[d] - 1) * stride + (window - 1) * dilation + 1 + (attrs.output_padding or zeros)[d]
-            kept = not attrs.output_shape and not attrs.padding_mode.startswith("same")
-            crop = 0 if kept else share_padding(max(full - made[d], 0), attrs.padding_mode)[0]
-        found.append(Window(given[d], made[d], window, stride, dilation, crop, 0))
-    return found
+    axes = window_axes(sizes, attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding, attrs.padding_mode)
+    extra = attrs.output_padding or (0,) * len(sizes)
+    return [
+        Window(
+            size, count, axis.window, axis.stride, axis.dilation,
+            transposed_crop(axis, size, count, more, wanted=bool(attrs.output_shape)), 0,
+        )
+        for axis, size, count, more in zip(axes, given, made, extra, strict=True)
+    ]  # fmt: skip
 
 
 def _stacks(problem: Problem, stored: dict[int, str]) -> Products:

@@ -1,26 +1,23 @@
-"""Which elements of an axis, with which weights, make an element of the resized axis."""
+"""Which elements of an axis, with which weights, make an element of the resized axis (ONNX Resize)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tenonrt.contracts import Coordinates, ResizedAxis
+
+from tenonrt.coordinates import Coordinates, ResizedAxis
 
 Rounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 Indices = NDArray[np.int64]
 Weights = NDArray[np.float64]
-Filter = Callable[[Weights], Weights]
-
 
 # A fraction this near to one half counts as one half, as in onnxruntime: 3.5 may have come out as 3.4999998.
 _TIE = 1e-6
 
 
-def nearest(coordinates: Coordinates, size: int, rounding: Rounding) -> Indices:
+def nearest_elements(coordinates: Coordinates, size: int, rounding: Rounding) -> Indices:
     """The index of the nearest element, inside the axis."""
     if rounding == "floor":
         rounded = np.floor(coordinates)
@@ -47,34 +44,28 @@ def keys(x: Weights, coefficient: float) -> Weights:
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 
-def cubic(coefficient: float) -> tuple[Filter, int]:
-    """The cubic filter and its reach."""
-    return partial(keys, coefficient=coefficient), 2
-
-
-LINEAR: tuple[Filter, int] = (triangle, 1)
-
-
-def weigh(
+def weighed_elements(
     axis: ResizedAxis,
     coordinates: Coordinates,
-    filter_: tuple[Filter, int],
+    coefficient: float | None,
     *,
     exclude_outside: bool,
     antialias: bool,
 ) -> tuple[Indices, Weights]:
-    """Indices and weights [resized, taps] of the elements that the filter reaches.
+    """Indices and weights [resized, taps] of the elements that a filter reaches: a cubic one of a coefficient, or None
+    for the linear one.
 
     An element outside the axis is the one at the edge, or has no part where ``exclude_outside`` says so. With
     ``antialias`` the filter of a shrinking axis is stretched to cover every element, and its weights sum to 1.
     """
-    weight, reach = filter_
+    reach = 1 if coefficient is None else 2
     stretch = min(axis.scale, 1.0) if antialias else 1.0
     window = reach / stretch
     centre = coordinates.astype(np.float64)
     first = np.floor(centre - window).astype(np.int64) + 1
     positions = first[:, None] + np.arange(int(np.ceil(2 * window)))
-    weights = weight((positions - centre[:, None]) * stretch)
+    distances = (positions - centre[:, None]) * stretch
+    weights = triangle(distances) if coefficient is None else keys(distances, coefficient)
     if exclude_outside:
         weights = np.where((positions < 0) | (positions >= axis.size), 0, weights)
     if exclude_outside or antialias:
