@@ -263,7 +263,7 @@ def _judge_floats(output: Array, expected: Array, tolerance: Tolerance, slack: f
     reachable = [_reachable(wanted[i : i + _BLOCK], output.dtype) for i in starts]
     size = max(largest for _, largest in reachable)
     least = _SUBNORMAL.get(output.dtype.name, _SUBNORMAL["float32"])
-    anywhere = max(tolerance.absolute * size + float(slacks.min()), least)
+    anywhere = max(tolerance.absolute * size + float(np.min(slack)), least)
     special, bad, worst = 0, 0, 0.0
     for i, (held, _) in zip(starts, reachable, strict=True):
         found, right, own = given[i : i + _BLOCK].astype(expected.dtype), held, slacks[i : i + _BLOCK]
