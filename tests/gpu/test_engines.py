@@ -85,6 +85,7 @@ def test_four_contexts_on_four_streams(engine: Any) -> None:
 
 
 def test_memory_does_not_grow(engine: Any) -> None:
+    """Of the whole GPU, as the driver counts: what others take meanwhile makes a try void, a leak makes all."""
     import cupy
 
     context = engine.create_context()
@@ -96,10 +97,13 @@ def test_memory_does_not_grow(engine: Any) -> None:
         free, total = cupy.cuda.runtime.memGetInfo()
         return int(total - free)
 
-    before = used()
-    for _ in range(100):
-        after = used()
-    assert after <= before
+    def grown() -> int:
+        before = used()
+        for _ in range(100):
+            after = used()
+        return after - before
+
+    assert any(grown() <= 0 for _ in range(10))
 
 
 def test_enqueue_does_not_wait(engine: Any) -> None:

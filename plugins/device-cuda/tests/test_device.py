@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,35 @@ def test_contexts_on_streams_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert not failed
+
+
+class Copy:
+    """An `Executable` that copies its input."""
+
+    def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any, stream: Any) -> None:
+        CudaDevice().copy(inputs[0], outputs[0], stream)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_line_waits_for_what_fills_its_buffers() -> None:
+    """First runs fill buffers on the current stream; beside other processes that can take longer than a launch."""
+    import cupy
+    from tenonrt.contracts import Launch
+
+    spin = cupy.RawKernel(
+        'extern "C" __global__ void spin(long long n) { const long long s = clock64(); while (clock64() - s < n) {} }',
+        "spin",
+    )
+    spin((1,), (1,), (np.int64(0),))  # loads it
+    source, target = CudaDevice().allocate(1 << 20), CudaDevice().allocate(1 << 20)
+    source[:], target[:] = 1, 0  # loads what fills
+    line = Line([Launch("copy", Copy(), (source,), (target,), None, (), on_device=True)])
+    for number, run in enumerate((line.run, line.run, line.time), 2):  # enqueued, then as a graph
+        spin((1,), (1,), (np.int64(200_000_000),))
+        source[:], target[:] = number, 0
+        run(None)
+        assert (cupy.asnumpy(target) == number).all()
 
 
 @pytest.mark.gpu

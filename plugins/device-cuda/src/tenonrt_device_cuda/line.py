@@ -35,7 +35,9 @@ class Line:
             self._segments += [Recorded(steps)] if on_device else [HostStep(step) for step in steps]
 
     def run(self, stream: Any | None = None) -> None:
-        """On a stream without waiting, but for steps of the host; without one, on its own stream to the end."""
+        """On a stream without waiting, but for steps of the host; without one, on its own stream, after CuPy's current
+        one, to the end.
+        """
         where = stream if stream is not None else self._own_stream()
         for segment in self._segments:
             segment.run(where)
@@ -47,8 +49,11 @@ class Line:
         return [seconds for segment in self._segments for seconds in segment.time(where)]
 
     def _own_stream(self) -> Any:
+        """Behind what the caller has enqueued on CuPy's current stream, which no other stream waits for by itself."""
+        cp = cupy()
         if self._own is None:
-            self._own = cupy().cuda.Stream(non_blocking=True)
+            self._own = cp.cuda.Stream(non_blocking=True)
+        self._own.wait_event(cp.cuda.get_current_stream().record(cp.cuda.Event(disable_timing=True)))
         return self._own
 
 
