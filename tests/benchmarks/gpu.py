@@ -1,14 +1,16 @@
 """Networks on a GPU beside PyTorch's kernels for the same graph, row by row.
 
-python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] ROW ...
+python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] [--jax] ROW ...
 
 A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision), ``resnet50:8:bfloat16`` (PyTorch in it too, and ours
 in half precision beside them), ``resnet50:8:tf32``, ``resnet50:8:float32`` (PyTorch as precise) or ``resnet50:8:int8``
-(with ranges from FOLDER/resnet50.ranges). Each is measured in a
-process of its own and appended to rows.jsonl, so that a limit of time or a failure loses nothing; rows that are there
-are left out. Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA
-events; PyTorch eager by itself. Errors are against PyTorch in single precision: the largest deviation, in units of how
-far the reference moves between two inputs.
+(with ranges from FOLDER/resnet50.ranges). Each is measured in a process of its own and appended to rows.jsonl, so that a
+limit of time or a failure loses nothing; rows that are there are left out.
+
+Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA events; PyTorch
+eager by itself. With --jax a graph of images is compiled by JAX as well and timed in turns with ours by the host's clock,
+ten runs and their end at a time, for JAX has streams of its own. Errors are against PyTorch in single precision: the
+largest deviation, in units of how far the reference moves between two inputs.
 
 Ranges are made on a CPU, from random images of the model for one: noise.npz is
 ``numpy.savez("noise.npz", input=numpy.random.default_rng(0).standard_normal((4, 3, 224, 224), "float32"))``, then
@@ -77,6 +79,11 @@ def measure(name: str, batch: int, precision: str, options: argparse.Namespace) 
         row[f"{who}_ms"] = round(statistics.median(times), 5)
         row[f"{who}_min"] = round(min(times), 5)
     row["joules"] = joules(runs["ours"], stream)
+    if options.jax:
+        try:
+            row |= beside_jax(path, runs["ours"], stream)
+        except Exception as error:  # noqa: BLE001 - the other peers are kept
+            row["jax"] = repr(error)[:300]
     return row
 
 
@@ -107,6 +114,30 @@ def interleaved(runs: dict[str, Callable[[], object]], stream: Any) -> dict[str,
             if number >= 2:
                 found[who] += [cupy.cuda.get_elapsed_time(before, after) for before, after in pairwise(events)]
     return found
+
+
+def beside_jax(path: Path, run: Callable[[], object], stream: Any) -> dict[str, float]:
+    """Milliseconds of a run of ours and of JAX, in turns, where runs follow each other."""
+    import onnx
+    from jax_network import JaxNetwork
+
+    network = JaxNetwork(onnx.load(path))
+    (shape,) = ([d.dim_value for d in i.type.tensor_type.shape.dim] for i in onnx.load(path).graph.input)
+    placed = network.placed(np.random.default_rng(0).standard_normal(shape, np.float32))
+    waits: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+        "ours_beside_jax": (run, lambda made: stream.synchronize()),
+        "jax": (lambda: network(placed), lambda made: made.block_until_ready()),
+    }
+    found = defaultdict[str, list[float]](list)
+    for number in range(ROUNDS + 2):
+        for who, (begin, end) in waits.items():
+            start = time.perf_counter()
+            for _ in range(RUNS):
+                made = begin()
+            end(made)
+            if number >= 2:
+                found[who].append((time.perf_counter() - start) * 1e3 / RUNS)
+    return {f"{who}_ms": round(statistics.median(times), 5) for who, times in found.items()}
 
 
 def joules(run: Callable[[], object], stream: Any, seconds: float = 1.0) -> float | None:
@@ -292,6 +323,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=500.0)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--jax", action="store_true")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="errors only")
     parser.add_argument("--mode", default="default", help="of torch.compile")
     parser.add_argument("--plans", action="store_true", help="keep the plans")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from graph_constants import folded
+from onnx import helper
 from torch import nn
 from torch.nn import functional
 
@@ -27,7 +27,7 @@ class TorchNetwork(nn.Module):
         super().__init__()
         graph = model.graph
         self.constants: dict[str, Any] = {}
-        tensors, nodes = _folded(model)
+        tensors, nodes = folded(model)
         self.nodes = []
         for node in nodes:
             attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -79,28 +79,6 @@ class TorchNetwork(nn.Module):
         if isinstance(constant, str):
             return getattr(self, constant)
         return Integers(getattr(self, constant[0]), constant[1]) if isinstance(constant, tuple) else constant
-
-
-def _folded(model: onnx.ModelProto) -> tuple[dict[str, np.ndarray[Any, Any]], list[onnx.NodeProto]]:
-    """Constants, those that nodes make of constants alone among them, and the other nodes."""
-    graph = model.graph
-    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    others = []
-    for node in graph.node:
-        if node.op_type == "Constant":
-            tensors[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        elif node.input and all(not name or name in tensors for name in node.input):
-            given = {name: tensors[name] for name in node.input if name}
-            alone = helper.make_graph([node], "constants", [_value(n) for n in given], [_value(n) for n in node.output])
-            made = ReferenceEvaluator(helper.make_model(alone, opset_imports=model.opset_import)).run(None, given)
-            tensors.update(zip(node.output, made, strict=True))
-        else:
-            others.append(node)
-    return tensors, others
-
-
-def _value(name: str) -> onnx.ValueInfoProto:
-    return helper.make_value_info(name, onnx.TypeProto())
 
 
 class _Recurrent(nn.Module):

@@ -18,7 +18,15 @@ from tenonrt.builder.rounds import race_again
 from tenonrt.builder.timing import Entrant, Surroundings, Time, race
 from tenonrt.builder.trials import TrialPool, TrialProcess
 from tenonrt.builder.tuner import Again, Tuner
-from tenonrt.builder.tuning import heirs, negligible_problems, price, sibling_heirs, within_reach
+from tenonrt.builder.tuning import (
+    heirs,
+    in_other_regions,
+    negligible_problems,
+    price,
+    rivals_by_problem,
+    sibling_heirs,
+    within_reach,
+)
 from tenonrt.builder.worker import TrialReply, TrialRequest, Worker
 from tenonrt.contracts import Code, Launch, NativeCode, Problem, ProblemInput, ProblemLayer, Tactic, TensorType
 
@@ -304,6 +312,28 @@ def test_the_reference_is_no_bargain_where_tuning_ended_before_it_was_timed() ->
     assert price(reference, [reference], tuner) == 200_000
     times["numpy"] = 4e-6
     assert price(reference, [reference], tuner) == 4000
+
+
+def test_a_device_does_not_wait_for_references_of_what_kernels_compute_in_other_regions() -> None:
+    """Those of 28 convolutions of a batch of 128 bytes took a build for a GPU 40 of its 48 seconds of tuning."""
+    alone, other = offer("alone", "numpy", "a", None, ["Conv"]), offer("other", "numpy", "a", None, ["Pad"])
+    fused = offer("fused", "k", "a", None, ["Dequantize", "Conv", "Quantize"])
+    alone.kernel.runs_reference = other.kernel.runs_reference = True
+    assert in_other_regions([alone, other, fused]) == {"alone": [fused]}
+    twice = offer("alone", "numpy", "a", None, ["Pad"])  # the same problem, where nothing else computes it
+    twice.kernel.runs_reference = True
+    assert not in_other_regions([alone, twice, fused])
+
+    times: dict[str, float | None] = {"numpy": None, "k": 3e-6}
+    tuner: Any = SimpleNamespace(
+        known=lambda o: SimpleNamespace(seconds=times[o.entry.id]),
+        nanoseconds=lambda o: round((times[o.entry.id] or 1e-6) * 1e9),
+    )
+    offers = [alone, other, fused]
+    assert rivals_by_problem(offers, tuner) == {"alone": [fused], "other": [other], "fused": [fused]}
+    assert price(alone, [fused], tuner) == 130_000
+    times["numpy"] = 4e-6
+    assert rivals_by_problem(offers, tuner)["alone"] == [alone]
 
 
 def test_siblings_inherit_from_what_was_tried_and_nothing_is_tried_for_them() -> None:

@@ -9,7 +9,7 @@ from tenonrt.builder.cover import Column, Cover, find_cycles
 from tenonrt.builder.offers import Offer, Refusal
 from tenonrt.builder.selection import Selector, is_known
 from tenonrt.builder.tuner import Tuner
-from tenonrt.builder.tuning import by_problem, price
+from tenonrt.builder.tuning import price, rivals_by_problem
 from tenonrt.errors import BuildError
 from tenonrt.graph.graph import Layer
 from tenonrt.plan.program import Choice
@@ -96,10 +96,10 @@ def timed_columns(
     selector: Selector, found: Found, sound: Sequence[Offer], tuner: Tuner, refusals: Sequence[Refusal] = ()
 ) -> list[Column]:
     """Columns with measured costs of the offers that are sound."""
-    problems = by_problem(sound)
+    rivals = rivals_by_problem(sound, tuner)
     columns: list[Column] = []
     for offer in sound:
-        columns += selector.columns_of(offer, price(offer, problems[offer.posed.key], tuner))
+        columns += selector.columns_of(offer, price(offer, rivals[offer.posed.key], tuner))
     columns = without_near_ties(columns)
     columns += special_columns(selector)
     missing = selector.uncovered(columns)

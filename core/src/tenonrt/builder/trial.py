@@ -57,7 +57,16 @@ _PATTERN = 65521
 
 
 def _pattern(type: TensorType) -> Array:
-    return np.random.default_rng(0).standard_normal(_PATTERN).astype(type.numpy)
+    """What a device's arrays of the type are filled with: normal values, or bytes of every value."""
+    drawn = np.random.default_rng(0)
+    if type.numpy.itemsize == 1 and type.numpy.kind in "iu":
+        return drawn.integers(0, 256, _PATTERN, np.uint8).view(type.numpy)
+    return drawn.standard_normal(_PATTERN).astype(type.numpy)
+
+
+def _any_values_do(type: TensorType) -> bool:
+    """Whether a kernel takes the same time for all values, and as it is stored each is one: no index, no truth."""
+    return is_float(type.dtype) or type.dtype in ("int8", "uint8")
 
 
 def _repeated(values: Array, shape: Sequence[int], device: Device) -> Any:
@@ -132,7 +141,7 @@ class Sample:
             return self._stored_whole(number, type, scale, device)
         key = (number, type.format)
         if key not in self._on_device:
-            unseen = not self.expected and is_float(type.dtype) and type.format.quant is None
+            unseen = not self.expected and _any_values_do(type)
             if unseen and self.inputs[number].nbytes > _FILLED_BYTES:
                 shape = [evaluate(d, {}) for d in type.physical_shape]
                 self._on_device[key] = _repeated(_pattern(type), shape, device)

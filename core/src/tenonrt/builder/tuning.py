@@ -43,13 +43,16 @@ def tune(
     contested = contested_problems(selector, offers)
     negligible = set() if thorough else negligible_problems(offers)
     tuner.counts["problems left to estimates"] += len(contested & negligible)
+    contested -= negligible
+    if not thorough and tuner.device.races:  # a convolution of a large batch takes the host seconds, again and again
+        contested -= in_other_regions(offers).keys()
 
     def attempt(tried: Sequence[Offer]) -> list[Offer]:
         with clock.phase("check"):  # all first runs before any timing: both at once would spoil the times
             tuner.check_all(tried, partial(teller.tell, "check"))
         passed = [offer for offer in tried if not tuner.check(offer)]
         with clock.phase("tune"):
-            worth = [rivals for key, rivals in by_problem(passed).items() if key in contested - negligible]
+            worth = [rivals for key, rivals in by_problem(passed).items() if key in contested]
             time_problems(worth, tuner, partial(teller.tell, "tune"))
         return passed
 
@@ -73,7 +76,7 @@ def tune(
             tried = sibling_heirs(stage, [*plain, *tails], tuner, refuse)
         sound += attempt(tried)
     first_seconds = clock.seconds.get("tune", 0.0)
-    timed = {key: rivals for key, rivals in by_problem(sound).items() if key in contested - negligible}
+    timed = {key: rivals for key, rivals in by_problem(sound).items() if key in contested}
     with clock.phase("tune"):
         race_again(timed, tuner, first_seconds, partial(teller.tell, "tune again"))
     return sound
@@ -102,6 +105,34 @@ def by_problem(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
     for offer in offers:
         problems.setdefault(offer.posed.key, {})[offer.id] = offer
     return {key: list(rivals.values()) for key, rivals in problems.items()}
+
+
+def in_other_regions(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
+    """Of problems that the reference alone solves, all of whose layers kernels compute in other regions, their offers."""
+    by_kernels: dict[Layer, list[Offer]] = {}
+    layers: dict[str, list[Layer]] = {}  # of what the reference computes
+    for offer in offers:
+        if offer.kernel.runs_reference:
+            layers.setdefault(offer.posed.key, []).extend(offer.posed.region.layers)
+        for layer in () if offer.kernel.runs_reference else offer.posed.region.layers:
+            by_kernels.setdefault(layer, []).append(offer)
+    solved = {offer.posed.key for given in by_kernels.values() for offer in given}
+    return {
+        key: [offer for layer in dict.fromkeys(own) for offer in by_kernels[layer]]
+        for key, own in layers.items()
+        if key not in solved and all(layer in by_kernels for layer in own)
+    }
+
+
+def rivals_by_problem(offers: Sequence[Offer], tuner: Tuner) -> dict[str, list[Offer]]:
+    """What offers are priced beside: those for their problem, or in other regions where it was left to them."""
+
+    def timed(offer: Offer) -> bool:
+        known = tuner.known(offer)
+        return known is not None and known.seconds is not None
+
+    found, elsewhere = by_problem(offers), in_other_regions(offers)
+    return {key: elsewhere.get(key, given) if not any(map(timed, given)) else given for key, given in found.items()}
 
 
 def price(offer: Offer, rivals: Iterable[Offer], tuner: Tuner) -> int:
