@@ -2,15 +2,15 @@
 
 python tests/benchmarks/gpu.py --models FOLDER --results FOLDER [--seconds 500] [--compile] [--jax] ROW ...
 
-A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision), ``resnet50:8:bfloat16`` (PyTorch in it too, and ours
-in half precision beside them), ``resnet50:8:tf32``, ``resnet50:8:float32`` (PyTorch as precise) or ``resnet50:8:int8``
-(with ranges from FOLDER/resnet50.ranges). Each is measured in a process of its own and appended to rows.jsonl, so that a
-limit of time or a failure loses nothing; rows that are there are left out.
+A row is ``resnet50:8`` (FOLDER/resnet50-8.onnx in half precision), ``resnet50:8:bfloat16`` (PyTorch in it too, and
+ours in half precision beside them), ``resnet50:8:tf32``, ``resnet50:8:float32`` (PyTorch as precise) or
+``resnet50:8:int8`` (with ranges from FOLDER/resnet50.ranges). Each is measured in a process of its own and appended to
+rows.jsonl, so that a limit of time or a failure loses nothing; rows that are there are left out.
 
-Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA events; PyTorch
-eager by itself. With --jax a graph of images is compiled by JAX as well and timed in turns with ours by the host's clock,
-ten runs and their end at a time, for JAX has streams of its own. Errors are against PyTorch in single precision: the
-largest deviation, in units of how far the reference moves between two inputs.
+Ours, PyTorch recorded into a CUDA graph and, with --compile, ``torch.compile`` are timed in turns by CUDA events;
+PyTorch eager by itself. With --jax a graph of images is compiled by JAX as well and timed in turns with ours by the
+host's clock, ten runs and their end at a time, for JAX has streams of its own. Errors are against PyTorch in single
+precision: the largest deviation, in units of how far the reference moves between two inputs.
 
 Ranges are made on a CPU, from random images of the model for one: noise.npz is
 ``numpy.savez("noise.npz", input=numpy.random.default_rng(0).standard_normal((4, 3, 224, 224), "float32"))``, then
