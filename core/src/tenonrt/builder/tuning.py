@@ -108,7 +108,7 @@ def by_problem(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
 
 
 def in_other_regions(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
-    """Of problems that the reference alone solves, though kernels compute their layers in other regions: those offers."""
+    """Of problems that the reference alone solves, while kernels compute their layers in other regions: those."""
     by_kernels: dict[Layer, list[Offer]] = {}
     layers: dict[str, list[Layer]] = {}  # of what the reference computes
     for offer in offers:
