@@ -84,6 +84,23 @@ def test_four_contexts_on_four_streams(engine: Any) -> None:
     assert not failures, failures
 
 
+def test_a_contexts_own_stream_waits_for_what_makes_its_inputs(engine: Any) -> None:
+    import cupy
+
+    code = 'extern "C" __global__ void spin(long long n) { for (long long s = clock64(); clock64() - s < n;) {} }'
+    spin, context, x = cupy.RawKernel(code, "spin"), engine.create_context(), cupy.asarray(drawn(0)["x"])
+    expected = context.execute(drawn(0))["y"]
+    x *= 2  # loads what is used below
+    for number in range(3):  # the steps one by one, then as a graph
+        x.fill(number)
+        context.enqueue({"x": x})
+        spin((1,), (1,), (np.int64(200_000_000),))
+        x.set(drawn(0)["x"], stream=cupy.cuda.get_current_stream())
+        found = context.enqueue({"x": x})["y"]
+        context.synchronize()
+        np.testing.assert_array_equal(cupy.asnumpy(found), expected)
+
+
 def test_memory_does_not_grow(engine: Any) -> None:
     """Of the whole GPU, as the driver counts: what others take meanwhile makes a try void, a leak makes all."""
     import cupy

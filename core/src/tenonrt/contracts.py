@@ -486,6 +486,9 @@ class Device(ABC):
     def synchronize(self, stream: Any | None) -> None:  # noqa: B027 - a device without streams has nothing to wait for
         """Wait for all work on a stream."""
 
+    def follow_caller(self, stream: Any | None) -> None:  # noqa: B027 - as `synchronize`
+        """Let a stream of this device's own wait, and nobody else, for what its caller has enqueued so far."""
+
     @abstractmethod
     def bind(self, launches: Sequence[Launch], threads: int) -> Runnable: ...
 

@@ -101,10 +101,8 @@ def test_a_line_waits_for_what_fills_its_buffers() -> None:
     import cupy
     from tenonrt.contracts import Launch
 
-    spin = cupy.RawKernel(
-        'extern "C" __global__ void spin(long long n) { const long long s = clock64(); while (clock64() - s < n) {} }',
-        "spin",
-    )
+    code = 'extern "C" __global__ void spin(long long n) { for (long long s = clock64(); clock64() - s < n;) {} }'
+    spin = cupy.RawKernel(code, "spin")
     spin((1,), (1,), (np.int64(0),))  # loads it
     source, target = CudaDevice().allocate(1 << 20), CudaDevice().allocate(1 << 20)
     source[:], target[:] = 1, 0  # loads what fills

@@ -93,8 +93,9 @@ class ExecutionContext:
 
         inputs: arrays of the device or the host, of any library (DLPack, ``__cuda_array_interface__``), which must stay
         as they are until ``consumed``, an event recorded on the stream, has passed; those left out keep the values that
-        they have in `buffers`. stream: the caller's, None: this context's own. Nothing waits; a stream of one's own is
-        waited for by whoever made it, this context's by `synchronize`.
+        they have in `buffers`. stream: the caller's, on which inputs are, or will be, what they should be; None: this
+        context's own, behind what the caller's library has enqueued by default. Nothing else waits; a stream of one's
+        own is waited for by whoever made it, this context's by `synchronize`.
         """
         device = self._device
         if unknown := sorted((inputs or {}).keys() - self._wanted):
@@ -105,6 +106,8 @@ class ExecutionContext:
             if array is not None and dtype_name(array.dtype) != binding.type.dtype:
                 raise ExecutionError(f"input {binding.name!r} is {array.dtype}; it must be {binding.type.dtype}")
             given.append(array)
+        if stream is None:
+            device.follow_caller(self._stream)
         where = self._stream if stream is None else device.wrap_stream(stream)
         with self._claimed():
             outputs = self._runner.enqueue(given, where, consumed)

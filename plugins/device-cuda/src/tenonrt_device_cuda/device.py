@@ -55,6 +55,9 @@ class CudaDevice(Device):
         else:
             stream.synchronize()
 
+    def follow_caller(self, stream: Any) -> None:
+        interchange.follow_caller(stream)
+
     def bind(self, launches: Sequence[Launch], threads: int) -> Runnable:
         """``threads`` are the host's and mean nothing here."""
         return Line(launches)

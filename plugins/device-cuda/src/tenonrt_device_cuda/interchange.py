@@ -37,6 +37,12 @@ def wrap_stream(stream: Any) -> Any:
     return cp.cuda.ExternalStream(handle)
 
 
+def follow_caller(stream: Any) -> None:
+    """Let a stream wait for what is enqueued on CuPy's current one: one that does not block is behind no other."""
+    cp = cupy()
+    stream.wait_event(cp.cuda.get_current_stream().record(cp.cuda.Event(disable_timing=True)))
+
+
 def record(event: Any, stream: Any) -> None:
     """Record an event of CuPy's or PyTorch's, or a handle, on a stream."""
     handle = _handle(event, "cuda_event")

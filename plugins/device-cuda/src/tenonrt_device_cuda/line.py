@@ -13,6 +13,7 @@ import numpy as np
 from tenonrt.contracts import Executable, ExecutionError, Launch
 
 from tenonrt_device_cuda.events import Event
+from tenonrt_device_cuda.interchange import follow_caller
 from tenonrt_device_cuda.lanes import Place, side_by_side
 from tenonrt_device_cuda.library import cupy
 from tenonrt_device_cuda.memory import allocate, download, upload
@@ -49,11 +50,9 @@ class Line:
         return [seconds for segment in self._segments for seconds in segment.time(where)]
 
     def _own_stream(self) -> Any:
-        """Behind what the caller has enqueued on CuPy's current stream, which no other stream waits for by itself."""
-        cp = cupy()
         if self._own is None:
-            self._own = cp.cuda.Stream(non_blocking=True)
-        self._own.wait_event(cp.cuda.get_current_stream().record(cp.cuda.Event(disable_timing=True)))
+            self._own = cupy().cuda.Stream(non_blocking=True)
+        follow_caller(self._own)
         return self._own
 
 
