@@ -24,7 +24,7 @@ from tenonrt.contracts import (
 )
 
 from tenonrt_kernel_cudnn.byte_graphs import ADDED_FACTOR, FACTORS, ByteDescription
-from tenonrt_kernel_cudnn.convolution import MOST, WORKSPACE, image_format, padding
+from tenonrt_kernel_cudnn.convolution import MOST, WORKSPACE, image_format, sliding
 from tenonrt_kernel_cudnn.execution import Planned
 from tenonrt_kernel_cudnn.graphs import ADDED, BIAS, FILTERS, IMAGE, LIMIT, RESULT, built, offered
 from tenonrt_kernel_cudnn.library import missing
@@ -136,11 +136,9 @@ def description(problem: Problem, real: str = _NARROW[0]) -> ByteDescription:
     attrs, types = region.product.attrs, problem.types
     image, filters = (types[layer.inputs[0]].concrete({}) for layer in (region.source, region.weights))
     result = types[problem.outputs[0]]
-    made = result.concrete({})
-    stride, dilation = attrs.stride or (1, 1), attrs.dilation or (1, 1)
-    before, after = padding(attrs, image[2:], filters[2:], made[2:], stride, dilation)
+    before, after, stride, dilation = sliding(attrs, image[2:], filters[2:])
     return ByteDescription(
-        tuple(image), tuple(filters), tuple(made), tuple(before), tuple(after), tuple(stride), tuple(dilation),
+        tuple(image), tuple(filters), tuple(result.concrete({})), before, after, stride, dilation,
         real if result.dtype == "float32" else result.dtype, region.added is not None,
         region.rectified, region.limit is not None,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenonrt.contracts import Problem, ProblemLayer
+from tenonrt.contracts import Problem, ProblemLayer, window_axes
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,10 @@ class Window:
 def windows(problem: Problem, sizes: tuple[int, ...], layer: ProblemLayer | None = None) -> list[Window]:
     """Those of a layer, by default the problem's first, a convolution or pooling with windows of ``sizes``."""
     layer = layer or problem.layer
-    attrs, rank = layer.attrs, len(sizes)
-    given = problem.types[layer.inputs[0]].concrete({})[2:]
-    made = problem.types[layer.outputs[0]].concrete({})[2:]
-    ones, zeros = (1,) * rank, (0,) * rank
-    found = []
-    for k in range(rank):
-        stride, dilation = (attrs.stride or ones)[k], (attrs.dilation or ones)[k]
-        before, after = (attrs.pre_padding or zeros)[k], (attrs.post_padding or zeros)[k]
-        if attrs.padding_mode != "explicit":
-            spread = (sizes[k] - 1) * dilation + 1
-            missing = max((made[k] - 1) * stride + spread - given[k], 0) if attrs.padding_mode != "valid" else 0
-            before = missing // 2 if attrs.padding_mode == "same_upper" else missing - missing // 2
-            after = missing - before
-        found.append(Window(given[k], made[k], sizes[k], stride, dilation, before, after))
-    return found
+    attrs = layer.attrs
+    axes = window_axes(sizes, attrs.stride, attrs.dilation, attrs.pre_padding, attrs.post_padding, attrs.padding_mode)
+    given, made = (problem.types[i].concrete({})[2:] for i in (layer.inputs[0], layer.outputs[0]))
+    return [
+        Window(size, positions, axis.window, axis.stride, axis.dilation, *axis.padding(size))
+        for axis, size, positions in zip(axes, given, made, strict=True)
+    ]
