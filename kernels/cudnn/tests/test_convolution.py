@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,6 +142,23 @@ def test_the_text_of_a_plan_is_found_in_a_serialised_graph(length: int, filler: 
 def test_a_serialised_graph_without_a_plan_is_refused(serialised: bytes) -> None:
     with pytest.raises(ValueError, match="not known here"):
         plan_text(serialised)
+
+
+def test_a_plan_that_was_just_loaded_is_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[bytes] = []
+
+    def descriptor(kind: int, attributes: Sequence[tuple[int, int, int, Any]], what: str) -> object:
+        loaded.append(attributes[1][3])
+        return object()
+
+    monkeypatch.setattr(execution, "Descriptor", descriptor)
+    monkeypatch.setattr(execution, "_handle", ctypes.c_void_p)
+    monkeypatch.setattr(execution, "library", lambda: SimpleNamespace(cudnnGetVersion=lambda: 91900))
+    execution._loaded.cache_clear()
+    for text in (b'{"plan": 1}', b'{"plan": 2}', b'{"plan": 1}'):
+        execution.Planned(text, {}, [])
+    execution._loaded.cache_clear()
+    assert loaded == [b'{"plan": 1}', b'{"plan": 2}']
 
 
 def test_running_a_plan_without_cudnn_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -28,6 +28,8 @@ _PACK_NUMBERS, _PACK_POINTERS, _PACK_WORKSPACE = 1000, 1001, 1003
 _HANDLE, _INT64, _POINTER, _CHAR = 0, 3, 6, 24
 
 _MESSAGE_BYTES = 1024
+# Plans that were loaded last: a first run binds its plan up to four times, and cuDNN may compile it each time.
+_KEPT = 8
 # A handle carries the stream that it works on, so that setting it and enqueueing are one.
 _lock = Lock()
 
@@ -83,6 +85,7 @@ class Descriptor:
             library().cudnnBackendDestroyDescriptor(self.pointer)
 
 
+@lru_cache(_KEPT)
 def _loaded(plan: bytes) -> Descriptor:
     """The descriptor of a plan; `ExecutionError` where this cuDNN does not take it."""
     made_by = json.loads(plan).get("cudnnVersion")
