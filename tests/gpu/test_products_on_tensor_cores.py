@@ -12,6 +12,7 @@ from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Kernel, Problem
 from tenonrt.plugins.registry import Registry, using
+from tenonrt_kernel_nvrtc.images.first import FirstKernel
 from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
 from tenonrt_kernel_nvrtc.products.product import ProductKernel
 from tenonrt_kernel_triton.product import ProductKernel as TritonProductKernel
@@ -78,6 +79,22 @@ def convolution(n: int, c: int, h: int, w: int, k: int, r: int, stride: int, pad
 )
 def test_convolutions(sizes: Any) -> None:
     assert judge(convolution(*sizes)) >= 4
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 3, 224, 224, 64, 7, 2, 3, "relu"),
+        (5, 3, 224, 224, 32, 3, 2, 1, "clip"),
+        (3, 3, 130, 97, 16, 3, 2, 1, ""),
+        (2, 1, 28, 28, 20, 5, 1, 0, ""),
+        (2, 4, 60, 44, 96, 4, 4, 0, ""),
+        (40, 3, 64, 64, 48, 6, 2, 2, "relu"),
+    ],
+    ids=str,
+)
+def test_first_convolutions(sizes: Any) -> None:
+    assert judge(convolution(*sizes), FirstKernel()) >= 4
 
 
 @pytest.mark.parametrize(

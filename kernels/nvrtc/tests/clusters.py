@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nvrtc_emulation import PRELUDE, compiled
-from nvrtc_fibers import FIBERS, run, runner
+from nvrtc_fibers import FIBERS, PRODUCT, run, runner
 from tenonrt.contracts import Array
 from tenonrt_kernel_nvrtc.storage import Narrow
 
 _CLUSTER = r"""
-struct uint2 { unsigned x, y; }; struct uint4 { unsigned x, y, z, w; }; struct float4 { float x, y, z, w; };
-static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+struct float4 { float x, y, z, w; };
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 struct Barrier { short arrivals, phase; int bytes; };
@@ -56,18 +54,6 @@ static uint4 states(unsigned at) {
     for (int m = 0; m < 4; ++m) memcpy(v + m, byte_at(w.slots[m * 8 + lane / 4][0]) + lane % 4 * 4, 4);
     meet(w.met); return {v[0], v[1], v[2], v[3]};
 }
-static float half_of(unsigned v, int high) { return to_float((narrow_t)(high ? v >> 16 : v & 0xffff)); }
-static void multiply(float (&d)[4], const uint4 &a, unsigned b0, unsigned b1) {
-    Warp &w = warp(); const int lane = current->t % 32, g = lane / 4, l = lane % 4;
-    const unsigned given[6] = {a.x, a.y, a.z, a.w, b0, b1};
-    memcpy(w.slots[lane], given, 24); meet(w.met);
-    for (int i = 0; i < 4; ++i) for (int k = 0; k < 16; ++k) {
-        const int row = i / 2, column = l * 2 + i % 2;
-        const float x = half_of(w.slots[g * 4 + k % 8 / 2][k / 8 * 2 + row], k & 1);
-        d[i] += x * half_of(w.slots[column * 4 + k % 8 / 2][4 + k / 8], k & 1);
-    }
-    meet(w.met);
-}
 static float power(float x) { return exp2f(x); }
 static float inverse(float x) { return 1.f / x; }
 """
@@ -81,7 +67,14 @@ class Cluster:
     def __init__(self, source: str, types: Sequence[str], narrow: Narrow) -> None:
         call = ", ".join(f"({type})operands[{i}]" for i, type in enumerate(types))
         text = (
-            "#include <math.h>\n" + PRELUDE + FIBERS + narrow.declared + _CLUSTER + source + runner(f"kernel({call})")
+            "#include <math.h>\n"
+            + PRELUDE
+            + FIBERS
+            + narrow.declared
+            + PRODUCT
+            + _CLUSTER
+            + source
+            + runner(f"kernel({call})")
         )
         self._library = compiled(text, "-O1")
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 import tenonrt
-from nvrtc_fibers import FIBERS, run, runner
+from nvrtc_fibers import FIBERS, PRODUCT, run, runner
 from tenonrt.builder.regions import make_region, pose
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Array, Code, Executable, Kernel, Problem, Support, Tactic, Weights
 from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.storage import narrow_of, shape_of
+from tenonrt_kernel_nvrtc.tensor_cores import MULTIPLY
 
 # Calls the kernel for every thread, one after the other.
 _RUN = r"""
@@ -187,8 +188,11 @@ class _Launched:
             source = source.replace(
                 "extern __shared__ unsigned char raw[];", "unsigned char *const raw = own().memory;"
             )
-        before, behind = (FIBERS, runner(call)) if self._waits else ("", _RUN.replace("CALL", call))
-        self._library = compiled(PRELUDE + before + narrow_of(code.tactic).declared + source + behind)
+        before, product, behind = (
+            (FIBERS, PRODUCT, runner(call)) if self._waits else ("", "", _RUN.replace("CALL", call))
+        )
+        declared = narrow_of(code.tactic).declared
+        self._library = compiled(PRELUDE + before + declared + product + source.replace(MULTIPLY, "") + behind)
 
     def launch(self, inputs: Sequence[Any], outputs: Sequence[Any], workspace: Any | None, stream: Any | None) -> None:
         operands = [*outputs, *inputs]

@@ -56,6 +56,24 @@ template <typename T> static T *peer(T *mine, int rank) {
 }
 static void begin_next() {} static void wait_before() {}
 """
+# What stands behind the declaration of the narrow type: vectors, and the product of a warp from the PTX manual.
+PRODUCT = r"""
+struct uint2 { unsigned x, y; }; struct uint4 { unsigned x, y, z, w; };
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static float half_of(unsigned v, int high) { return to_float((narrow_t)(high ? v >> 16 : v & 0xffff)); }
+static void multiply(float (&d)[4], const uint4 &a, unsigned b0, unsigned b1) {
+    Warp &w = warp(); const int lane = current->t % 32, g = lane / 4, l = lane % 4;
+    const unsigned given[6] = {a.x, a.y, a.z, a.w, b0, b1};
+    memcpy(w.slots[lane], given, 24); meet(w.met);
+    for (int i = 0; i < 4; ++i) for (int k = 0; k < 16; ++k) {
+        const int row = i / 2, column = l * 2 + i % 2;
+        const float x = half_of(w.slots[g * 4 + k % 8 / 2][k / 8 * 2 + row], k & 1);
+        d[i] += x * half_of(w.slots[column * 4 + k % 8 / 2][4 + k / 8], k & 1);
+    }
+    meet(w.met);
+}
+"""
 _RUN = r"""
 static void body() {
     CALL;

@@ -33,10 +33,11 @@ from tenonrt.contracts import (
 from tenonrt.plugins.registry import using
 from tenonrt_kernel_nvrtc import tensor_maps
 from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
+from tenonrt_kernel_nvrtc.images.patches import Patch, read_pixels
 from tenonrt_kernel_nvrtc.products.problem import Geometry
 from tenonrt_kernel_nvrtc.quantized.finish import order
 from tenonrt_kernel_nvrtc.quantized.first import FirstBytesKernel, pixel_of
-from tenonrt_kernel_nvrtc.quantized.first_source import Patch, read_pixels
+from tenonrt_kernel_nvrtc.quantized.first_source import TAPS
 from tenonrt_kernel_nvrtc.quantized.problem import geometry_of
 from tenonrt_kernel_nvrtc.quantized.product import ByteProductKernel
 from tenonrt_kernel_nvrtc.quantized.tiles import GROUP, ByteTile, Work, tiles
@@ -320,7 +321,7 @@ def test_words_of_a_first_convolution_are_what_it_computes(block: Block) -> None
         tactic = FIRST.tactics(problem)[0]
         words, factors = FIRST.pack(Code(problem, tactic), Weights(tuple(inputs[i] for i in problem.constants)))
     g = geometry_of(problem)
-    patch, kind = Patch.parsed(tactic.key), numpy_dtype(FLOAT8 if block.read == FLOAT8 else "int8")
+    patch, kind = Patch.parsed(tactic.key, TAPS), numpy_dtype(FLOAT8 if block.read == FLOAT8 else "int8")
     assert patch.rows * patch.counts(g)[0] >= g.rows.positions
     assert patch.columns * patch.counts(g)[1] >= g.columns.positions
     (x,) = (inputs[i] for i in problem.activations)
@@ -383,7 +384,7 @@ extern "C" void run(const STORED *pixels, const float *factors, unsigned *patch,
 def test_pixels_are_read_and_quantized_as_words(block: Block) -> None:
     """The code that makes words, on the processor: borders are 0, quotients are those of a division."""
     (problem,) = block.problems(FIRST)
-    g, patch = geometry_of(problem), Patch(4, 16, 2)
+    g, patch = geometry_of(problem), Patch(4, 16, 2, TAPS)
     pixel, (down, across) = pixel_of(problem, g), patch.read(geometry_of(problem))
     text = PIXELS.replace("STORED", pixel.stored).replace("ONCE", pixel.once)
     library = compiled(EMULATED + text.replace("BODY", read_pixels(g, patch, pixel)))

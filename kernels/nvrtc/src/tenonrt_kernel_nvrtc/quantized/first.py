@@ -29,17 +29,18 @@ from tenonrt.contracts import (
     read_byte_region,
 )
 
+from tenonrt_kernel_nvrtc.images.patches import PIXELS, Patch, Pixel
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.products.problem import Geometry
 from tenonrt_kernel_nvrtc.quantized.finish import ByteFinish
-from tenonrt_kernel_nvrtc.quantized.first_source import CHANNELS, PIXELS, TAPS, Patch, Pixel, packed_filters, source
+from tenonrt_kernel_nvrtc.quantized.first_source import CHANNELS, TAPS, packed_filters, source
 from tenonrt_kernel_nvrtc.quantized.problem import finishing, geometry_of
 from tenonrt_kernel_nvrtc.quantized.tiles import GROUP, ByteTile
 from tenonrt_kernel_nvrtc.storage import C_TYPES, Narrow, shape_of
 
 _ROWS, _BLOCKS, _WIDEST = (4, 8), (2, 3), 128
-_SHARED = 48 << 10
+_WORD, _SHARED = 4, 48 << 10  # bytes of a pixel, and of a block
 _LONGEST = 7  # rows of a window whose weights registers hold
 # What an instruction calls element types; what makes a word of four, and of quotients what is stored.
 _KINDS = {"int8": "s8", "uint8": "u8", FLOAT8: "e4m3"}
@@ -111,7 +112,7 @@ class FirstBytesKernel(CudaKernel):
         return "bytes"
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        patch, g, region = Patch.parsed(shape_of(tactic)), geometry_of(problem), ByteRegion.of(problem)
+        patch, g, region = Patch.parsed(shape_of(tactic), TAPS), geometry_of(problem), ByteRegion.of(problem)
         n, result = problem.types[problem.outputs[0]].concrete({})[1], problem.types[problem.outputs[0]].dtype
         finish = ByteFinish(
             problem, _UNIT, g.m, (n,), result, None, region.rectified, region.limit is not None,
@@ -123,7 +124,7 @@ class FirstBytesKernel(CudaKernel):
             "const unsigned *__restrict__ filters", "const float *__restrict__ factors",
         ]  # fmt: skip
         text = source(finish, g, patch, _KINDS[_stored(problem)], pixel_of(problem, g), parameters)
-        return text, {"grid": (patch.grid(g),), "block": (patch.threads,), "shared": patch.shared(g)}
+        return text, {"grid": (patch.grid(g),), "block": (patch.threads,), "shared": _WORD * patch.pixels(g)}
 
 
 def _stored(problem: Problem) -> str:
@@ -150,8 +151,8 @@ def _plain(problem: Problem, quantize: ProblemLayer) -> bool:
 def _patches(problem: Problem) -> list[Patch]:
     g = geometry_of(problem)
     across = min(_WIDEST, -(-g.columns.positions // PIXELS) * PIXELS)
-    found = [Patch(rows, across, blocks) for rows in _ROWS for blocks in _BLOCKS]
-    return [patch for patch in found if patch.shared(g) <= _SHARED]
+    found = [Patch(rows, across, blocks, TAPS) for rows in _ROWS for blocks in _BLOCKS]
+    return [patch for patch in found if _WORD * patch.pixels(g) <= _SHARED]
 
 
 def pixel_of(problem: Problem, g: Geometry) -> Pixel:

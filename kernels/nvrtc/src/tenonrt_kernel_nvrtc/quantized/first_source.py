@@ -8,21 +8,16 @@ four bytes of k of a row, here the channels of one tap, and pairs of columns of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from tenonrt.contracts import Array
 
+from tenonrt_kernel_nvrtc.images.patches import PIXELS, WARPS, Patch, Pixel, read_pixels, where
 from tenonrt_kernel_nvrtc.products.problem import Geometry
 from tenonrt_kernel_nvrtc.quantized.finish import ByteFinish, order
 from tenonrt_kernel_nvrtc.quantized.tiles import GROUP
 
 CHANNELS, TAPS = 4, 8  # of a word, and of a window's row in an instruction
-PIXELS = 16  # rows of an instruction: pixels of a row of the result
-_WARPS = 4
-_AHEAD = 8  # pixels that a thread reads before it quantizes them: memory is far away
-_MULTIPROCESSORS = 132
 
 _INSTRUCTION = r"""
 __device__ __forceinline__ void multiply(SUM *d, const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -31,54 +26,6 @@ __device__ __forceinline__ void multiply(SUM *d, const unsigned (&a)[4], const u
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 """
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A block computes ``rows`` by ``columns`` pixels of the result at a time; blocks: on a multiprocessor."""
-
-    rows: int
-    columns: int
-    blocks: int
-
-    @classmethod
-    def parsed(cls, key: str) -> Patch:
-        return cls(*(int(text) for text in key.split("x")))
-
-    @property
-    def key(self) -> str:
-        return f"{self.rows}x{self.columns}x{self.blocks}"
-
-    @property
-    def threads(self) -> int:
-        return 32 * _WARPS
-
-    def read(self, g: Geometry) -> tuple[int, int]:
-        """Pixels of the image that it needs, down and across, those of taps without weight included."""
-        down = (self.rows - 1) * g.rows.stride + g.rows.window
-        return down, (self.columns - 1) * g.columns.stride + TAPS
-
-    def shared(self, g: Geometry) -> int:
-        down, across = self.read(g)
-        return 4 * down * across
-
-    def counts(self, g: Geometry) -> tuple[int, int]:
-        """Patches of an image."""
-        return ceil(g.rows.positions / self.rows), ceil(g.columns.positions / self.columns)
-
-    def grid(self, g: Geometry) -> int:
-        down, across = self.counts(g)
-        return min(g.images * down * across, _MULTIPROCESSORS * self.blocks)
-
-
-@dataclass(frozen=True)
-class Pixel:
-    """How an image is read. stored: its C type; once: statements before all tiles; word: an expression of its channels
-    ``raw[b][0]`` and so on."""
-
-    stored: str
-    once: str
-    word: str
 
 
 def packed_filters(filters: Array) -> Array:
@@ -95,7 +42,6 @@ def source(finish: ByteFinish, g: Geometry, patch: Patch, kind: str, pixel: Pixe
     """The function ``kernel``. kind: of the stored image, u8, s8 or e4m3; sums of the latter are single precision."""
     rows, columns = g.rows, g.columns
     _, across = patch.read(g)
-    tiles_down, tiles_across = patch.counts(g)
     beside = patch.columns // PIXELS
     bounds = f"__launch_bounds__({patch.threads}, {patch.blocks})"
     words = " ".join(
@@ -117,14 +63,12 @@ extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
             _Pragma("unroll") for (int h = 0; h < 2; ++h) held[r][j][h] = filters[((r * 8 + j) * 2 + h) * 32 + lane];
     {finish.once()} {pixel.once}
     asm volatile("griddepcontrol.wait;" ::: "memory");
-    for (int tile = blockIdx.x; tile < {g.images * tiles_down * tiles_across}; tile += gridDim.x) {{
-        const int image = tile / {tiles_down * tiles_across}, p0 = tile / {tiles_across} % {tiles_down} * {patch.rows};
-        const int q0 = tile % {tiles_across} * {patch.columns};
-        const int top = p0 * {rows.stride} - {rows.before}, left = q0 * {columns.stride} - {columns.before};
+    for (int tile = blockIdx.x; tile < {patch.tiles(g)}; tile += gridDim.x) {{
+        {where(g, patch)}
         __syncthreads();
         {read_pixels(g, patch, pixel)}
         __syncthreads();
-        _Pragma("unroll 1") for (int part = warp; part < {patch.rows * beside}; part += {_WARPS}) {{
+        _Pragma("unroll 1") for (int part = warp; part < {patch.rows * beside}; part += {WARPS}) {{
             const int p = part / {beside}, q = part % {beside} * {PIXELS};
             const unsigned *at = patch + p * {rows.stride * across} + q * {columns.stride};
             {sums} sums[1][32] = {{}};
@@ -142,28 +86,3 @@ extern "C" __global__ void {bounds} kernel({", ".join(parameters)}) {{
     }}
 }}
 """
-
-
-def read_pixels(g: Geometry, patch: Patch, pixel: Pixel) -> str:
-    """The pixels of a tile become words; channels are planes of an image, what is outside is 0.
-
-    Several are read, from wherever there is something to read, before the first is waited for.
-    """
-    down, across = patch.read(g)
-    count, plane = down * across, g.rows.size * g.columns.size
-    inside = f"y >= 0 && y < {g.rows.size} && x >= 0 && x < {g.columns.size}"
-    read = " ".join(f"raw[b][{c}] = pixels[from + {c * plane}];" for c in range(g.channels))
-    return f"""for (int i = t; i < {count}; i += {_AHEAD * patch.threads}) {{
-            {pixel.stored} raw[{_AHEAD}][{g.channels}]; bool inside[{_AHEAD}];
-            _Pragma("unroll") for (int b = 0; b < {_AHEAD}; ++b) {{
-                const int place = i + b * {patch.threads}, y = top + place / {across}, x = left + place % {across};
-                inside[b] = place < {count} && {inside};
-                const long long from = inside[b]
-                    ? ((long long)image * {g.channels * g.rows.size} + y) * {g.columns.size} + x : 0;
-                {read}
-            }}
-            _Pragma("unroll") for (int b = 0; b < {_AHEAD}; ++b) {{
-                const int place = i + b * {patch.threads};
-                if (place < {count}) patch[place] = inside[b] ? {pixel.word} : 0;
-            }}
-        }}"""

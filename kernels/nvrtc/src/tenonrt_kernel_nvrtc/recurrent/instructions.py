@@ -1,9 +1,15 @@
 """Instructions and functions of the steps of recurrent layers.
 
-NVIDIA, "PTX ISA": mma.m16n8k16, ldmatrix, st.async, mbarrier, mapa. Tests have the first part in C++.
+NVIDIA, "PTX ISA": ldmatrix, st.async, mbarrier, mapa. Tests have the first part in C++.
 """
 
-INSTRUCTIONS = r"""
+from __future__ import annotations
+
+from tenonrt_kernel_nvrtc.tensor_cores import MULTIPLY
+
+INSTRUCTIONS = (
+    MULTIPLY
+    + r"""
 __device__ __forceinline__ unsigned own_shared() {
     extern __shared__ __align__(128) unsigned char raw[];
     return (unsigned)__cvta_generic_to_shared(raw);
@@ -78,12 +84,6 @@ __device__ __forceinline__ uint4 states(unsigned at) {
         : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
     return v;
 }
-__device__ __forceinline__ void multiply(float (&d)[4], const uint4 &a, unsigned b0, unsigned b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NARROW "." NARROW ".f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
 __device__ __forceinline__ unsigned from_lane(unsigned v, int distance) { return __shfl_xor_sync(~0u, v, distance); }
 __device__ __forceinline__ float power(float x) {
     float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y;
@@ -92,6 +92,7 @@ __device__ __forceinline__ float inverse(float x) {
     float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y;
 }
 """
+)
 # By powers of two and an inverse, good to about 1e-7; too large a power is infinite, its inverse 0, as it should be.
 FUNCTIONS = r"""
 __device__ __forceinline__ float sigmoid(float x) { return inverse(1.f + power(-1.4426950408889634f * x)); }
