@@ -75,6 +75,19 @@ def test_fully_connected_of_any_size(m: int, n: int, k: int, biased: bool, store
     assert len(judge(DirectKernel(), problem_of(define), stored=stored)) == 1 + odd
 
 
+@pytest.mark.parametrize(("m", "n", "k", "key"), [
+    (1, 10, 84, "1x1/2"), (1, 500, 800, "1x1/16"), (3, 33, 539, "1x1/11"), (2, 3, 257, "1x1"), (9, 2, 480, "1x1/15"),
+])  # fmt: skip
+def test_warps_divide_long_sums_of_few_results(m: int, n: int, k: int, key: str) -> None:
+    """Into equal parts; 25 reads in a row that waited for memory took 12 us of LeNet's 20."""
+
+    def define(net: tenonrt.Network) -> Any:
+        y = net.add_fully_connected(net.add_input("x", (m, k)), weights(n, k), weights(n))
+        return net.add_activation(y, function="relu")
+
+    assert judge(DirectKernel(), problem_of(define))[0] == f"{key}:float32"
+
+
 @settings(max_examples=10)
 @given(st.data())
 def test_stacks_of_matrices(data: st.DataObject) -> None:

@@ -2,12 +2,14 @@
 
 What libraries and the kernels on tensor cores leave: single precision, rows that do not begin where 16 bytes do,
 groups, one or three axes, transposed convolutions, stacks that broadcast. A thread has a few rows by a few columns of
-the result in registers, and reads through the cache: 6 loads for 32 products where tiles are largest.
+the result in registers, and reads through the cache: 6 loads for 32 products where tiles are largest. Where results are
+few and sums long, as behind the last image of a small network, the warps of a block have parts of the sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 _TILES = (Tile(8, 4), Tile(8, 2), Tile(4, 2), Tile(2, 2), Tile(2, 1), Tile(1, 1))
 _BLOCK = 128
 _TAIL = 5  # layers of a region, the first included
+_SPLIT = 16  # warps that divide the terms of a result
 _BUSY = 132 * 512  # threads that keep a large GPU busy
 _PRODUCTS = 1.5e13  # a second, of a large GPU's 3e13
 _KINDS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatrixMultiply"})
@@ -63,7 +66,8 @@ class DirectKernel(CudaKernel):
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
         sums = sums_of(problem, ["float32"] * len(problem.activations))
-        busy = min(1.0, sums.threads(_tile(sums)) / _BUSY)
+        tile = _tile(sums)
+        busy = min(1.0, sums.threads(tile) * tile.split / _BUSY)
         return 3e-6 + sums.blocks * sums.rows * sums.columns * sums.terms / (_PRODUCTS * busy)
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
@@ -89,7 +93,7 @@ class DirectKernel(CudaKernel):
         sums = sums_of(problem, [dtype] * len(problem.activations))
         tile, type, packed = _tile(sums), C_TYPES[dtype], _packed(problem)
         body = [
-            f"const int t = blockIdx.x * blockDim.x + threadIdx.x, unit = t / {WARP};",
+            *_begin(tile),
             f"const int across = {-(-sums.columns // (WARP * tile.columns))}, down = {-(-sums.rows // tile.rows)};",
             f"const int column = unit % across * {WARP * tile.columns} + t % {WARP};",
             f"const int row = unit / across % down * {tile.rows}, z = unit / across / down;",
@@ -98,6 +102,7 @@ class DirectKernel(CudaKernel):
             f"int at[{tile.columns}];",
             f"each (int j = 0; j < {tile.columns}; ++j) at[j] = min(column + {WARP} * j, {sums.columns - 1});",
             *sums.lines(tile, dtype),
+            *(_together(tile) if tile.split > 1 else ()),
             f"each (int k = 0; k < {tile.rows}; ++k) each (int l = 0; l < {tile.columns}; ++l) {{",
             f"    const int i = row + k, j = column + {WARP} * l;",
             f"    if (i >= {sums.rows} || j >= {sums.columns}) continue;",
@@ -107,15 +112,45 @@ class DirectKernel(CudaKernel):
         ]
         parameters = [f"{type} *out", *(f"const {type} *x{n}" for n in problem.activations)]
         parameters += [f"const float *w{n}" for n in packed]
-        head = f'extern "C" __global__ __launch_bounds__({_BLOCK}) void kernel({", ".join(parameters)})'
+        block = _BLOCK if tile.split == 1 else WARP * tile.split
+        head = f'extern "C" __global__ __launch_bounds__({block}) void kernel({", ".join(parameters)})'
         lines = "\n    ".join(body)
         text = f'#define each _Pragma("unroll") for\n{head} {{\n    {lines}\n}}\n'
-        return text, {"grid": grid(sums.threads(tile), _BLOCK), "block": (_BLOCK,)}
+        info = {"grid": grid(sums.threads(tile) * tile.split, block), "block": (block,)}
+        return text, info if tile.split == 1 else {**info, "shared": 4 * block * tile.rows * tile.columns}
 
 
 def _tile(sums: Sums) -> Tile:
-    """The largest that keeps the GPU busy."""
-    return next((tile for tile in _TILES if sums.threads(tile) >= _BUSY), _TILES[-1])
+    """The largest that keeps the GPU busy; where none does, warps divide the terms among them, as far as they can."""
+    found = next((tile for tile in _TILES if sums.threads(tile) >= _BUSY), None)
+    if found is not None:
+        return found
+    few = _TILES[-1]
+    most = min(_SPLIT, _BUSY // sums.threads(few), sums.terms // few.ahead)
+    return replace(few, split=sums.splits(max(1, most)))
+
+
+def _begin(tile: Tile) -> list[str]:
+    """Which results the warp has, and which thread of it this is."""
+    if tile.split == 1:
+        return [f"const int t = blockIdx.x * blockDim.x + threadIdx.x, unit = t / {WARP};"]
+    return [
+        "extern __shared__ unsigned char raw[];",
+        f"const int unit = blockIdx.x, t = threadIdx.x % {WARP}, part = threadIdx.x / {WARP};",
+    ]
+
+
+def _together(tile: Tile) -> list[str]:
+    """The first warp of a block adds the sums of the others to its own."""
+    place = f"others[(({{}} * {tile.rows} + k) * {tile.columns} + l) * {WARP} + t]"
+    every = f"each (int k = 0; k < {tile.rows}; ++k) each (int l = 0; l < {tile.columns}; ++l)"
+    return [
+        "float *const others = (float *)raw;",
+        f"{every} {place.format('part')} = a[k][l];",
+        "__syncthreads();",
+        "if (part) return;",
+        f"for (int p = 1; p < {tile.split}; ++p) {every} a[k][l] += {place.format('p')};",
+    ]
 
 
 def _packed(problem: Problem) -> list[int]:

@@ -22,14 +22,18 @@ WARP = 32
 
 @dataclass(frozen=True)
 class Tile:
-    """What a thread computes: ``rows``, and every 32nd of 32 * ``columns`` columns."""
+    """What a thread computes: ``rows``, and every 32nd of 32 * ``columns`` columns.
+
+    split: warps of a block that have the same results, each a part of the terms.
+    """
 
     rows: int
     columns: int
+    split: int = 1
 
     @property
     def key(self) -> str:
-        return f"{self.rows}x{self.columns}"
+        return f"{self.rows}x{self.columns}" + (f"/{self.split}" if self.split > 1 else "")
 
     @property
     def ahead(self) -> int:
@@ -47,7 +51,12 @@ class Sums(ABC):
 
     @abstractmethod
     def lines(self, tile: Tile, dtype: str) -> list[str]:
-        """What adds all terms to a[i][j], for row ``row + i`` and column ``column + 32 j`` of block ``z``."""
+        """What adds all terms to a[i][j], or those of ``part``, for row ``row + i``, column ``column + 32 j``, block
+        ``z``."""
+
+    def splits(self, most: int) -> int:
+        """Into how many equal parts, at most, the terms can be divided."""
+        return 1
 
     @abstractmethod
     def place(self) -> str:
@@ -96,15 +105,20 @@ class Products(Sums):
     by_column: Matrix
     turned: bool = False  # the result has what is a row here as a column
 
+    def splits(self, most: int) -> int:
+        return next(n for n in range(most, 0, -1) if self.terms % n == 0)
+
     def lines(self, tile: Tile, dtype: str) -> list[str]:
-        r, c = self.by_row, self.by_column
+        r, c, terms = self.by_row, self.by_column, self.terms // tile.split
         down, across = f"min(row + i, {self.rows - 1}) * {r.step}", f"at[j] * {c.step}"
+        if tile.split > 1:
+            down, across = f"{down} + part * {terms * r.term}", f"{across} + part * {terms * c.term}"
         return [
             f"const {C_TYPES[r.dtype]} *w_p[{tile.rows}]; const {C_TYPES[c.dtype]} *x_p[{tile.columns}];",
             f"each (int i = 0; i < {tile.rows}; ++i) w_p[i] = {r.name} + {r.begin()} + {down};",
             f"each (int j = 0; j < {tile.columns}; ++j) x_p[j] = {c.name} + {c.begin()} + {across};",
             *_added(
-                tile, self.terms,
+                tile, terms,
                 [f"each (int i = 0; i < {tile.rows}; ++i) w[n][i] = {read(r.dtype, f'w_p[i][n * {r.term}]')};",
                  f"each (int j = 0; j < {tile.columns}; ++j) x[n][j] = {read(c.dtype, f'x_p[j][n * {c.term}]')};"],
                 [f"each (int i = 0; i < {tile.rows}; ++i) w_p[i] += COUNT * {r.term};",
