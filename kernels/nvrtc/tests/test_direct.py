@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvrtc_emulation import REGISTRY, judge, needs_compiler, problem_of
 from tenonrt.plugins.registry import using
+from tenonrt_kernel_nvrtc.products import direct
 from tenonrt_kernel_nvrtc.products.direct import DirectKernel
 from tenonrt_kernel_nvrtc.storage import NARROW
 
@@ -88,6 +89,20 @@ def test_warps_divide_long_sums_of_few_results(m: int, n: int, k: int, key: str)
     assert judge(DirectKernel(), problem_of(define))[0] == f"{key}:float32"
 
 
+def test_the_largest_tile_that_keeps_a_gpu_busy_may_need_several_warps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys(m: int, n: int, k: int) -> tuple[Any, str]:
+        problem = problem_of(lambda net: net.add_fully_connected(net.add_input("x", (m, k)), weights(n, k)))
+        with using(REGISTRY):
+            return problem, DirectKernel().tactics(problem)[0].key
+
+    assert keys(128, 500, 800)[1] == "4x2/10:float32"
+    assert keys(1, 20_000, 800)[1] == "1x2/8:float32", "one row, of which no thread has several"
+    monkeypatch.setattr(direct, "_BUSY", 700)  # so small a GPU that a processor can be one
+    problem, key = keys(11, 75, 320)
+    assert key == "4x2/4:float32"
+    judge(DirectKernel(), problem)
+
+
 @settings(max_examples=10)
 @given(st.data())
 def test_stacks_of_matrices(data: st.DataObject) -> None:
@@ -128,8 +143,12 @@ def test_large_results_take_large_tiles() -> None:
     def define(net: tenonrt.Network) -> Any:
         return net.add_convolution(net.add_input("x", (8, 64, 112, 112)), weights(64, 64, 1, 1))
 
+    def depthwise(net: tenonrt.Network) -> Any:
+        return net.add_convolution(net.add_input("x", (8, 64, 112, 112)), weights(64, 1, 3, 3), groups=64)
+
     with using(REGISTRY):
         assert [tactic.key for tactic in DirectKernel().tactics(problem_of(define))] == ["8x4:float32"]
+        assert DirectKernel().tactics(problem_of(depthwise))[0].key == "1x4:float32", "a group has one row"
 
 
 @pytest.mark.parametrize("kind", ["activation", "computed weights"])

@@ -22,10 +22,11 @@ from tenonrt_kernel_nvrtc.products.direct_sums import WARP, Images, Sums, Tile, 
 from tenonrt_kernel_nvrtc.storage import C_TYPES, ROUNDING, Narrow, read, write
 from tenonrt_kernel_nvrtc.tails import refuses_operands, tail
 
-_TILES = (Tile(8, 4), Tile(8, 2), Tile(4, 2), Tile(2, 2), Tile(2, 1), Tile(1, 1))
+# By how few loads there are for a product.
+_TILES = (Tile(8, 4), Tile(8, 2), Tile(4, 2), Tile(2, 2), Tile(1, 4), Tile(2, 1), Tile(1, 2), Tile(1, 1))
 _BLOCK = 128
 _TAIL = 5  # layers of a region, the first included
-_SPLIT = 16  # warps that divide the terms of a result
+_SPLIT, _TERMS = 16, 64  # warps that divide the terms of a result, at most, and what each has at least
 _BUSY = 132 * 512  # threads that keep a large GPU busy
 _PRODUCTS = 1.5e13  # a second, of a large GPU's 3e13
 _KINDS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatrixMultiply"})
@@ -121,13 +122,20 @@ class DirectKernel(CudaKernel):
 
 
 def _tile(sums: Sums) -> Tile:
-    """The largest that keeps the GPU busy; where none does, warps divide the terms among them, as far as they can."""
-    found = next((tile for tile in _TILES if sums.threads(tile) >= _BUSY), None)
-    if found is not None:
-        return found
-    few = _TILES[-1]
+    """The largest that keeps the GPU busy, by warps that divide the terms among them where that takes it.
+
+    Where nothing does, the smallest, the terms divided as far as they can be.
+    """
+    fitting = [t for t in _TILES if t.rows < 2 * sums.rows and WARP * (t.columns - 1) < sums.columns]
+    for tile in fitting:
+        wanted = -(-_BUSY // sums.threads(tile))
+        most = min(_SPLIT, sums.terms // _TERMS)
+        split = next((n for n in range(wanted, max(most, 1) + 1) if sums.divides(n)), 0)
+        if split:
+            return replace(tile, split=split)
+    few = fitting[-1]
     most = min(_SPLIT, _BUSY // sums.threads(few), sums.terms // few.ahead)
-    return replace(few, split=sums.splits(max(1, most)))
+    return replace(few, split=next(n for n in range(max(1, most), 0, -1) if sums.divides(n)))
 
 
 def _begin(tile: Tile) -> list[str]:

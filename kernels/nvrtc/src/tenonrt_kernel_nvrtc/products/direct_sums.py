@@ -54,9 +54,9 @@ class Sums(ABC):
         """What adds all terms to a[i][j], or those of ``part``, for row ``row + i``, column ``column + 32 j``, block
         ``z``."""
 
-    def splits(self, most: int) -> int:
-        """Into how many equal parts, at most, the terms can be divided."""
-        return 1
+    def divides(self, parts: int) -> bool:
+        """Whether ``lines`` can add so many parts of the terms one by one."""
+        return parts == 1
 
     @abstractmethod
     def place(self) -> str:
@@ -105,8 +105,8 @@ class Products(Sums):
     by_column: Matrix
     turned: bool = False  # the result has what is a row here as a column
 
-    def splits(self, most: int) -> int:
-        return next(n for n in range(most, 0, -1) if self.terms % n == 0)
+    def divides(self, parts: int) -> bool:
+        return self.terms % parts == 0
 
     def lines(self, tile: Tile, dtype: str) -> list[str]:
         r, c, terms = self.by_row, self.by_column, self.terms // tile.split
