@@ -82,6 +82,7 @@ static inline e4m3_t to_e4m3(float f) {
 }
 static inline float __int_as_float(int i) { float f; __builtin_memcpy(&f, &i, 4); return f; }
 static inline float sigmoid_of(float x) { return 1.f / (1.f + expf(-x)); }
+static inline float power_of(float base, float exponent) { return powf(base, exponent); }
 static inline float infinity() { return __builtin_inff(); }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline float larger(float a, float b) { return (a > b || a != a) ? a : b; }

@@ -50,6 +50,12 @@ __device__ __forceinline__ float sigmoid_of(float x) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.f + e));
     return y;
 }
+__device__ __forceinline__ float power_of(float base, float exponent) {
+    float l, y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(l) : "f"(base));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(l * exponent));
+    return y;
+}
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
 __device__ __forceinline__ float larger(float a, float b) { return (a > b || a != a) ? a : b; }
 __device__ __forceinline__ float smaller(float a, float b) { return (a < b || a != a) ? a : b; }

