@@ -146,8 +146,6 @@ template <typename T> void swap(T &even, T &odd, bool second, int distance) {
     const T other = (T)__shfl_xor_sync(~0u, second ? even : odd, distance);  // of at most 16 bits, which floats hold
     if (second) even = other; else odd = other;
 }
-struct uint2 { unsigned x, y; };
-static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 extern "C" void kernel(OUT *out, const float *x0, PACKED) {
     ONCE
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, l = lane % 4, row = warp * 16 + g;

@@ -193,7 +193,15 @@ def test_depthwise_convolution_with_its_tail(stride: int, dilation: int, stored:
         y = net.add_convolution(x, weights(13, 1, 3, 3), weights(13), groups=13, **sizes)
         return net.add_activation(y, function="clip", alpha=0.0, beta=6.0)
 
-    judge(DepthwiseKernel(), problem_of(define), ["1x64", "4x64"], stored)
+    keys = ["1x64", "4x64", "2x64x2", "2x64x4"]
+    assert [key.split(" ")[0] for key in judge(DepthwiseKernel(), problem_of(define), keys, stored)] == keys
+
+
+def test_large_windows_leave_no_registers_for_several_rows() -> None:
+    def define(net: tenonrt.Network) -> Any:
+        return net.add_convolution(net.add_input("x", (1, 8, 9, 9)), weights(8, 1, 5, 5), groups=8)
+
+    assert not [t.key for t in DepthwiseKernel().tactics(problem_of(define)) if t.key.count("x") > 1]
 
 
 @narrowly

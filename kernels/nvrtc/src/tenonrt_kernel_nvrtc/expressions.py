@@ -40,7 +40,7 @@ _DEFAULTS = {
     "thresholded_relu": (1.0, None), "swish": (1.0, None), "hard_swish": (1 / 6, 0.5), "shrink": (0.5, 0.0),
 }  # fmt: skip
 _ACTIVATIONS = {
-    "relu": "({0} < 0.f ? 0.f : {0})",
+    "relu": "larger({0}, 0.f)",
     "sigmoid": _SIGMOID,
     "tanh": "tanhf({0})",
     "leaky_relu": "({0} >= 0.f ? {0} : {1} * {0})",
@@ -62,10 +62,9 @@ _ACTIVATIONS = {
 FUNCTIONS = frozenset(_ACTIVATIONS) | {"clip"}
 # Where results are halves, with approximations of the hardware that are wrong by 1e-6: a third of the instructions.
 QUICK = {"sigmoid": "sigmoid_of({0})", "swish": "({0} * sigmoid_of({1} * {0}))"}
-# Of a NaN, the first comparison that is asked is false: these keep it.
 _FLOAT_BINARY = {
     "sum": "({0} + {1})", "prod": "({0} * {1})", "sub": "({0} - {1})", "div": "({0} / {1})",
-    "max": "(({0} > {1} || {0} != {0}) ? {0} : {1})", "min": "(({0} < {1} || {0} != {0}) ? {0} : {1})",
+    "max": "larger({0}, {1})", "min": "smaller({0}, {1})",  # of a NaN these are NaN
     "pow": "powf({0}, {1})",
 }  # fmt: skip
 _INTEGER_BINARY = {
@@ -170,9 +169,9 @@ def _activation(layer: ProblemLayer) -> Callable[..., str] | None:
     if attrs.function == "clip":
         text = "{0}"
         if attrs.alpha is not None:
-            text = f"({text} < {literal(attrs.alpha)} ? {literal(attrs.alpha)} : {text})"
+            text = f"larger({text}, {literal(attrs.alpha)})"
         if attrs.beta is not None:
-            text = f"({text} > {literal(attrs.beta)} ? {literal(attrs.beta)} : {text})"
+            text = f"smaller({text}, {literal(attrs.beta)})"
         return text.format
     chosen, given = _ACTIVATIONS.get(attrs.function), parameters(layer)
     return None if chosen is None else lambda x: chosen.format(x, *given)

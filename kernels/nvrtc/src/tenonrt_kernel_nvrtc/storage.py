@@ -57,8 +57,17 @@ __device__ __forceinline__ float power_of(float base, float exponent) {
     return y;
 }
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+#if __CUDA_ARCH__ >= 800
+__device__ __forceinline__ float larger(float a, float b) {
+    float r; asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r;
+}
+__device__ __forceinline__ float smaller(float a, float b) {
+    float r; asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r;
+}
+#else
 __device__ __forceinline__ float larger(float a, float b) { return (a > b || a != a) ? a : b; }
 __device__ __forceinline__ float smaller(float a, float b) { return (a < b || a != a) ? a : b; }
+#endif
 template <typename T, int V> struct alignas(sizeof(T) * V > 16 ? 16 : sizeof(T) * V) Vec { T e[V]; };
 template <typename T, int V> __device__ __forceinline__ Vec<T, V> fetch(const T *p) { return *(const Vec<T, V> *)p; }
 template <typename T, int V> __device__ __forceinline__ void put(T *p, const Vec<T, V> &v) { *(Vec<T, V> *)p = v; }

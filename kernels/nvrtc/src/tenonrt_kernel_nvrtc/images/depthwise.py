@@ -1,8 +1,9 @@
-"""Depthwise convolution with channels innermost: a thread has 8 channels of a few positions of a row."""
+"""Depthwise convolution with channels innermost: a thread has 8 channels of a few positions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tails import refuses_operands
 
 _TILES = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (4, 128), (7, 64))  # positions, threads
+_TALL = ((1, 64, 2), (2, 64, 2), (4, 64, 2), (2, 64, 4), (2, 128, 2))  # and rows, whose windows have so few elements:
+_MOST_HELD = 9
 
 
 class DepthwiseKernel(CudaKernel):
@@ -48,10 +51,10 @@ class DepthwiseKernel(CudaKernel):
         strided = tuple(range(len(problem.activations)))
         return [
             Tactic(
-                n.key(f"{positions}x{threads}"), (n.channels_8,) * len(strided), (n.channels_8,), n.dtype,
-                reads_strided=strided, writes_strided=(0,),
+                n.key(tile), (n.channels_8,) * len(strided), (n.channels_8,), n.dtype, reads_strided=strided,
+                writes_strided=(0,),
             )
-            for n in narrow for positions, threads in _TILES
+            for n in narrow for tile in _tiles(problem)
         ]  # fmt: skip
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
@@ -76,8 +79,8 @@ class DepthwiseKernel(CudaKernel):
         return narrow_of(tactic).dtype
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
-        positions, threads = (int(text) for text in shape_of(tactic).split("x"))
-        strip = Strip.of(problem, positions)
+        positions, threads, *heights = (int(text) for text in shape_of(tactic).split("x"))
+        strip = Strip.of(problem, positions, *heights)
         count = strip.images * strip.count * strip.groups
         body = f"""
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
@@ -92,3 +95,11 @@ class DepthwiseKernel(CudaKernel):
         text = f'extern "C" __global__ void kernel({", ".join(parameters)}) {{{body}}}\n'
         info = {"grid": grid(count, threads), "block": (threads,), "pitches": tuple(range(1 + len(inputs)))}
         return text, info
+
+
+def _tiles(problem: Problem) -> list[str]:
+    """Positions by threads, and by rows where they are several."""
+    window = problem.types[problem.layer.inputs[1]].concrete({})[2:]
+    rows = problem.types[problem.layer.outputs[0]].concrete({})[2]
+    tall = [tile for tile in _TALL if prod(window) <= _MOST_HELD and tile[2] < 2 * rows]
+    return ["x".join(map(str, tile)) for tile in (*_TILES, *tall)]

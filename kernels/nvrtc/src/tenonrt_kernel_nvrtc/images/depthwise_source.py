@@ -1,4 +1,9 @@
-"""What a thread of a depthwise convolution does: 8 channels of a few positions of a row, and what follows them."""
+"""What a thread of a depthwise convolution does: 8 channels of a few positions, and what follows them.
+
+Positions of several rows share what their windows have in common: for two by two of them and windows of 3 by 3 a thread
+reads and converts 16 pixels and 9 weights, for four of a row 18 and 9, for one of a row 9 and 9. All weights are in
+registers then, of which large windows have too few.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +17,22 @@ from tenonrt_kernel_nvrtc.windows import Window, windows
 
 @dataclass(frozen=True)
 class Strip:
-    """``positions`` beside each other; an image has ``count`` strips of each of its ``groups`` of 8 channels."""
+    """``positions`` beside each other in ``heights`` rows; an image has ``count`` strips of each of its ``groups`` of 8
+    channels."""
 
     problem: Problem
     positions: int
+    heights: int
     rows: Window
     columns: Window
     images: int
     groups: int
 
     @classmethod
-    def of(cls, problem: Problem, positions: int) -> Strip:
+    def of(cls, problem: Problem, positions: int, heights: int = 1) -> Strip:
         rows, columns = windows(problem, problem.types[problem.layer.inputs[1]].concrete({})[2:])
         images, channels = problem.types[problem.layer.outputs[0]].concrete({})[:2]
-        return cls(problem, positions, rows, columns, images, -(-channels // 8))
+        return cls(problem, positions, heights, rows, columns, images, -(-channels // 8))
 
     @property
     def across(self) -> int:
@@ -34,12 +41,12 @@ class Strip:
 
     @property
     def count(self) -> int:
-        return self.rows.positions * self.across
+        return -(-self.rows.positions // self.heights) * self.across
 
     @property
     def span(self) -> int:
         """Columns that the windows of a strip read."""
-        return (self.positions - 1) * self.columns.stride + (self.columns.window - 1) * self.columns.dilation + 1
+        return _span(self.columns, self.positions)
 
     @property
     def instructions(self) -> int:
@@ -50,37 +57,55 @@ class Strip:
     def lines(self, also: str = "") -> str:
         """C++ for the strip ``strip`` of image ``n``, channels ``c`` and after; ``also``: for each result ``o``."""
         rows, columns, positions, image = self.rows, self.columns, self.positions, self.problem.layer.inputs[0]
-        return f"""const int q0 = strip % {self.across} * {positions}, p = strip / {self.across};
-    float a[{positions}][8];
+        return f"""const int q0 = strip % {self.across} * {positions}, p0 = strip / {self.across} * {self.heights};
+    float a[{self.heights}][{positions}][8];
     #pragma unroll
-    for (int k = 0; k < {positions}; ++k) for (int j = 0; j < 8; ++j) a[k][j] = bias[c + j];
+    for (int h = 0; h < {self.heights}; ++h)
+        for (int k = 0; k < {positions}; ++k) for (int j = 0; j < 8; ++j) a[h][k][j] = bias[c + j];
+    {self._weights("0", rows.window) if self.heights > 1 else ""}
     #pragma unroll
-    for (int r = 0; r < {rows.window}; ++r) {{
-        const int y = p * {rows.stride} - {rows.before} + r * {rows.dilation};
-        float w[{columns.window}][8];
-        #pragma unroll
-        for (int s = 0; s < {columns.window}; ++s) {{
-            const auto v = fetch<narrow_t, 8>(weights + (r * {columns.window} + s) * {self.groups * 8} + c);
-            for (int j = 0; j < 8; ++j) w[s][j] = to_float(v.e[j]);
-        }}
+    for (int d0 = 0; d0 < {_span(rows, self.heights)}; ++d0) {{
+        {self._one_row_of_weights() if self.heights == 1 else ""}
+        const int y = p0 * {rows.stride} - {rows.before} + d0, left = q0 * {columns.stride} - {columns.before};
+        const bool inside = (unsigned)y < {rows.size}u;
+        const narrow_t *const line =
+            x{image} + ((long long)(n * {rows.size} + y) * {columns.size} + left) * x{image}_pitch + c;
         #pragma unroll
         for (int u = 0; u < {self.span}; ++u) {{
-            const int x = q0 * {columns.stride} - {columns.before} + u;
-            const bool there = (unsigned)y < {rows.size}u && (unsigned)x < {columns.size}u;
-            const long long from = (long long)(n * {rows.size} + y) * {columns.size} + x;
             Vec<unsigned, 4> e{{}};
-            if (there) e = fetch<unsigned, 4>((const unsigned *)(x{image} + from * x{image}_pitch + c));
+            if (inside && (unsigned)(left + u) < {columns.size}u)
+                e = fetch<unsigned, 4>((const unsigned *)(line + u * x{image}_pitch));
             float v[8];
             for (int j = 0; j < 8; ++j) v[j] = to_float((narrow_t)(j % 2 ? e.e[j / 2] >> 16 : e.e[j / 2]));
             #pragma unroll
-            for (int k = 0; k < {positions}; ++k) {{
-                const int d = u - k * {columns.stride};
-                if (d < 0 || d % {columns.dilation} || d / {columns.dilation} >= {columns.window}) continue;
-                for (int j = 0; j < 8; ++j) a[k][j] += v[j] * w[d / {columns.dilation}][j];
+            for (int h = 0; h < {self.heights}; ++h) {{
+                const int s0 = d0 - h * {rows.stride}, r = {f"s0 / {rows.dilation}" if self.heights > 1 else "0"};
+                if (s0 < 0 || s0 % {rows.dilation} || s0 / {rows.dilation} >= {rows.window}) continue;
+                #pragma unroll
+                for (int k = 0; k < {positions}; ++k) {{
+                    const int d = u - k * {columns.stride};
+                    if (d < 0 || d % {columns.dilation} || d / {columns.dilation} >= {columns.window}) continue;
+                    for (int j = 0; j < 8; ++j) a[h][k][j] += v[j] * w[r][d / {columns.dilation}][j];
+                }}
             }}
         }}
     }}
     {self._stored(also)}"""
+
+    def _weights(self, first: str, rows: int) -> str:
+        """So many rows of the window's, from the first on."""
+        columns = self.columns.window
+        return f"""float w[{rows}][{columns}][8];
+        #pragma unroll
+        for (int r = 0; r < {rows}; ++r) for (int s = 0; s < {columns}; ++s) {{
+            const auto v = fetch<narrow_t, 8>(weights + (({first} + r) * {columns} + s) * {self.groups * 8} + c);
+            for (int j = 0; j < 8; ++j) w[r][s][j] = to_float(v.e[j]);
+        }}"""
+
+    def _one_row_of_weights(self) -> str:
+        """That of a row of the image, where it has one."""
+        skip = f"if (d0 % {self.rows.dilation}) continue;" if self.rows.dilation > 1 else ""
+        return f"{skip} {self._weights(f'd0 / {self.rows.dilation}', 1)}"
 
     def _stored(self, also: str) -> str:
         problem, rows, columns = self.problem, self.rows, self.columns
@@ -89,13 +114,20 @@ class Strip:
         loads = " ".join(f"const auto {o}_p = fetch<narrow_t, 8>({o} + at * {o}_pitch + c);" for o in others)
         reads = " ".join(f"const float {o}_v = to_float({o}_p.e[j]);" for o in others)
         return f"""#pragma unroll
-    for (int k = 0; k < {self.positions}; ++k) if (q0 + k < {columns.positions}) {{
-        const long long at = (long long)(n * {rows.positions} + p) * {columns.positions} + q0 + k;
+    for (int i = 0; i < {self.heights * self.positions}; ++i) {{
+        const int h = i / {self.positions}, k = i % {self.positions};
+        if (p0 + h >= {rows.positions} || q0 + k >= {columns.positions}) continue;
+        const long long at = (long long)(n * {rows.positions} + p0 + h) * {columns.positions} + q0 + k;
         Vec<narrow_t, 8> o; {loads}
         #pragma unroll
         for (int j = 0; j < 8; ++j) {{
-            {reads} float y{problem.layer.outputs[0]} = a[k][j]; {" ".join(lines)} o.e[j] = to_narrow({value});
+            {reads} float y{problem.layer.outputs[0]} = a[h][k][j]; {" ".join(lines)} o.e[j] = to_narrow({value});
         }}
         put(out + at * out_pitch + c, o);
         {also}
     }}"""
+
+
+def _span(window: Window, positions: int) -> int:
+    """Elements of an axis that the windows of so many positions read."""
+    return (positions - 1) * window.stride + (window.window - 1) * window.dilation + 1
