@@ -15,6 +15,7 @@ from tenonrt.plugins.registry import Registry, using
 from tenonrt_kernel_nvrtc.images.first import FirstKernel
 from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
 from tenonrt_kernel_nvrtc.products.product import ProductKernel
+from tenonrt_kernel_nvrtc.products.windowed import WindowProductKernel
 from tenonrt_kernel_triton.product import ProductKernel as TritonProductKernel
 
 REGISTRY = Registry()
@@ -159,6 +160,20 @@ def test_products_by_tensor_maps(m: int, k: int, n: int, tail: str) -> None:
 )
 def test_pixels_by_tensor_maps(sizes: Any) -> None:
     assert judge(convolution(*sizes), MappedProductKernel()) >= 4
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 64, 14, 14, 64, 3, 1, 1, "relu"), (9, 128, 28, 28, 128, 3, 1, 1, "sum relu"),
+        (3, 24, 17, 13, 40, 3, 2, 1, "clip"), (2, 256, 28, 28, 512, 1, 2, 0, ""), (64, 32, 40, 40, 96, 3, 2, 1, "relu"),
+        (1, 16, 12, 10, 33, 5, 1, 2, "relu"), (5, 96, 30, 30, 200, 3, 1, 1, "sum"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_windows_by_tensor_maps(sizes: Any) -> None:
+    """More tiles than multiprocessors among them, windows that cross lines, images and borders."""
+    assert judge(convolution(*sizes), WindowProductKernel()) >= 4
 
 
 @pytest.mark.parametrize(

@@ -521,6 +521,8 @@ def test_a_map_of_images_has_corners_across_then_down(monkeypatch: pytest.Monkey
     assert strides == [192, 192 * 30, 192 * 30 * 40]
     assert (first, last, channels, pixels, steps) == ([-2, -1], [-2, -1], 64, 128, [1, 1, 2, 1])
     assert rest[1] == 2  # CU_TENSOR_MAP_SWIZZLE_64B
+    Images(5, 40, 30, 64, 128, 32, (1, 2), (-1, -2), (2, 1), 2).encoded(4096, 96)
+    assert (driver.noted[0], driver.noted[4], driver.noted[-3]) == (6, [192, 192 * 30, 192 * 30 * 40], 2)
     Matrix(300, 256, 64, 128, 1).encoded(4096, 256)
     assert driver.noted[0] == 0
     assert driver.noted[4] == [256]

@@ -22,6 +22,8 @@ from tenonrt_kernel_nvrtc.compiler import compile_cubin, library
 from tenonrt_kernel_nvrtc.products.mapped import MappedProductKernel
 from tenonrt_kernel_nvrtc.products.mapped_finish import BEYOND
 from tenonrt_kernel_nvrtc.products.mapped_tiles import DEPTH, Tile, tiles
+from tenonrt_kernel_nvrtc.products.problem import geometry
+from tenonrt_kernel_nvrtc.products.windowed import WindowProductKernel, WindowTile
 from tenonrt_kernel_nvrtc.quads import EXCHANGES
 from tenonrt_kernel_nvrtc.storage import NARROW, Narrow, prelude
 from tenonrt_kernel_nvrtc.tensor_maps import Matrix
@@ -199,3 +201,83 @@ def test_a_map_has_sizes_in_elements_and_its_pitch_in_bytes(monkeypatch: pytest.
     driver.status = 1
     with pytest.raises(ExecutionError, match="cuTensorMapEncodeTiled"):
         Matrix(300, 72, 64, 64).encoded(4096, 80)
+
+
+def windowed(
+    image: tuple[int, ...], columns: int, window: tuple[int, int], stride: int = 1, dilation: int = 1, tail: str = ""
+) -> Problem:
+    def define(net: tenonrt.Network) -> Sequence[Any]:
+        y = net.add_convolution(
+            net.add_input("x", image), weights(columns, image[1], *window), weights(columns, 1)[:, 0],
+            stride=(stride, stride), dilation=(dilation, dilation), padding_mode="same_upper",
+        )  # fmt: skip
+        if "silu" in tail:
+            y = net.add_activation(y, function="swish")
+        return [net.add_elementwise(y, net.add_input("z", y.type.shape), operation="sum") if "sum" in tail else y]
+
+    return problem_of(define)
+
+
+WINDOWED = WindowProductKernel()
+
+
+@settings(max_examples=12)
+@given(
+    channels=st.integers(9, 100), columns=st.integers(1, 40), window=st.sampled_from([(3, 3), (1, 3), (5, 2), (1, 1)]),
+    stride=st.integers(1, 3), dilation=st.integers(1, 2), narrow=st.sampled_from(NARROW),
+)  # fmt: skip
+def test_stages_of_packed_windows_are_taps_and_channels(
+    channels: int, columns: int, window: tuple[int, int], stride: int, dilation: int, narrow: Narrow
+) -> None:
+    """In float64, as the source copies them: stage i is channels i % parts of tap i / parts."""
+    problem = windowed((2, channels, 9, 8), columns, window, stride, dilation)
+    with using(REGISTRY):
+        if WINDOWED.refuses(problem):
+            assert geometry(problem).whole
+            return
+        inputs = [np.asarray(a) for a in draw_inputs(problem, REGISTRY.layer_type, 0)]
+        (expected,) = reference_outputs(problem, REGISTRY.layer_type, inputs)
+        tactic = WINDOWED.tactics_within(problem, {narrow.dtype}.__contains__)[0]
+        packed, bias = WINDOWED.pack(Code(problem, tactic), Weights(tuple(inputs[i] for i in problem.constants)))
+    g, tile = geometry(problem), WindowTile.parsed(tactic.key.split(" ")[0])
+    parts = -(-g.channels // tile.depth)
+    stages = packed.astype(np.float64).reshape(len(packed), g.taps, parts, tile.depth)
+    (x,) = (inputs[i].astype(np.float64) for i in problem.activations)
+    x = np.pad(x, ((0, 0), (0, parts * tile.depth - channels), (20, 20), (20, 20)))
+    y = np.zeros((2, len(packed), g.rows.positions, g.columns.positions))
+    for i in range(g.taps * parts):
+        tap, part = divmod(i, parts)
+        down, across = divmod(tap, g.columns.window)
+        top, left = (20 - w.before + n * w.dilation for w, n in ((g.rows, down), (g.columns, across)))
+        met = x[:, part * tile.depth : (part + 1) * tile.depth, top::stride, left::stride]
+        y += np.einsum("nchw,kc->nkhw", met[:, :, : y.shape[2], : y.shape[3]], stages[:, tap, part])
+    y = (y + bias[: len(packed), None, None])[:, :columns]
+    tolerance = (5e-2 if narrow.dtype == "float16" else 0.4) * np.sqrt(g.taps)
+    np.testing.assert_allclose(y, expected, rtol=1e-2, atol=tolerance)
+
+
+def test_few_channels_have_stages_of_half_the_depth() -> None:
+    with using(REGISTRY):
+        depths = {
+            c: WindowTile.parsed(WINDOWED.tactics(windowed((1, c, 9, 9), 64, (3, 3)))[0].key.split(" ")[0]).depth
+            for c in (16, 32, 48, 64, 96, 128)
+        }
+        assert depths == {16: 32, 32: 32, 48: 64, 64: 64, 96: 32, 128: 64}
+        assert "8 channels" in WINDOWED.refuses(windowed((1, 3, 9, 9), 64, (3, 3)))
+        assert "one by one" in WINDOWED.refuses(windowed((1, 64, 9, 9), 64, (1, 1)))
+        assert "too far" in WINDOWED.refuses(windowed((1, 64, 9, 200), 64, (1, 130)))
+
+
+@pytest.mark.parametrize(("channels", "columns"), [(64, 64), (32, 96), (128, 256)])
+@pytest.mark.parametrize("tail", ["silu", "sum"])
+def test_windows_compile_for_hopper(channels: int, columns: int, tail: str) -> None:
+    try:
+        library()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    problem = windowed((4, channels, 40, 40), columns, (3, 3), tail=tail)
+    with using(REGISTRY):
+        for tactic in WINDOWED.tactics(problem)[:3]:
+            source, info = WINDOWED.generate(problem, tactic)
+            assert info["shared"] <= 227 << 10
+            assert compile_cubin(prelude(tactic) + source, "sm_90a")

@@ -55,10 +55,10 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Images:
-    """Images [images, height, width, columns] of bytes, of which a window's corners meet ``box`` pixels at once.
+    """Images [images, height, width, columns], of which a window's corners meet ``box`` pixels at once.
 
     before, after: how far the corners of windows may lie outside of an image, down and across: the first, and the last
-    behind the last pixel. stride: from corner to corner.
+    behind the last pixel. stride: from corner to corner. item: bytes of an element.
     """
 
     images: int
@@ -70,17 +70,18 @@ class Images:
     before: tuple[int, int]
     after: tuple[int, int]
     stride: tuple[int, int]
+    item: int = 1
 
     def encoded(self, address: int, pitch: int) -> Any:
-        aligned = _room()
+        aligned, pixel = _room(), self.item * pitch
         status = driver().cuTensorMapEncodeIm2col(
-            ctypes.byref(aligned), _ELEMENTS[1], 4, ctypes.c_void_p(address),
+            ctypes.byref(aligned), _ELEMENTS[self.item], 4, ctypes.c_void_p(address),
             (ctypes.c_uint64 * 4)(self.columns, self.width, self.height, self.images),
-            (ctypes.c_uint64 * 3)(pitch, pitch * self.width, pitch * self.width * self.height),
+            (ctypes.c_uint64 * 3)(pixel, pixel * self.width, pixel * self.width * self.height),
             (ctypes.c_int * 2)(*(-n for n in reversed(self.before))), (ctypes.c_int * 2)(*reversed(self.after)),
             ctypes.c_uint32(self.depth), ctypes.c_uint32(self.box),
             (ctypes.c_uint32 * 4)(1, self.stride[1], self.stride[0], 1),
-            0, _SWIZZLES[self.depth], _PROMOTE_256, 0,
+            0, _SWIZZLES[self.item * self.depth], _PROMOTE_256, 0,
         )  # fmt: skip
         check(status, f"cuTensorMapEncodeIm2col of {self} at {address:#x}, {pitch} elements from pixel to pixel")
         return aligned

@@ -6,9 +6,10 @@ columns. Rates are those of one H200, bytes and operations in a cycle of a multi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Self
+from typing import Self, TypeVar
 
 DEPTH = 64  # elements of k in a stage: 128 bytes, a row of the swizzle
 _SHARED = 227 << 10
@@ -26,6 +27,9 @@ _AT_ONCE = {1: 132, 2: 66, 4: 30, 8: 15}
 _CLUSTERS = ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (4, 2), (2, 4), (1, 8))
 # Tiles that are tried, and how many of one shape, which differ in their clusters and stages.
 _MOST, _MOST_OF_LONG, _LONG_SECONDS, _ALIKE = 16, 12, 3e-5, 2
+
+
+T = TypeVar("T", bound="Tile")
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,13 @@ class Tile:
         """Expected time; k in stages."""
         down, across = self.sizes(m, n)
         waves = ceil(down * across / self.clusters(m, n))
-        # What several blocks of a cluster read costs hardly less than what each reads for itself.
+        # What several blocks of a cluster read costs hardly less than what each reads for itself; rows that are shorter
+        # cost no less.
         moved = (self.rows * (3 + 1 / self.across) + self.columns * (3 + 1 / self.down)) / 4 * 2 * DEPTH
         busy = min(self.resident, max(1.0, self.grid(m, n) / _AT_ONCE[1]))
-        near = (m + n) * k * 2 * DEPTH < _NEAR
+        near = (m + n) * k * self.row_bytes < _NEAR
         rate = _NEAR_BYTES if near else _FAR_BYTES
-        products = self.rows * self.columns * DEPTH * 2 / _OPERATIONS
+        products = self.rows * self.columns * self.row_bytes / _OPERATIONS
         each = max(products * busy, moved / rate * busy, _LATENCY / self.stages) * (1 + 0.01 * self.cluster)
         finish = 300 + 15 * self.columns * self.heights
         hidden = finish if self.teams == 2 else 0
@@ -144,10 +149,15 @@ class Tile:
 
 def tiles(m: int, n: int, k: int, whole_rows: bool = False) -> list[Tile]:
     """Those that are worth trying, the most promising first; k in stages. whole_rows: a cluster has all columns."""
-    found = [tile for tile in _all() if _fits(tile, m, n) and (not whole_rows or tile.across * tile.columns == n)]
+    found = [tile for tile in every(Tile) if fits(tile, m, n) and (not whole_rows or tile.across * tile.columns == n)]
+    return best(found, m, n, k)
+
+
+def best(found: list[T], m: int, n: int, k: int) -> list[T]:
+    """The most promising first, few of each shape."""
     found.sort(key=lambda tile: tile.seconds(m, n, k))
     shapes: dict[tuple[int, int, int], int] = {}
-    kept = list[Tile]()
+    kept = list[T]()
     for tile in found:
         shape = (tile.rows, tile.columns, tile.teams)
         shapes[shape] = shapes.get(shape, 0) + 1
@@ -156,30 +166,31 @@ def tiles(m: int, n: int, k: int, whole_rows: bool = False) -> list[Tile]:
     return kept[: _MOST if not kept or kept[0].seconds(m, n, k) < _LONG_SECONDS else _MOST_OF_LONG]
 
 
-def _all() -> list[Tile]:
-    made = list[Tile]()
+def every(make: Callable[..., T]) -> list[T]:
+    """All that fit a multiprocessor; make: of six numbers."""
+    made = list[T]()
     for rows, teams in ((64, 1), (128, 1), (256, 1), (64, 2), (128, 2)):
         for columns in _COLUMNS:
             for down, across in _CLUSTERS:
-                made += _staged(rows, columns, down, across, teams)
+                made += _staged(make, rows, columns, down, across, teams)
     return made
 
 
-def _staged(rows: int, columns: int, down: int, across: int, teams: int) -> list[Tile]:
+def _staged(make: Callable[..., T], rows: int, columns: int, down: int, across: int, teams: int) -> list[T]:
     """With as many stages as fit one block to a multiprocessor, and two."""
-    bare = Tile(rows, columns, down, across, teams, 0)
+    bare = make(rows, columns, down, across, teams, 0)
     if bare.heights * columns > 256 or rows // across % 8 or columns // down % 8:
         return []
-    made = list[Tile]()
+    made = list[T]()
     for blocks, memory in ((1, _SHARED), (2, _HALF)):
         stages = min(_MOST_STAGES, (memory - bare.shared) // bare.stage_bytes)
-        tile = Tile(rows, columns, down, across, teams, stages)
+        tile = make(rows, columns, down, across, teams, stages)
         if stages >= _FEWEST_STAGES and tile.resident == blocks:
             made.append(tile)
     return made
 
 
-def _fits(tile: Tile, m: int, n: int) -> bool:
+def fits(tile: Tile, m: int, n: int) -> bool:
     """Whether little of it would be outside of the product, and there are tiles for all teams and blocks."""
     down, across = tile.sizes(m, n)
     one = tile.rows == 64 and tile.cluster == 1

@@ -155,17 +155,17 @@ def product_tactic(problem: Problem, shape: str, narrow: Narrow) -> Tactic:
 
 
 def packed_branches(
-    parts: Sequence[Branch], given: Mapping[int, Array], depth: int, narrow: Narrow
+    parts: Sequence[Branch], given: Mapping[int, Array], depth: int, narrow: Narrow, tap: int = 8
 ) -> tuple[Array, Array]:
-    """Weights [columns, k], narrow, and bias. k goes through the taps, of each through the channels in eights, and is
-    padded to a multiple of ``depth``."""
+    """Weights [columns, k], narrow, and bias. k goes through the taps, of each through the channels, padded to a
+    multiple of ``tap``, and is padded to one of ``depth``."""
     packed, added = list[Array](), list[Array]()
     for part in parts:
         matrix = given[part.anchor.inputs[1]]
         taps = matrix.reshape(*matrix.shape[:2], -1).transpose(0, 2, 1)
         rows = (0, part.columns - matrix.shape[0])
-        eights = np.pad(taps, ((0, 0), (0, 0), (0, -taps.shape[2] % 8)))
-        flat = eights.reshape(len(eights), -1)
+        whole = np.pad(taps, ((0, 0), (0, 0), (0, -taps.shape[2] % tap)))
+        flat = whole.reshape(len(whole), -1)
         packed.append(narrow.rounded(np.pad(flat, (rows, (0, -flat.shape[1] % depth)))))
         bias = part.anchor.inputs[2] if len(part.anchor.inputs) > 2 else -1
         values = given[bias].reshape(-1) if bias >= 0 else np.zeros(matrix.shape[0], np.float32)

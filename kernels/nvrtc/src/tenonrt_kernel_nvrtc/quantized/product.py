@@ -31,18 +31,17 @@ from tenonrt.contracts import (
 from tenonrt_kernel_nvrtc.curves import CURVES
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
+from tenonrt_kernel_nvrtc.products.gathering import mapped_rows, refuses_windows
 from tenonrt_kernel_nvrtc.products.mapped_source import Operands, source
-from tenonrt_kernel_nvrtc.products.problem import Geometry
 from tenonrt_kernel_nvrtc.quantized.finish import ByteFinish, order
 from tenonrt_kernel_nvrtc.quantized.problem import columns_of, finishing, geometry_of, read_regions, regions_of
 from tenonrt_kernel_nvrtc.quantized.tiles import ByteTile, Work, tiles
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
-from tenonrt_kernel_nvrtc.tensor_maps import Images, Mapped, MappedLaunch, Matrix
+from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
 from tenonrt_kernel_nvrtc.windows import windows
 
 _CHANNELS = 16  # of a pixel or row, which a map's strides are multiples of
 _STEP = 32  # bytes of k in an instruction
-_FARTHEST, _STRIDE = 127, 8  # of the corners that a map of images has, and between them
 
 
 class ByteProductKernel(CudaKernel):
@@ -113,9 +112,10 @@ class ByteProductKernel(CudaKernel):
         position = problem.activations.index(regions_of(problem)[0].source.inputs[0])
         columns, k = packed[0].shape
         weights = Matrix(columns, k, tile.columns // tile.down, tile.depth, 1)
+        rows = mapped_rows(geometry_of(problem), tile.rows // tile.across, tile.depth, 1)
         return MappedLaunch(
-            code.blob, packed, _mapped(geometry_of(problem), tile), weights, position, grid=info["grid"],
-            block=info["block"], shared=info["shared"], early=info["early"],
+            code.blob, packed, rows, weights, position, grid=info["grid"], block=info["block"], shared=info["shared"],
+            early=info["early"],
         )  # fmt: skip
 
 
@@ -151,18 +151,6 @@ def _work(problem: Problem) -> Work:
     return Work(g.m, n, stages, read + written + (g.m * n if added else 0), added, rows)
 
 
-def _mapped(g: Geometry, tile: ByteTile) -> Mapped:
-    """The map of what a block copies of the rows."""
-    box, y, x = tile.rows // tile.across, g.rows, g.columns
-    if g.whole:
-        return Matrix(g.m, g.channels, box, tile.depth, 1)
-    after = tuple(w.after - (w.window - 1) * w.dilation for w in (y, x))
-    return Images(
-        g.images, y.size, x.size, g.channels, box, tile.depth, (y.before, x.before), (after[0], after[1]),
-        (y.stride, x.stride),
-    )  # fmt: skip
-
-
 def _refuses(problem: Problem, regions: Sequence[ByteRegion]) -> str:
     region = regions[0]
     image, filters = (problem.types[layer.inputs[0]] for layer in (region.source, region.weights))
@@ -176,7 +164,4 @@ def _refuses(problem: Problem, regions: Sequence[ByteRegion]) -> str:
     inputs = {region.source.inputs[0]} | (set() if region.added is None else {region.added.inputs[0]})
     if inputs != set(problem.activations):
         return "an operand is constant, or is read twice"
-    for w in windows(problem, window[2:], region.product) if images else ():
-        if max(w.before, w.after, (w.window - 1) * w.dilation) > _FARTHEST or w.stride > _STRIDE:
-            return f"a window of {w.window} whose corners lie too far outside or apart"
-    return ""
+    return refuses_windows(windows(problem, window[2:], region.product)) if images else ""
