@@ -208,6 +208,11 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
                      * S.reshape(4, 1, 1) + B3.reshape(4, 1, 1)),
     "stochastic pooling": (layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }"),
                            {"x": np.abs(X)}, [], lambda x: stochastic(x, 3, 2)),
+    "pyramid of two levels": (layer("SPP", "spp_param { pyramid_height: 2 pool: AVE }"), {"x": X[:, :, :4]}, [],
+                              lambda x: np.concatenate([x.mean((2, 3)), x.reshape(2, 4, 2, 2, 2, 3).mean((3, 5))
+                                                        .reshape(2, 16)], 1)),
+    "pyramid of one level": (layer("SPP", "spp_param { pyramid_height: 1 }"), {"x": X}, [],
+                             lambda x: x.max((2, 3), keepdims=True)),
     "argmax and its value": (layer("ArgMax", "argmax_param { out_max_val: true }"), {"x": TIES}, [],
                              lambda x: np.array([[[2], [3]], [[4], [5]]])),
     "relu6": (layer("ReLU6"), {"x": 5 * X}, [], lambda x: np.clip(x, 0, 6)),

@@ -90,7 +90,10 @@ def _side(node: SourceNode, name: str, apart: str) -> int:
 
 
 def spp(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor]:
-    """Spatial pyramid pooling: 1, 2, 4, ... bins per side, each level flattened, all joined."""
+    """Spatial pyramid pooling: 1, 2, 4, ... bins per side, each level flattened, all joined.
+
+    A pyramid of one level is its pooling alone, [N, C, 1, 1].
+    """
     x = bottom(inputs)
     if rank(x) != 4:
         raise ParseError(f"takes [N, C, H, W]; the bottom is {x.type}")
@@ -105,9 +108,11 @@ def spp(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor]:
                  "pre_padding": padding, "post_padding": padding, "count_includes_padding": True}  # fmt: skip
         if attrs["function"] == "max":
             del attrs["count_includes_padding"]
-        pooled = one(builder.add("Pooling", [x], attrs))
-        levels.append(one(builder.add("Flatten", [pooled], {"axis": 1})))
-    return levels if height == 1 else [one(builder.add("Concatenation", levels, {"axis": 1}))]
+        levels.append(one(builder.add("Pooling", [x], attrs)))
+    if height == 1:
+        return levels
+    flat = [one(builder.add("Flatten", [level], {"axis": 1})) for level in levels]
+    return [one(builder.add("Concatenation", flat, {"axis": 1}))]
 
 
 def lrn(builder: GraphBuilder, node: SourceNode, inputs: Any) -> list[Tensor]:
