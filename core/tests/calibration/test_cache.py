@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tenonrt.calibration.cache import CacheError, load_ranges, read_cache, read_dynamic_ranges, write_cache
+from tenonrt.calibration.cache import (
+    CacheError,
+    check_names,
+    load_ranges,
+    read_cache,
+    read_dynamic_ranges,
+    write_cache,
+)
 from tenonrt.types import Range
 
 MODERN = "TRT-8203-EntropyCalibration2"
@@ -83,3 +90,25 @@ def test_dynamic_ranges(tmp_path: Path) -> None:
         assert load_ranges(tmp_path / "f")[1]["a"].source == found
     with pytest.raises(CacheError, match="cannot be read"):
         load_ranges(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a:1\nb:2\na:3\n", "line 3: a second range for 'a', 3 after 1"),
+        ("a:1\nb:1e39\n", "line 2: 'b:1e39' is not"),
+        ("a:nan\n", "line 1: 'a:nan' is not"),
+        ("x: 3c010204\n", "line 1: the header is missing"),
+    ],
+)
+def test_malformed_dynamic_ranges(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "ranges").write_text(text)
+    with pytest.raises(CacheError, match=message):
+        load_ranges(tmp_path / "ranges")
+
+
+def test_names_that_no_line_can_have() -> None:
+    check_names(["a: b", " c "])
+    for name in ("a\nb", "a\rb"):
+        with pytest.raises(CacheError, match="has a line break"):
+            check_names([name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tenonrt
-from tenonrt.calibration.cache import CacheError
+from tenonrt.calibration.batches import batches_of, load_batches
+from tenonrt.calibration.cache import CacheError, read_cache, write_cache
 from tenonrt.calibration.insertion import quantize_network, quantize_weights
-from tenonrt.calibration.session import Calibration, calibrate
+from tenonrt.calibration.session import Calibration, _keep, calibrate
 from tenonrt.errors import BuildError, PluginError
+from tenonrt.types import Range
 
 RNG = np.random.default_rng(0)
 BATCHES = [RNG.standard_normal((2, 8, 6, 6)).astype(np.float32) for _ in range(3)]
@@ -121,6 +125,10 @@ def test_caches_of_others_are_refused(tmp_path: Path) -> None:
         ),
         (Calibration(BATCHES, "guess"), PluginError, "offers the calibrator 'guess'; installed: "),
         (Calibration(BATCHES, "min-max", options={"wide": 1}), PluginError, "does not take these options"),
+        (Calibration(BATCHES, "percentile", options={"percentile": 0}), PluginError, "options: percentile is 0"),
+        (Calibration(BATCHES, "legacy", options={"quantile": "all"}), PluginError, "does not take these options"),
+        (Calibration(BATCHES, cache="no folder/cache"), CacheError, "there is no such folder"),
+        (Calibration(BATCHES, keep=frozenset({"secnd"})), BuildError, "did you mean second"),
     ],
 )
 def test_what_cannot_be_calibrated_is_named(calibration: Calibration, error: type[Exception], message: str) -> None:
@@ -173,6 +181,98 @@ def test_files_whose_samples_make_no_batches_are_named(tmp_path: Path) -> None:
             list(load_batches(tmp_path / name, network.graph.inputs))
 
 
+@pytest.mark.parametrize("batch", [None, "x.npy", 3.0, np.zeros((0, 8, 6, 6), np.float32)])
+def test_what_is_no_batch_is_named(batch: Any) -> None:
+    with pytest.raises(BuildError, match=r"a calibration batch (is|has no samples)"):
+        list(batches_of([batch], residual().graph.inputs))
+
+
+def test_damaged_files_of_samples_are_named(tmp_path: Path) -> None:
+    """Cut off anywhere, with a wrong byte anywhere, of objects, or of more than any memory holds."""
+    path, inputs = tmp_path / "x.npz", residual().graph.inputs
+    np.savez(path, x=BATCHES[0])
+    whole = path.read_bytes()
+    cuts = [whole[:at] for at in range(0, len(whole), 251)]
+    changed = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in (0, 150, len(whole) - 3)]
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000, 8, 6, 6), }\n"
+    huge = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], object))
+    for content in (*cuts, *changed, huge, (tmp_path / "objects.npz").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(BuildError, match=r"x\.npz is no \.npy or \.npz file of numbers"):
+            list(load_batches(path, inputs))
+
+
+@pytest.mark.filterwarnings("ignore:.*unknown header")
+def test_caches_of_other_networks_and_cut_off_ones(tmp_path: Path) -> None:
+    """None of the ranges that int8 needs is an error, some of them a warning; ranges set by hand may be a few."""
+    cache, network = tmp_path / "cache", residual()
+    lines = write_cache("MinMaxCalibration", {name: Range(-1, 1) for name in ("x", "first", "joined")}).splitlines()
+    for text in (lines[0], f"{lines[0]}\nz: 3c010204", "T", "z:1.5"):
+        cache.write_text(text)
+        with pytest.raises(CacheError, match="no range for any tensor that int8 would read"):
+            calibrate(network, CONFIG, Calibration(None, "min-max", cache))
+    cache.write_text("\n".join(lines[:2]))
+    with pytest.warns(UserWarning, match="has no range for .*joined; the layers that read them stay real"):
+        assert set(calibrate(network, CONFIG, Calibration(None, "min-max", cache))) == {"x"}
+    cache.write_text("x:1.5")
+    assert calibrate(network, CONFIG, Calibration(None, "min-max", cache))["x"] == Range(-1.5, 1.5, "user")
+
+
+@pytest.mark.parametrize("given", [b"\xff\xfe", "text"])
+def test_callbacks_that_give_no_text(given: Any) -> None:
+    with pytest.raises(CacheError, match=r"read_calibration_cache\(\) gave no bytes of text"):
+        calibrate(residual(), CONFIG, Calibration(Callbacks(given), "min-max"))
+
+
+def test_a_cache_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    cache.write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CacheError, match=r"cache cannot be written: .*No space left"):
+        _keep(Calibration(cache=cache), "after")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def full(number: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_infinities_that_int_8_does_not_read_are_left_out() -> None:
+    """A mask of attention has them."""
+    network = tenonrt.Network("masked")
+    x = network.add_input("x", (2, 8))
+    y = network.add_fully_connected(x, WEIGHTS[0][:, :, 0, 0], name="scores")
+    mask = np.array([[0.0, -np.inf] * 4], np.float32)
+    masked = network.add_elementwise(y, mask, operation="sum", name="masked")
+    network.mark_output(network.add_activation(masked, function="relu", name="after"), "y")
+    ranges = calibrate(network, CONFIG, Calibration([BATCHES[0][:, :, 0, 0]], "min-max"))
+    assert "x" in ranges
+    assert "masked" not in ranges
+
+
+@pytest.mark.parametrize("limit", [0.0, 1e-45, 1e-37, 1e40, 1e300])
+def test_what_no_scale_can_stand_for_stays_real(limit: float) -> None:
+    """The reciprocal of its scale, or the scale itself, is no float32."""
+    network = residual()
+    ranges = {name: Range(-1, 1) for name in ("first/activation", "joined")}
+    assert "first" not in quantize_network(network, {**ranges, "x": Range(-limit, limit)})
+
+
+def test_an_engine_of_a_cache_has_the_same_scales() -> None:
+    """A cache rounds scales to float32; so does what calibration found, before it is halved for uint8."""
+    for limit in np.random.default_rng(2).uniform(0.1, 10, 40):
+        found = {"joined": Range(-limit, limit)}
+        cached = read_cache(write_cache("MinMaxCalibration", found)).ranges()
+        scales = []
+        for ranges in (found, cached):
+            network = residual()
+            quantize_network(network, ranges)
+            scales += [layer.inputs[1].constant for layer in network.layers if layer.kind == "Quantize"]
+        assert len(scales) == 2
+        assert scales[0] == scales[1]
+
+
 def test_layers_that_are_kept_stay_real() -> None:
     network = residual()
     ranges = calibrate(network, CONFIG, Calibration(BATCHES, "min-max"))
@@ -195,6 +295,19 @@ def test_weights_have_127_steps_on_either_side() -> None:
     assert np.abs(stored).max(axis=(1, 2)).tolist() == [127, 127, 0, 127, 127]
     assert np.abs(stored * scale.reshape(-1, 1, 1) - weights).max() <= scale.max() / 2 + 1e-6
     assert scale[2] == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_that_have_no_scale() -> None:
+    """Too small ones are zeros; layers with infinities and NaN stay real."""
+    stored, scale = quantize_weights(np.array([[1e-44, -1e-40, 0], [1, 2, 3]], np.float32), 0)
+    np.testing.assert_array_equal(stored, [[0, 0, 0], [42, 85, 127]])
+    assert scale[0] == 1.0
+    for value in (np.inf, np.nan):
+        network = tenonrt.Network("one layer")
+        weights = np.array([[1, value], [2, 3]], np.float32)
+        network.mark_output(network.add_fully_connected(network.add_input("x", (2, 2)), weights), "y")
+        assert quantize_network(network, {"x": Range(-1, 1)}) == []
 
 
 def test_calibration_is_for_int8() -> None:

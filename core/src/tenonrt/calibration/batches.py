@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from tenonrt.errors import BuildError
 from tenonrt.types import Array
 
 Batch = Mapping[str, Array]
+
+# What reading a damaged file raises, the archive of an .npz included.
+_UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib.error)
 
 
 @runtime_checkable
@@ -44,6 +49,11 @@ def batches_of(data: Any, inputs: Sequence[Tensor]) -> Iterator[Batch]:
 def _named(batch: Any, names: Sequence[str]) -> Batch:
     if isinstance(batch, Mapping):
         found = dict(batch)
+    elif isinstance(batch, str | bytes) or not isinstance(batch, Iterable):
+        raise BuildError(
+            f"a calibration batch is {type(batch).__name__}, expected arrays by the names of the inputs "
+            f"({', '.join(names)}), a sequence of them in this order, or the only one"
+        )
     else:
         given = [batch] if isinstance(batch, np.ndarray) else list(batch)
         if len(given) != len(names):
@@ -52,7 +62,10 @@ def _named(batch: Any, names: Sequence[str]) -> Batch:
     missing = sorted(set(names) ^ set(found))
     if missing:
         raise BuildError(f"a calibration batch lacks or has besides: {', '.join(missing)}; inputs: {', '.join(names)}")
-    return {name: np.asarray(found[name]) for name in names}
+    arrays = {name: np.asarray(found[name]) for name in names}
+    if names and not any(array.size for array in arrays.values()):
+        raise BuildError(f"a calibration batch has no samples: {', '.join(names)} is empty")
+    return arrays
 
 
 def load_batches(path: Path, inputs: Sequence[Tensor], most: int = 8) -> Iterator[Batch]:
@@ -89,9 +102,13 @@ def _samples(file: Path, arrays: Batch) -> int:
 
 def _arrays(file: Path, names: Sequence[str]) -> dict[str, Array]:
     try:
-        loaded = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with file.open("rb") as opened:  # NumPy leaves files open that it cannot read
+            return _loaded(file, np.load(opened, allow_pickle=False), names)
+    except _UNREADABLE as error:
         raise BuildError(f"{file} is no .npy or .npz file of numbers: {error}") from error
+
+
+def _loaded(file: Path, loaded: Any, names: Sequence[str]) -> dict[str, Array]:
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
             raise BuildError(f"{file} has one array for the inputs {', '.join(names)}; save them by name with savez")

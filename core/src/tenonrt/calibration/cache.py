@@ -8,19 +8,20 @@ A file of dynamic ranges has no header, and ``name:value`` with a decimal max |x
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from tenonrt.errors import BuildError
 from tenonrt.types import Range
 
 _PRODUCT = "TENONRT-1"
+_LARGEST = float(np.finfo(np.float32).max)
 _HEADER = re.compile(r"^(?P<product>[A-Za-z]+-[\w.]+)-(?P<algorithm>\w*Calibration\w*)$")
 _LEGACY = re.compile(r"^0([0-9a-fA-F]{16})([0-9a-fA-F]{16})$")
 _LINE = re.compile(r"^(?P<name>.*): ?(?P<scale>[0-9a-fA-F]{8})$")
@@ -83,6 +84,16 @@ def _entry(line: str, where: str) -> tuple[str, float]:
     return found["name"], scale
 
 
+def check_names(names: Iterable[str]) -> None:
+    """`CacheError` for a tensor's name that no entry can have, for entries are lines."""
+    for name in names:
+        if "\n" in name or "\r" in name:
+            raise CacheError(
+                f"the tensor {name!r} cannot be kept in a calibration cache, for its name has a line break: rename it "
+                f"in the model, or calibrate without a cache"
+            )
+
+
 def write_cache(algorithm: str, ranges: Mapping[str, Range], numbers: Sequence[float] = ()) -> str:
     """The text of the 5.x form; that of the legacy form where there are its two numbers."""
     header = f"{_PRODUCT}-{algorithm}"
@@ -103,9 +114,15 @@ def read_dynamic_ranges(text: str, source: str = "dynamic ranges") -> dict[str, 
             limit = abs(float(value))
         except ValueError:
             limit = float("inf")
-        if not (colon and name.strip()) or not math.isfinite(limit):
+        # Not more than float32 holds, and no NaN.
+        if not (colon and name.strip()) or not limit <= _LARGEST:
             raise CacheError(f"{source}, line {number}: {line!r} is not 'name:value' with the largest magnitude")
-        ranges[name.strip()] = Range(-limit, limit, "user")
+        found = Range(-limit, limit, "user")
+        if ranges.setdefault(name.strip(), found) != found:
+            raise CacheError(
+                f"{source}, line {number}: a second range for {name.strip()!r}, {limit:g} after "
+                f"{ranges[name.strip()].upper:g}"
+            )
     return ranges
 
 
@@ -122,5 +139,6 @@ def load_ranges(path: Path) -> tuple[CalibrationCache | None, dict[str, Range]]:
     try:
         return None, read_dynamic_ranges(text, str(path))
     except CacheError:
-        read_cache(text, str(path))
+        if _LINE.match(head):
+            read_cache(text, str(path))  # which says that the header is missing
         raise

@@ -20,10 +20,12 @@ from tenonrt.types import Array, Range
 
 CONTRACTIONS = frozenset({"Convolution", "FullyConnected", "MatrixMultiply"})
 _LEVELS = 127.0
+# Of scales: those that float32 has together with their reciprocals, the step of uint8, about half, included.
+_LEAST, _GREATEST = 2.0**-124, 2.0**124
 
 
 def quantizable(layer: Layer) -> bool:
-    """Whether a layer multiplies a computed real tensor with constant weights."""
+    """Whether a layer multiplies a computed real tensor with constant weights, which must be finite."""
     if layer.kind not in CONTRACTIONS or len(layer.inputs) < 2:
         return False
     source, weights = layer.inputs[0], layer.inputs[1]
@@ -31,7 +33,15 @@ def quantizable(layer: Layer) -> bool:
         return False
     maker = source.producer
     real = source.type.dtype == weights.type.dtype == "float32"
-    return real and weights.constant.ndim >= 2 and (maker is None or maker.kind != "Dequantize")
+    real = real and weights.constant.ndim >= 2 and (maker is None or maker.kind != "Dequantize")
+    return real and bool(np.isfinite(weights.constant).all())
+
+
+def quantizable_tensors(graph: Graph, keep: Collection[str] = ()) -> list[Tensor]:
+    """What the layers that could compute with int8 read; ``keep`` as in `quantize_network`."""
+    keep = _kept(graph, keep)
+    read = [layer.inputs[0] for layer in graph.layers if quantizable(layer) and layer.name not in keep]
+    return list(dict.fromkeys(tensor for tensor in read if tensor is not None))
 
 
 def quantize_network(
@@ -46,7 +56,8 @@ def quantize_network(
     keep = _kept(graph, keep)
     for tensor in (*graph.inputs, *(t for layer in graph.layers for t in layer.outputs)):
         tensor.range = ranges.get(tensor.name, tensor.range)
-    chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep and _has_range(layer)]
+    chosen = [layer for layer in graph.layers if quantizable(layer) and layer.name not in keep]
+    chosen = [layer for layer in chosen if _has_range(layer.inputs[0])]
     nonnegative = nonnegative_tensors(graph) if unsigned else set()
     inner = [t for layer in chosen for t in layer.inputs[:1] if t is not None]
     for tensor in dict.fromkeys([*inner, *_added(graph, inner, keep)]):
@@ -74,9 +85,9 @@ def _kept(graph: Graph, keep: Collection[str]) -> set[str]:
     return set[str]().union(*(known[name] for name in keep))
 
 
-def _has_range(layer: Layer) -> bool:
-    source = layer.inputs[0]
-    return source is not None and source.range is not None and 0.0 < source.range.scale < float("inf")
+def _has_range(tensor: Tensor | None) -> bool:
+    """Whether a tensor has a range that 8 bits can stand for: one of zeros only, or of next to nothing, is none."""
+    return tensor is not None and tensor.range is not None and _LEAST <= tensor.range.scale <= _GREATEST
 
 
 def _added(graph: Graph, inner: Collection[Tensor], keep: Collection[str]) -> list[Tensor]:
@@ -90,7 +101,7 @@ def _added(graph: Graph, inner: Collection[Tensor], keep: Collection[str]) -> li
         alike = len(operands) == 2 and operands[0].type.shape == operands[1].type.shape
         if not alike or not known.isdisjoint(operands) or not _ends_quantized(layer, known):
             continue
-        able = [t for t in operands if t.range is not None and t.range.scale > 0 and t.producer is not None]
+        able = [t for t in operands if _has_range(t) and t.producer is not None]
         if able:
             found.append(able[-1])
             known.add(able[-1])
@@ -107,7 +118,9 @@ def _quantize_tensor(network: Network, tensor: Tensor, keep: Collection[str], dt
     """Readers but those that stay real read what 8 bits make of a tensor."""
     assert tensor.range is not None
     readers = [layer for layer in tensor.readers if layer.name not in keep]
-    scale = np.float32(tensor.range.scale * _LEVELS / np.iinfo(dtype).max)
+    # A cache holds int8's scale as float32: what calibration finds must give the same engine.
+    step = float(np.float32(tensor.range.scale))
+    scale = np.float32(step * _LEVELS / np.iinfo(dtype).max)
     with network.origin(tensor.name):
         (stored,) = network.add("Quantize", [tensor, scale], {"dtype": dtype}, name=f"{tensor.name}/quantized")
         (real,) = network.add("Dequantize", [stored, scale], name=f"{tensor.name}/dequantized")
@@ -130,9 +143,12 @@ def _quantize_weights(network: Network, layer: Layer) -> None:
 
 
 def quantize_weights(weights: Array, axis: int) -> tuple[Array, Array]:
-    """int8 and the scale of each slice along an axis: its largest magnitude is 127 steps."""
+    """int8 and the scale of each slice along an axis: its largest magnitude is 127 steps.
+
+    A slice of zeros, or of what is too small for a scale, is zeros with the scale 1.
+    """
     others = tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights.astype(np.float64)).max(axis=others, initial=0.0)
-    scale = np.where(largest > 0, largest / _LEVELS, 1.0).astype(np.float32)
+    scale = np.where(largest / _LEVELS >= _LEAST, largest / _LEVELS, 1.0).astype(np.float32)
     spread = scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
     return np.clip(np.rint(weights / spread), -_LEVELS, _LEVELS).astype(np.int8), scale
