@@ -125,6 +125,11 @@ REFUSED = {
     INPUT + "layer { name: 'a' type: 'Softmax' bottom: 'x' top: 'y' softmax_param { axis: 7 } }": "axis is 7",
     INPUT + "layer { name: 'a' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param { num_output: 2 } }":
         "layer 'a'.*no trained blobs.*weights",
+    "layer { name: 'a'\n type: 'ReLU'\n type: 'Sigmoid' }": "line 3: layer\\[0\\].type is given a second time",
+    "layer { relu_param { }\n relu_param { negative_slope: 1 } }": "line 2: layer\\[0\\].relu_param is given a second",
+    "layer { name: '\\377' }": "line 1: layer\\[0\\].name is .*encode",
+    "layer { name: 'x' type: 'DummyData' top: 'x' top: 'z' dummy_data_param { num: 1 channels: 2 height: 1 width: 3\n"
+    "width: 4 width: 5 } } layer { name: 'a' type: 'ReLU' bottom: 'x' top: 'y' }": "2 tops; num, channels.*3 times",
     "layers { name: 'a' type: RELU } layer { name: 'b' type: 'ReLU' }": "both 'layers'",
 }  # fmt: skip
 
@@ -133,6 +138,35 @@ REFUSED = {
 def test_refusals(tmp_path: Path, text: str) -> None:
     with pytest.raises(ParseError, match=f"net.prototxt: .*{REFUSED[text]}"):
         parse(tmp_path, text)
+
+
+def test_escapes_are_bytes_of_utf_8(tmp_path: Path) -> None:
+    """As protobuf writes names of other scripts: the binary form has the same."""
+    (tmp_path / "net.prototxt").write_text(r"layer { name: 'gr\303\274n \xe7\xba\xa2 \n' type: 'ReLU' }")
+    (layer,) = read_network(tmp_path / "net.prototxt").layers
+    assert layer.name == "grün 红 \n"
+
+
+def test_dummy_data_of_several_tops(tmp_path: Path) -> None:
+    """A size that is given once is that of every top."""
+    dummy = "dummy_data_param { num: 2 channels: 3 channels: 5 height: 1 width: 4 width: 6 }"
+    text = f"layer {{ name: 'd' type: 'DummyData' top: 'a' top: 'b' {dummy} }}"
+    text += "".join(f"layer {{ name: '{n}' type: 'ReLU' bottom: '{n}' top: '{n}{n}' }}" for n in "ab")
+    assert [tuple(t.type.shape) for t in parse(tmp_path, text).graph.inputs] == [(2, 3, 1, 4), (2, 5, 1, 6)]
+
+
+def test_blobs_that_a_layer_does_not_take(networks: ModuleType, tmp_path: Path) -> None:
+    """As in Caffe an error: a bias that is left out changes what the network computes."""
+    blobs = [np.ones((2, 3), np.float32), np.ones(2, np.float32)]
+    (tmp_path / "net.caffemodel").write_bytes(networks.caffemodel({"a": blobs}))
+    text = INPUT + (
+        "layer { name: 'a' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param { num_output: 2 %s } }"
+    )
+    parse(tmp_path, text % "", weights=str(tmp_path / "net.caffemodel"))
+    with pytest.raises(
+        ParseError, match=r"layer 'a'.*has 2 blobs in the trained model; with its parameters it takes 1"
+    ):
+        parse(tmp_path, text % "bias_term: false", weights=str(tmp_path / "net.caffemodel"))
 
 
 def test_every_unknown_type_is_named(tmp_path: Path) -> None:

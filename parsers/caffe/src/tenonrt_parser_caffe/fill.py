@@ -45,6 +45,7 @@ def _nested(message: Any, known: FieldDescriptor, entry: Any, unknown: Unknown, 
     if not isinstance(entry.value, Tree):
         raise ParseError(f"line {entry.line}: {where} is {entry.value.text!r}; it is a message, in braces")
     inner = getattr(message, known.name)
+    _check_once(message, known, entry, where)
     if _repeated(known):
         inner = inner.add()
         where = f"{where}[{len(getattr(message, known.name)) - 1}]"
@@ -56,6 +57,7 @@ def _nested(message: Any, known: FieldDescriptor, entry: Any, unknown: Unknown, 
 def _scalar(message: Any, known: FieldDescriptor, entry: Any, where: str) -> None:
     if isinstance(entry.value, Tree):
         raise ParseError(f"line {entry.line}: {where} is a message; it must be one value")
+    _check_once(message, known, entry, where)
     try:
         value = _converted(known, entry.value)
         if _repeated(known):
@@ -64,6 +66,12 @@ def _scalar(message: Any, known: FieldDescriptor, entry: Any, where: str) -> Non
             setattr(message, known.name, value)
     except (ValueError, TypeError, OverflowError) as error:
         raise ParseError(f"line {entry.line}: {where} is {entry.value.text[:60]!r}: {error}") from error
+
+
+def _check_once(message: Any, known: FieldDescriptor, entry: Any, where: str) -> None:
+    """As protobuf's own reader, and so Caffe, refuses a second value: which one was meant cannot be told."""
+    if not _repeated(known) and message.HasField(known.name):
+        raise ParseError(f"line {entry.line}: {where} is given a second time; it takes one value")
 
 
 def _converted(known: FieldDescriptor, word: Word) -> Any:
@@ -78,7 +86,8 @@ def _converted(known: FieldDescriptor, word: Word) -> Any:
     if known.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if word.kind != "string":
             raise ValueError("it is text, in quotes")
-        return word.text.encode("latin-1", "replace") if known.type == FieldDescriptor.TYPE_BYTES else word.text
+        bytes_wanted = known.type == FieldDescriptor.TYPE_BYTES
+        return word.text.encode("utf-8", "surrogateescape") if bytes_wanted else word.text
     if known.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         if word.text.lower() not in _BOOLEANS or word.kind == "string":
             raise ValueError("it is true or false")

@@ -34,6 +34,7 @@ class Parameters(Sequence[Array]):
         self._layer = layer
         self._names = names
         self._blobs = store.weights.get(layer, ())
+        self._used = 0
 
     def __len__(self) -> int:
         return len(self._blobs)
@@ -44,7 +45,9 @@ class Parameters(Sequence[Array]):
     def __getitem__(self, index: slice) -> Sequence[Array]: ...
     def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
         if isinstance(index, slice):
+            self._used = len(self)
             return [blob.array() for blob in self._blobs[index]]
+        self._used = max(self._used, index % len(self) + 1 if len(self) else 0)
         return self._blobs[index].array()
 
     def take(self, index: int, shape: tuple[int, ...], filler: Mapping[str, Any] | None, assumed: str) -> Array:
@@ -52,6 +55,7 @@ class Parameters(Sequence[Array]):
 
         filler: of the layer; assumed: the type of filler where it names none, for what is made up.
         """
+        self._used = max(self._used, index + 1)
         shared = self._names[index] if index < len(self._names) else ""
         if index < len(self._blobs):
             array = _shaped(self._blobs[index].array(), shape, index)
@@ -70,6 +74,11 @@ class Parameters(Sequence[Array]):
         if shared:
             self._store.shared.setdefault(shared, array)
         return array
+
+    def check_all_used(self) -> None:
+        """`ParseError` for blobs that the layer does not take, such as a bias where bias_term is false, as in Caffe."""
+        if self._used < len(self):
+            raise ParseError(f"has {len(self)} blobs in the trained model; with its parameters it takes {self._used}")
 
 
 def _shaped(array: Array, shape: tuple[int, ...], index: int) -> Array:

@@ -21,8 +21,8 @@ _TOKEN = re.compile(
     |(?P<mark>[-{}<>:;,\[\]/])""",
     re.VERBOSE,
 )
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
-_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,13 @@ class _Reader:
 
 
 def _unescaped(text: str) -> str:
-    def replaced(found: re.Match[str]) -> str:
-        if found[1]:
-            return chr(int(found[1], 8) & 255)
-        return chr(int(found[2], 16)) if found[2] else _SIMPLE.get(found[3], found[3])
+    """Escapes stand for bytes of UTF-8; what is none stays as surrogates, for fields of bytes."""
 
-    return _ESCAPE.sub(replaced, text) if "\\" in text else text
+    def replaced(found: re.Match[bytes]) -> bytes:
+        if found[1]:
+            return bytes([int(found[1], 8) & 255])
+        return bytes([int(found[2], 16)]) if found[2] else _SIMPLE.get(found[3], found[3])
+
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(replaced, text.encode()).decode("utf-8", "surrogateescape")

@@ -116,13 +116,16 @@ class Translator:
             return
         if spec.type in DROPPED:
             return
-        mapping = self._by_name(spec) or mapping or _as_kind
+        replacing = self._by_name(spec)
+        mapping = replacing or mapping or _as_kind
         inputs = [self._find(blob) for blob in self._deployed(spec)]
         given = attributes(spec)
         given["blobs"] = self.store.of(spec.name, [param.name for param in spec.message.param])
         node = SourceNode("caffe", "", spec.type, name, 1, given, (True,) * len(spec.tops))
         with self.builder.origin(name):
             results = list(mapping(self.builder, node, inputs))
+        if replacing is None:  # who replaces a layer may do without its blobs
+            given["blobs"].check_all_used()
         if len(results) < len(spec.tops):
             raise ParseError(f"has {len(spec.tops)} tops; it makes {len(results)}")
         for blob in spec.bottoms:
@@ -224,9 +227,20 @@ def _declared_shapes(spec: LayerSpec) -> list[tuple[int, ...]]:
     if spec.type == "DummyData":
         dummy = message.dummy_data_param
         shapes = [tuple(shape.dim) for shape in dummy.shape]
-        shapes = shapes or list(zip(dummy.num, dummy.channels, dummy.height, dummy.width, strict=False))
+        if not shapes and len(dummy.num):
+            sides = [
+                _for_each_top(spec, tuple(sizes)) for sizes in (dummy.num, dummy.channels, dummy.height, dummy.width)
+            ]
+            shapes = list(zip(*sides, strict=True))
         return shapes * len(spec.tops) if len(shapes) == 1 else shapes
     return []
+
+
+def _for_each_top(spec: LayerSpec, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """One size for each top of a DummyData layer: a single one is that of all."""
+    if len(sizes) not in {1, len(spec.tops)}:
+        raise ParseError(f"has {len(spec.tops)} tops; num, channels, height and width are given {len(sizes)} times")
+    return sizes * len(spec.tops) if len(sizes) == 1 else sizes
 
 
 def _cropped(mean: Array, shape: tuple[int, ...]) -> Array:
