@@ -208,6 +208,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Arrays, Callable[..., Any]]] = {
                      * S.reshape(4, 1, 1) + B3.reshape(4, 1, 1)),
     "stochastic pooling": (layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }"),
                            {"x": np.abs(X)}, [], lambda x: stochastic(x, 3, 2)),
+    "pooling of less than a window": (layer("Pooling", "pooling_param { pool: AVE kernel_h: 6 kernel_w: 9 stride: 3 pad_w: 1 }"),
+                                      {"x": X}, [], lambda x: x.sum((2, 3), keepdims=True) / (5 * 8)),
     "pyramid of two levels": (layer("SPP", "spp_param { pyramid_height: 2 pool: AVE }"), {"x": X[:, :, :4]}, [],
                               lambda x: np.concatenate([x.mean((2, 3)), x.reshape(2, 4, 2, 2, 2, 3).mean((3, 5))
                                                         .reshape(2, 16)], 1)),

@@ -169,6 +169,15 @@ def test_blobs_that_a_layer_does_not_take(networks: ModuleType, tmp_path: Path) 
         parse(tmp_path, text % "bias_term: false", weights=str(tmp_path / "net.caffemodel"))
 
 
+def test_a_bias_over_a_free_batch(networks: ModuleType, tmp_path: Path) -> None:
+    """A second bottom may span the batch, learned values cannot: their shape lost the axis."""
+    (tmp_path / "net.caffemodel").write_bytes(networks.caffemodel({"a": [np.ones(3, np.float32)]}))
+    text = INPUT + INPUT.replace('"x"', '"z"')
+    text += "layer { name: 'a' type: 'Scale' bottom: 'x' bottom: 'z' top: 'y' scale_param { axis: 0 bias_term: true } }"
+    with pytest.raises(ParseError, match=r"layer 'a'.*needs fixed sizes"):
+        parse(tmp_path, text, weights=str(tmp_path / "net.caffemodel"), free_batch=True)
+
+
 def test_every_unknown_type_is_named(tmp_path: Path) -> None:
     text = INPUT + "".join(f"layer {{ name: '{n}' type: '{n}Kind' bottom: 'x' top: '{n}' }}" for n in "AB")
     with pytest.raises(UnsupportedError, match=r"AKind.*BKind") as caught:

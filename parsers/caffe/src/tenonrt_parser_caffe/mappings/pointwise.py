@@ -164,7 +164,8 @@ def scale(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tenso
     factor = second[0] if second else blobs.take(0, shape, filler(node, "filler") or ones, "constant")
     bias = None
     if node.attrs["bias_term"]:
-        bias = blobs.take(0 if second else 1, shape, filler(node, "bias_filler"), "constant")
+        covered = sizes(x, start, start + rank(second[0])) if second else shape
+        bias = blobs.take(0 if second else 1, covered, filler(node, "bias_filler"), "constant")
     if not second:
         return [_scaled(builder, x, start, factor, bias)]
     product = binary(builder, "prod", x, _aligned(builder, factor, start, x))
@@ -192,7 +193,7 @@ def bias(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
 
 
 def _covered(node: SourceNode, x: Tensor, second: list[Tensor]) -> tuple[int, tuple[int, ...]]:
-    """The first axis, and the sizes of those that the parameter spans."""
+    """The first axis, and the sizes of those that a learned parameter spans."""
     start, count = int(node.attrs["axis"]), int(node.attrs["num_axes"])
     if not -rank(x) <= start < max(rank(x), 1):
         raise ParseError(f"axis is {start}; the bottom is {x.type}")
@@ -208,7 +209,7 @@ def _covered(node: SourceNode, x: Tensor, second: list[Tensor]) -> tuple[int, tu
     if second:
         if x.type.shape[start:end] != second[0].type.shape:
             raise ParseError(f"the second bottom, {second[0].type}, does not fit {x.type} from axis {start} on")
-        return start, tuple(size for size in second[0].type.shape if isinstance(size, int))
+        return start, ()
     return start, sizes(x, start, end)
 
 

@@ -63,10 +63,21 @@ def _windows(node: SourceNode, x: Tensor) -> dict[str, Any]:
     ceil = not (node.attrs["round_mode"] == "FLOOR" or node.attrs["torch_pooling"] or not node.attrs["ceil_mode"])
     if min(window) < 1 or min(stride) < 1 or any(p >= k for p, k in zip(padding, window, strict=True)):
         raise ParseError(f"has windows {window}, stride {stride}, padding {padding}; padding must be less than windows")
+    if ceil:
+        window = _clipped(x, window, stride, padding)
     if ceil and not any(padding):
         _check_hanging(x, window, stride)
     ceil = ceil and not _fits(x, window, stride, padding)
     return {"window": window, "stride": stride, "pre_padding": padding, "post_padding": padding, "ceil": ceil}
+
+
+def _clipped(x: Tensor, window: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> tuple[int, ...]:
+    """Windows that hang over an input smaller than themselves by less than a stride, of which Caffe takes one, cut."""
+    whole = [size + 2 * p if isinstance(size, int) else None for size, p in zip(x.type.shape[2:], padding, strict=True)]
+    return tuple(
+        size if size is not None and size < k < size + s else k
+        for k, s, size in zip(window, stride, whole, strict=True)
+    )
 
 
 def _fits(x: Tensor, window: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
