@@ -118,6 +118,8 @@ def parse(tmp_path: Path, text: str, **options: Any) -> tenonrt.Network:
 
 REFUSED = {
     "a": "line 1",
+    "": "has no layers that compute anything",
+    INPUT: "has no layers that compute anything",
     "layer { name: 3 }": "line 1: layer\\[0\\].name is '3'",
     "layer { name: 'a' convolution_param { pad: -1 } }": "convolution_param.pad is '-1'",
     "layer {" * 100: "nested more than 64",

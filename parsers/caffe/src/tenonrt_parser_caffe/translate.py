@@ -186,6 +186,8 @@ class Translator:
 
     def _outputs(self) -> None:
         names = list(dict.fromkeys(self.options.output_blob)) or list(self.unread)
+        if not names and not any(spec.type not in SOURCES for spec in self.network.layers):
+            raise ParseError("has no layers that compute anything in phase TEST; is the file whole?")
         if not names:
             raise ParseError("has no output: every blob is read by some layer; name one (output_blob)")
         seen: set[int] = {id(tensor) for tensor in self.inputs}
