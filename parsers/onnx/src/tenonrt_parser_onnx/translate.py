@@ -58,6 +58,11 @@ class Scope:
         """Take note of the types that the graph gives for what its nodes make."""
         self.declared = {value.name: value for value in (*graph.value_info, *graph.output)}
 
+    @property
+    def depth(self) -> int:
+        """How many graphs are around this one."""
+        return 0 if self._parent is None else 1 + self._parent.depth
+
     def has(self, name: str) -> bool:
         found = name in self.tensors or name in self.initializers
         return found or (self._parent is not None and self._parent.has(name))
@@ -99,13 +104,13 @@ class Translator:
 
     def graph(
         self, graph: GraphProto, scope: Scope, frame: Frame, nested: bool, types: Sequence[TensorType] = ()
-    ) -> None:
-        """Translate a whole graph; ``types`` stand in for those its inputs do not declare."""
+    ) -> list[Tensor]:
+        """Translate a whole graph; ``types`` stand in for those its inputs do not declare. Returns the outputs."""
         self._initializers(graph, scope)
         self._inputs(graph, scope, types)
         scope.declare(graph)
         self._nodes(graph.node, scope, frame)
-        self._outputs(graph, scope, nested)
+        return self._outputs(graph, scope, nested)
 
     def _initializers(self, graph: GraphProto, scope: Scope) -> None:
         if len(graph.sparse_initializer):
@@ -269,12 +274,17 @@ class Translator:
 
     def _nested(self, graph: GraphProto, scope: Scope, frame: Frame) -> NestedGraph:
         name = text(graph.name, "a graph's name") or "graph"
+        named: set[str] = set()  # by the translation before, which this one replaces
 
-        def translate(builder: GraphBuilder, types: Sequence[TensorType]) -> None:
+        def translate(builder: GraphBuilder, types: Sequence[TensorType]) -> list[Tensor]:
+            self.names -= named
+            others = set(self.names)
             try:
-                self.graph(graph, Scope(builder, self.model, scope), frame, True, types)
+                return self.graph(graph, Scope(builder, self.model, scope), frame, True, types)
             except ParseError as error:
                 raise located(f"graph {name!r}", error) from error
+            finally:
+                named.update(self.names - others)
 
         def translate_inline(builder: GraphBuilder) -> list[Tensor]:
             inner = Scope(builder, self.model, scope)
@@ -288,7 +298,8 @@ class Translator:
             except ParseError as error:
                 raise located(f"graph {name!r}", error) from error
 
-        return NestedGraph(name, translate, translate_inline)
+        declared = tuple(value.type.tensor_type.HasField("shape") for value in graph.input)
+        return NestedGraph(name, scope.depth + 1, declared, translate, translate_inline)
 
     def _found(self, scope: Scope, name: str) -> Tensor:
         tensor = scope.find(name) if scope.has(name) else None
@@ -296,9 +307,10 @@ class Translator:
             raise ParseError(f"output {name!r} is written by no node")
         return tensor
 
-    def _outputs(self, graph: GraphProto, scope: Scope, nested: bool) -> None:
+    def _outputs(self, graph: GraphProto, scope: Scope, nested: bool) -> list[Tensor]:
         """Mark the outputs. One that no layer of this graph made (an input, a constant, a capture) is copied."""
         seen: set[str] = set()
+        marked: list[Tensor] = []
         for value in graph.output:
             name = text(value.name, "an output's name")
             if name in seen and not nested:
@@ -311,6 +323,8 @@ class Translator:
             except GraphError as error:
                 raise located(f"output {name!r}", error) from error
             seen.add(name)
+            marked.append(tensor)
+        return marked
 
     def _copy_name(self, name: str) -> str:
         copy = f"{name}/output"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenonrt.contracts import GraphBuilder, ParseError, SourceNode, Tensor, TensorType
+from tenonrt.contracts import GraphBuilder, GraphError, ParseError, SourceNode, Tensor, TensorType, symbol
 
 from tenonrt_parser_onnx.mappings.arguments import (
     Inputs,
@@ -18,12 +18,49 @@ from tenonrt_parser_onnx.mappings.arguments import (
 )
 from tenonrt_parser_onnx.nested import NestedGraph
 
+ROUNDS = 3  # of translating a body: states may grow that other growing ones are computed from
+DEEPEST = 4  # of bodies in bodies that are translated again, each of which repeats those inside
 
-def _build(builder: GraphBuilder, node: SourceNode, attribute: str, types: Sequence[TensorType] = ()) -> GraphBuilder:
-    """Translate a graph attribute. ``types`` stand in for those that the graph's inputs do not declare."""
+
+def _build(builder: GraphBuilder, node: SourceNode, attribute: str) -> GraphBuilder:
+    """Translate a graph attribute that has no inputs."""
     inner = builder.subgraph(f"{node.name}/{attribute}")
-    _graph(node, attribute).build(inner, types)
+    _graph(node, attribute).build(inner)
     return inner
+
+
+def _body(builder: GraphBuilder, node: SourceNode, types: Sequence[TensorType], states: dict[int, int]) -> GraphBuilder:
+    """Translate the body of a loop. ``types`` stand in for those of its inputs that the model does not declare.
+
+    ``states`` has the output that becomes an input in the next iteration. The types given are those of the first one:
+    where the body returns a state with other lengths, it is translated again for a state of any length. What can only
+    be translated for the lengths of the first iteration is left so, and they are checked when it runs.
+    """
+    graph = _graph(node, "body")
+    inner = builder.subgraph(f"{node.name}/body")
+    outputs = graph.build(inner, types)
+    for _ in range(ROUNDS - 1 if graph.depth <= DEEPEST else 0):
+        wider = list(types)
+        for taken, returned in states.items():
+            if taken < len(graph.declared) and not graph.declared[taken] and returned < len(outputs):
+                wider[taken] = _widened(types[taken], outputs[returned].type, f"{node.name}/{taken}")
+        if wider == list(types):
+            break
+        again = builder.subgraph(f"{node.name}/body")
+        try:
+            outputs = graph.build(again, wider)
+        except (ParseError, GraphError):
+            break
+        inner, types = again, wider
+    return inner
+
+
+def _widened(taken: TensorType, returned: TensorType, name: str) -> TensorType:
+    """The type of a state whose axes have any length where the body returns another than it takes."""
+    if taken.rank != returned.rank:
+        return taken
+    pairs = enumerate(zip(taken.shape, returned.shape, strict=True))
+    return taken.reshape(tuple(old if old == new else symbol(f"{name}_{axis}") for axis, (old, new) in pairs))
 
 
 def _graph(node: SourceNode, attribute: str) -> NestedGraph:
@@ -51,7 +88,7 @@ def loop(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
     """A body of (iteration, condition, carried...) run up to a trip count; both limits are optional."""
     initial = [required(inputs, index, "v_initial") for index in range(2, len(inputs))]
     types = [TensorType((), "int64"), TensorType((), "bool"), *(tensor.type for tensor in initial)]
-    body = _build(builder, node, "body", types)
+    body = _body(builder, node, types, {2 + index: 1 + index for index in range(len(initial))})
     return list(emit(builder, node, "Loop", [present(inputs, 0), present(inputs, 1), *initial], graphs=[body]))
 
 
@@ -76,7 +113,8 @@ def scan(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
         "scan_output_axes": integers(node, "scan_output_axes", ()),
         "scan_output_directions": integers(node, "scan_output_directions", ()),
     }
-    return list(emit(builder, node, "Scan", operands, attrs, graphs=[_build(builder, node, "body", types)]))
+    body = _body(builder, node, types, {index: index for index in range(states)})
+    return list(emit(builder, node, "Scan", operands, attrs, graphs=[body]))
 
 
 def _slice_type(whole: TensorType, axis: int) -> TensorType:
