@@ -77,6 +77,13 @@ def test_attributes_are_held_to_the_schema(attributes, message):
         OnnxReferenceLayer().infer(attrs, [TensorInfo(TensorType((1, 1, 4, 4)))])
 
 
+def test_an_empty_list_in_place_of_a_number_is_refused():
+    from tenonrt_layer_onnx_reference.nodes import encode
+
+    with pytest.raises(ValueError, match="attribute 'group' is an empty list, expected int"):
+        encode(":DeformConv", {"group": ()})
+
+
 def beside_onnxruntime(kind, attributes, value_info, given, folder):
     """Outputs of a model of one ai.onnx.ml node, ours and onnxruntime's."""
     onnxruntime = pytest.importorskip("onnxruntime")

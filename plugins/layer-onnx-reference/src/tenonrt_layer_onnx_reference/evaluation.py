@@ -11,9 +11,13 @@ from tenonrt.contracts import Array, ExecutionError, boxed
 
 from tenonrt_layer_onnx_reference.absent import COMPUTE
 from tenonrt_layer_onnx_reference.nodes import Operator
+from tenonrt_layer_onnx_reference.trees import classify, is_one_sided
 
 if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
+
+# Their results are floats for integers too, where onnx's code returns what it is given, or refuses it.
+_OF_FLOATS = frozenset({"ai.onnx.ml:Scaler", "ai.onnx.ml:Normalizer"})
 
 
 def evaluate(operator: Operator, arrays: Sequence[Array | None]) -> list[Array]:
@@ -31,6 +35,10 @@ def evaluate(operator: Operator, arrays: Sequence[Array | None]) -> list[Array]:
 
 
 def _results(operator: Operator, arrays: Sequence[Array | None]) -> Sequence[Any]:
+    if is_one_sided(operator):
+        return classify(operator, arrays, _results)
+    if operator.name in _OF_FLOATS:
+        arrays = [a.astype(np.float32) if a is not None and a.dtype.kind in "iu" else a for a in arrays]
     evaluator = _evaluator(operator, tuple(a is not None for a in arrays))
     return list(evaluator.run(None, {f"x{i}": _value(a) for i, a in enumerate(arrays) if a is not None}, {}))
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from tenonrt.contracts import Array
 
+_LISTS = (6, 7, 8)  # of AttributeProto.AttributeType: floats, ints, strings
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -62,7 +64,10 @@ def _attribute(operator: str, key: str, value: Any) -> Any:
         return make_attribute(key, value)
     domain, _, kind = operator.partition(":")
     declared: Any = defs.get_schema(kind, domain).attributes  # an empty list does not tell of what
-    return make_attribute(key, value, attr_type=declared[key].type.value if key in declared else AttributeProto.INTS)
+    wanted = declared[key].type.value if key in declared else AttributeProto.INTS
+    if wanted not in _LISTS:
+        raise ValueError(f"attribute {key!r} is an empty list, expected {declared[key].type.name.lower()}")
+    return make_attribute(key, value, attr_type=wanted)
 
 
 @lru_cache(256)
