@@ -368,6 +368,8 @@ def test_recurrent(parse, one_node, kind, extra):
         ("Unsqueeze", {"x": F}, 13, {}, r"input 1 \(axes\)"),
         ("Softmax", {"x": F}, 11, {"axis": 5}, "axis 5 is out of range"),
         ("Gemm", {"a": F, "b": F}, 11, {}, "multiplies matrices"),
+        ("Gemm", {"a": I64, "b": I64}, 11, {"alpha": 0.5}, "'alpha' is 0.5, expected a whole number"),
+        ("GlobalLpPool", {"x": F}, 18, {"p": 0}, "'p' is 0, expected at least 1"),
         ("Resize", {"x": F}, 13, {}, "scales or sizes"),
         ("Resize", {"x": F, "r": None, "s": V}, 13, {"coordinate_transformation_mode": "tf_crop_and_resize"}, "roi"),
         ("Constant", {}, 13, {}, "exactly one of"),

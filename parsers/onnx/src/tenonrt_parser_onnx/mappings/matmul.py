@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tenonrt.contracts import Array, GraphBuilder, ParseError, SourceNode, Tensor, numpy_dtype
+from tenonrt.contracts import Array, GraphBuilder, ParseError, SourceNode, Tensor, is_float, numpy_dtype
 
 from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, number, present, required
 
@@ -18,11 +18,19 @@ def gemm(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor
     a, b, c = required(inputs, 0, "A"), required(inputs, 1, "B"), present(inputs, 2)
     if a.info.rank != 2 or b.info.rank != 2:
         raise ParseError(f"multiplies matrices, not {a.info.type} by {b.info.type}")
-    alpha, beta = number(node, "alpha", 1.0), number(node, "beta", 1.0)
+    alpha, beta = _factor(node, "alpha", a), _factor(node, "beta", a)
     plain = alpha == 1.0 and not flag(node, "transA") and (c is None or beta == 1.0)
     if plain and (c is None or _is_bias(c, b, flag(node, "transB"))):
         return list(emit(builder, node, "FullyConnected", [a, _weights(builder, node, b), c]))
     return [_general(builder, node, (a, b, c if beta else None), alpha, beta)]
+
+
+def _factor(node: SourceNode, name: str, a: Tensor) -> float:
+    """alpha or beta; integers are multiplied by whole numbers only."""
+    factor = number(node, name, 1.0)
+    if not is_float(a.info.dtype) and not factor.is_integer():
+        raise ParseError(f"attribute {name!r} is {factor}, expected a whole number for matrices of {a.info.dtype}")
+    return factor
 
 
 def _is_bias(c: Tensor, b: Tensor, transposed: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tenonrt.contracts import GraphBuilder, LayerMapping, SourceNode, Tensor, numpy_dtype
+from tenonrt.contracts import GraphBuilder, LayerMapping, ParseError, SourceNode, Tensor, numpy_dtype
 
 from tenonrt_parser_onnx.mappings.arguments import Inputs, emit, flag, integer, integers, number, required
 from tenonrt_parser_onnx.mappings.convolution import window_attributes
@@ -56,6 +56,8 @@ def _spatial_axes(x: Tensor) -> tuple[int, ...]:
 def global_lp_pool(builder: GraphBuilder, node: SourceNode, inputs: Inputs) -> list[Tensor]:
     """The p-norm over every spatial axis."""
     x, p = required(inputs, 0, "X"), integer(node, "p", 2)
+    if p < 1:
+        raise ParseError(f"attribute 'p' is {p}, expected at least 1")
     if p in (1, 2):
         return list(global_pool(f"l{p}")(builder, node, inputs))
     dtype = numpy_dtype(x.info.dtype)
