@@ -39,11 +39,11 @@ def _computed(name: str, x: Array, target: Target, **attributes: float) -> Array
     return _run(problem_of(lambda network: network.add(layer, [network.add_input("x", x.shape)], attrs)[0]), x, target)
 
 
-def _run(problem: Problem, x: Array, target: Target) -> Array:
+def _run(problem: Problem, x: Array, target: Target, *others: Array) -> Array:
     kernel, device = PointwiseKernel(), REGISTRY.device("cpu")
     with using(REGISTRY):
         code = kernel.generate(problem, kernel.tactics(problem)[0], target)
-        bound = bind_sample(kernel, code, Sample(problem, [x], [np.zeros_like(x)]), device)
+        bound = bind_sample(kernel, code, Sample(problem, [x, *others], [np.zeros_like(x)]), device)
         device.bind([bound.launch], 1).run(None)
     return bound.read()[0]
 
@@ -105,3 +105,20 @@ def test_products_with_their_own_sigmoid(again: bool, target: Target) -> None:
     gate = _sigmoid(x.astype(np.float64))
     expected = x * gate + (gate if again else 0.0)
     np.testing.assert_allclose(_run(problem_of(define), x, target), expected, rtol=1e-6, atol=1e-7 if again else 1e-34)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_powers_at_extremes(target: Target) -> None:
+    """As IEEE's pow, the C library's: one to the power of NaN, say, is one."""
+    if target.name == "x86_64":
+        pytest.skip("rounding down needs SSE4.1")
+    values = np.array([np.nan, np.inf, -np.inf, 0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1.5, 1e-30], np.float32)
+    base, exponent = (np.ascontiguousarray(a.reshape(-1)) for a in np.meshgrid(values, values))
+
+    def define(network: tenonrt.Network) -> Any:
+        operands = [network.add_input(name, base.shape) for name in ("base", "exponent")]
+        return network.add_elementwise(*operands, operation="pow")
+
+    with np.errstate(all="ignore"):
+        expected = np.power(base.astype(np.float64), exponent.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(_run(problem_of(define), base, target, exponent), expected, 1e-5, atol=1e-37)

@@ -133,15 +133,19 @@ ACTIVATIONS: dict[str, tuple[Activation, float | None, float | None]] = {
 
 def _power(fn: Function, a: Value, b: Value) -> Value:
     """|a| ** b by exp(b * log|a|), with the signs that IEEE's pow gives integers; within 1e-5 of the result."""
-    size = m.exp(fn, b * m.log(fn, m.absolute(fn, a)))
+    magnitude = m.absolute(fn, a)
+    one = fn.constant(a.type, 1.0)
+    # IEEE: one to any power is one, NaN and infinities included.
+    size = fn.select(fn.compare("oeq", magnitude, 1.0), one, m.exp(fn, b * m.log(fn, magnitude)))
     whole = fn.intrinsic("floor", b.type, [b])
     integer = fn.compare("oeq", whole, b)
     halved = b * 0.5
-    odd = fn.compare("one", fn.intrinsic("floor", b.type, [halved]), halved)
-    negative = fn.compare("olt", a, 0.0)
+    odd = fn.binary("and", integer, fn.compare("one", fn.intrinsic("floor", b.type, [halved]), halved))
+    finite = fn.compare("olt", magnitude, math.inf)
+    negative = fn.binary("and", fn.compare("olt", a, 0.0), finite)
     signed = fn.select(odd, m.copy_sign(fn, size, a), size)
-    signed = fn.select(negative, fn.select(integer, signed, fn.constant(a.type, math.nan)), size)
-    return fn.select(fn.compare("oeq", b, 0.0), fn.constant(a.type, 1.0), signed)
+    signed = fn.select(negative, fn.select(integer, signed, fn.constant(a.type, math.nan)), signed)
+    return fn.select(fn.compare("oeq", b, 0.0), one, signed)
 
 
 def constant_power(fn: Function, a: Value, exponent: float) -> Value:
