@@ -14,7 +14,7 @@ import msgspec
 from tenonrt.errors import BuildError
 from tenonrt.problem import Code, NativeCode, Problem, Tactic
 
-TUNER_VERSION = 5
+TUNER_VERSION = 6
 _LOCK_SECONDS = 60.0  # builds that share a file take turns; none holds it for longer than one entry
 
 

@@ -18,6 +18,7 @@ from tenonrt.builder.constants import Constants
 from tenonrt.builder.cover import Column, Cover
 from tenonrt.builder.offers import Offer
 from tenonrt.builder.selection import Selector
+from tenonrt.builder.sizes import with_elements
 from tenonrt.builder.steps import StepTimes
 from tenonrt.builder.tuner import Tuner
 from tenonrt.builder.watching import Watch
@@ -29,7 +30,7 @@ from tenonrt.plan.plan import BuildRecord, Plan
 from tenonrt.plan.program import BuildReport, Choice, PlanHeader, Program
 from tenonrt.plugins.code_version import code_version
 from tenonrt.runtime.runner import ProgramRunner, Resources
-from tenonrt.types import Array, is_float
+from tenonrt.types import Array, TensorType, is_float
 
 # Beside the winner, so many rivals that are within this factor of its time.
 _RIVALS, _FACTOR = 3, 1.35
@@ -191,10 +192,15 @@ def trial_runner(program: Program, constants: Constants, tuner: Tuner) -> Progra
 def drawn_inputs(graph: Graph) -> list[Array]:
     """Inputs of a network at the sizes it is tuned for."""
     rng = np.random.default_rng(0)
-    sizes = {s.name: s.tuned_at for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d)}
+    tuned = {s.name: s.tuned_at for tensor in graph.inputs for d in tensor.type.shape for s in symbols(d)}
+    sizes = with_elements([type for type in _types(graph) if type.symbol_names() <= tuned.keys()], tuned)
     types = [tensor.type.substitute(sizes) for tensor in graph.inputs]
     # Integers are indices more often than not, and zero is one of every table.
     return [draw(t, rng) if is_float(t.dtype) else np.zeros(t.concrete({}), t.numpy) for t in types]
+
+
+def _types(graph: Graph) -> list[TensorType]:
+    return [t.type for t in graph.inputs] + [t.type for layer in graph.layers for t in layer.outputs]
 
 
 def _with_winners(

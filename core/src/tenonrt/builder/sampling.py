@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tenonrt.builder.sizes import with_elements
 from tenonrt.contracts import LayerType, Tolerance
 from tenonrt.dims import evaluate
 from tenonrt.problem import Problem, ProblemInput, ProblemLayer
@@ -25,8 +26,9 @@ def concretize(problem: Problem, values: Mapping[str, int]) -> Problem:
 
 
 def trial_values(problem: Problem, wanted: int) -> dict[str, int]:
-    """A small value for every symbol, within its range."""
-    return {s.name: max(s.lower, min(wanted, s.upper if s.upper is not None else wanted)) for s in problem.symbols}
+    """A small value for every symbol, within its range, with which every tensor has elements."""
+    small = {s.name: max(s.lower, min(wanted, s.upper if s.upper is not None else wanted)) for s in problem.symbols}
+    return with_elements(problem.types, small)
 
 
 def draw_inputs(

@@ -26,6 +26,7 @@ from tenonrt.builder.sampling import (
     trial_values,
     with_own_constants,
 )
+from tenonrt.builder.sizes import with_elements
 from tenonrt.contracts import AllocatesOutputs, Device, Kernel, Launch
 from tenonrt.dims import evaluate
 from tenonrt.layout import ALIGNMENT, aligned, from_storage, to_storage
@@ -190,7 +191,7 @@ class Sample:
 
         The answer is not needed and not computed. Of a large batch a few items are drawn, and repeat.
         """
-        values = {s.name: s.tuned_at for s in problem.symbols}
+        values = with_elements(problem.types, {s.name: s.tuned_at for s in problem.symbols})
         static = concretize(problem, values)
         few = few_items(static, layer_types)
         inputs = with_own_constants(static, draw_inputs(few or static, layer_types, 0))
