@@ -18,7 +18,8 @@ MAX_NESTING = 8
 def read_type(value: ValueInfoProto, fallback: TensorType | None) -> TensorType:
     """The type of a graph's input; ``fallback`` supplies what the model leaves out.
 
-    A named dimension becomes a symbol of that name, an unnamed one a symbol ``<input>_<axis>``; both are at least 1.
+    A named dimension becomes a symbol of that name, an unnamed one a symbol ``<input>_<axis>``; both are at least 1,
+    but for an axis that is empty in ``fallback``: the state of a loop that begins with nothing.
     """
     if value.type.WhichOneof("value") not in (None, "tensor_type"):
         return TensorType((), container(value.type))
@@ -27,7 +28,7 @@ def read_type(value: ValueInfoProto, fallback: TensorType | None) -> TensorType:
         raise ParseError("has no element type")
     dtype = dtype_named(tensor.elem_type) if tensor.elem_type or fallback is None else fallback.dtype
     if tensor.HasField("shape"):
-        return TensorType(_shape(tensor.shape, value.name), dtype)
+        return TensorType(_shape(tensor.shape, value.name, fallback), dtype)
     if fallback is None:
         raise ParseError("has no shape; declare its rank (axes may be symbolic: give them a dim_param)")
     return TensorType(fallback.shape, dtype)
@@ -59,8 +60,9 @@ def declared_type(value: ValueInfoProto | None) -> TensorType | None:
         return None
 
 
-def _shape(shape: TensorShapeProto, name: str) -> tuple[Dimension, ...]:
+def _shape(shape: TensorShapeProto, name: str, given: TensorType | None) -> tuple[Dimension, ...]:
     dims: list[Dimension] = []
+    known = given.shape if given is not None and given.rank == len(shape.dim) else (None,) * len(shape.dim)
     for axis, dim in enumerate(shape.dim):
         if dim.HasField("dim_value"):
             if dim.dim_value < 0:
@@ -68,5 +70,6 @@ def _shape(shape: TensorShapeProto, name: str) -> tuple[Dimension, ...]:
             dims.append(dim.dim_value)
         else:
             parameter = text(dim.dim_param, f"dim_param of axis {axis}")
-            dims.append(symbol(parameter if parameter not in ("", "?") else f"{name}_{axis}", 1, None))
+            least = 0 if known[axis] == 0 else 1
+            dims.append(symbol(parameter if parameter not in ("", "?") else f"{name}_{axis}", least, None))
     return tuple(dims)
