@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dis
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from tenonrt.builder.sampling import judge
 from tenonrt.contracts import ExecutionError, TensorType, Tolerance, numpy_dtype, symbol
 from tenonrt.graph.network import Network
+from tenonrt.runtime.context import ExecutionContext
 from tenonrt.runtime.engine import Engine
 
 Arrays = dict[str, NDArray[Any]]
@@ -218,6 +223,88 @@ def test_a_context_works_on_after_an_error() -> None:
         np.testing.assert_array_equal(context.execute(good)["y"], [[0]])
         with pytest.raises(ExecutionError, match="Gather"):
             context.execute({**good, "indices": np.array([0, 7])})
+
+
+def test_a_context_works_on_after_an_interrupt_in_another_thread() -> None:
+    """Wherever the interpreter looks for interrupts, which is after calls: the context must not stay claimed."""
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    moments = 0
+    while _interrupted(lambda: context.execute({"x": X}), ExecutionContext._alone.__code__, moments):
+        with ThreadPoolExecutor(1) as other:
+            found = other.submit(context.execute, {"x": X}).result()
+        np.testing.assert_array_equal(found["y"], np.maximum(X, 0))
+        moments += 1
+    assert moments >= 2  # who calls, and the end of the claim
+
+
+def _interrupted(work: Callable[[], object], code: CodeType, moment: int) -> bool:
+    """Whether work was interrupted after one of a function's own calls, the first for moment 0."""
+    names = {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+    seen, before = 0, ""
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal seen, before
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            after_call, before = before == "CALL", names[frame.f_lasti]
+            seen += after_call
+            if after_call and seen > moment:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("given", [None, [X], X])
+def test_inputs_without_names_are_refused(given: Any) -> None:
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    for call in (context.execute, context.prepare):
+        with pytest.raises(ExecutionError, match="inputs are given by name, as a dict, not as"):
+            call(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ([[1.0], [2.0, 3.0]], "must be an array of float32: .*inhomogeneous"),
+        (None, "is of type NoneType; it must be float32"),
+        ({1, 2}, "is of type set; it must be float32"),
+        (X.tolist(), r"is float64; .* with numpy.asarray\(values, 'float32'\)"),
+        (X.astype(np.float64), r"is float64; .* with .astype\('float32'\)"),
+    ],
+)
+def test_values_that_are_no_such_arrays_are_refused(value: Any, why: str) -> None:
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    with pytest.raises(ExecutionError, match=f"input 'x' {why}"):
+        context.execute({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "why"),
+    [({}, "missing: \\['x'\\]"), ({"x": 3}, "is 3; give a tuple"), ({"x": (3.0, 4)}, "give a tuple of ints")],
+)
+def test_shapes_that_are_none_are_refused(shapes: Any, why: str) -> None:
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    for call in (context.prepare, context.buffers):
+        with pytest.raises(ExecutionError, match=why):
+            call(shapes)
 
 
 def test_contexts_of_one_engine_run_side_by_side() -> None:

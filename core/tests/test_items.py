@@ -233,3 +233,38 @@ def test_a_result_that_all_items_share_depends_on_all() -> None:
         return net.add("Reduce", [net.add_input("x", (40, 30))], attrs)[0]
 
     assert Sample.draw(problem_of(total), REGISTRY.layer_type, 2, 0).items is None
+
+
+@pytest.mark.parametrize("given", [(4, 64), (tenonrt.symbol("n", lower=1), 64), (tenonrt.symbol("n", 1, 9), 64)])
+def test_inputs_that_are_left_out_keep_their_values(given: tuple[Any, ...]) -> None:
+    """Later steps of a run have their results in other memory, those that compute in place too."""
+    net = tenonrt.Network()
+    x = net.add_input("x", given)
+    for function in ("tanh", "relu", "sigmoid", "tanh"):
+        x = net.add_softmax(net.add_activation(x, function=function), axis=1)
+    net.mark_output(x, "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    values = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    wanted = context.execute({"x": values})["y"]
+    np.testing.assert_array_equal(context.enqueue({"x": values})["y"], wanted)
+    np.testing.assert_array_equal(context.enqueue()["y"], wanted)
+    np.testing.assert_array_equal(context.buffers({"x": (4, 64)})["x"], values)
+    np.testing.assert_array_equal(context.execute({"x": values})["y"], wanted)
+
+
+def test_outputs_may_be_the_next_inputs() -> None:
+    """As the states of a recurrent network are: to copy one to where inputs are must not overwrite another."""
+    net = tenonrt.Network()
+    a, b = net.add_input("a", (64,)), net.add_input("b", (64,))
+    net.mark_output(net.add_activation(b, function="tanh"), "next a")
+    net.mark_output(net.add_activation(net.add_activation(a, function="sigmoid"), function="tanh"), "next b")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    values = {"a": np.linspace(-1, 1, 64, dtype=np.float32), "b": np.linspace(0, 3, 64, dtype=np.float32)}
+    wanted = values
+    held = context.enqueue(values)
+    for _ in range(3):
+        found = context.execute(wanted)
+        wanted = {"a": found["next a"], "b": found["next b"]}
+        for name in ("a", "b"):
+            np.testing.assert_array_equal(held[f"next {name}"], wanted[name])
+        held = context.enqueue({"a": held["next a"], "b": held["next b"]})

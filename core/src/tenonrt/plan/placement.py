@@ -42,6 +42,22 @@ def arena_layout(program: Program, size: Size, *, reuse: bool = True) -> tuple[d
     return dict(zip(used, layout.offsets, strict=True)), replace(layout, lower_bound=lower_bound(buffers))
 
 
+def with_inputs_apart(program: Program) -> Program:
+    """The program with inputs outside of the arena, where no step writes: they keep their values from run to run.
+
+    An in-place result takes the place that its input had, which lasts as long as the result is needed.
+    """
+    tensors = list(program.tensors)
+    apart = {i for i in program.inputs if tensors[i].base == UNPLACED and tensors[i].weight == UNPLACED}
+    for index in (index for step in program.steps for index in step.outputs):
+        root = root_of(tensors, index)
+        if root in apart:  # later results in the same place are views of this one
+            tensors[index] = msgspec.structs.replace(tensors[index], base=UNPLACED, offset=program.tensors[root].offset)
+    for index in apart:
+        tensors[index] = msgspec.structs.replace(tensors[index], offset=UNPLACED)
+    return msgspec.structs.replace(program, tensors=tuple(tensors))
+
+
 def arena_roots(program: Program) -> list[int]:
     """Tensors with bytes of their own in the arena: no views, no constants, no objects, no data-dependent shapes."""
     known = input_symbols(program)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_RUNNING = "this context is running already; create one context per thread"
+
 
 class ExecutionContext:
     """Owns the activations and the stream of one run at a time; use one context per thread."""
@@ -34,6 +36,7 @@ class ExecutionContext:
         self._device = device
         self._stream: Any | None = device.stream()
         resources = Resources(engine.plan, engine.registry, device, seed, engine.compiled)
+        resources.inputs_apart = self._stream is not None  # there runs are enqueued, and prepared for that
         self._runner: ProgramRunner | Dispatcher = (
             Dispatcher(engine.plan, resources)
             if engine.header.profiles
@@ -46,10 +49,8 @@ class ExecutionContext:
         self._dtypes = [None if dtype.hasobject else dtype for _, dtype in self._inputs]
         self._outputs = [name for name, _ in engine.plan.program.outputs]
         self._boxes = {b.name for b in engine.bindings if not b.is_input and is_container(b.type.dtype)}
-        # Which thread runs, claimed by one operation. Not a lock: an interrupt just after it was taken would leave it
-        # so for ever, while a claim of its own does not keep a thread out.
-        self._owner: dict[str, int] = {}
-        self._running = False
+        self._owner = 0  # the thread that runs
+        self._claim = threading.Lock()  # held for as long as it takes to look who runs
 
     def execute(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name, in arrays that belong to the caller. `ExecutionError` names a wrong input or failed step.
@@ -69,22 +70,26 @@ class ExecutionContext:
         Code that the plan lacks for them is compiled now. The latest eight shapes of a program are kept ready.
         Errors: as `execute`.
         """
-        if shapes.keys() != self._wanted:
-            raise self._other_names(shapes)
-        ordered = [tuple(shapes[binding.name]) for binding, _ in self._inputs]
-        self._alone(self._runner.instance, ordered)
+        self._alone(self._runner.instance, self._ordered(shapes))
 
     def _alone(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Do what one thread at a time may do."""
+        """Do what one thread at a time may do.
+
+        An interrupt may come after every call, also between the claim and the work, and must not leave it claimed: so
+        all of it is within the block, which ends without a call.
+        """
         thread = threading.get_ident()
-        if self._owner.setdefault("thread", thread) != thread or self._running:
-            raise ExecutionError("this context is running already; create one context per thread")
+        if self._owner == thread:  # from a profiler, or a signal's handler
+            raise ExecutionError(_RUNNING)
         try:
-            self._running = True
+            with self._claim:
+                if self._owner:
+                    raise ExecutionError(_RUNNING)
+                self._owner = thread
             return work(*arguments)
         finally:
-            self._running = False
-            self._owner.clear()
+            if self._owner == thread:
+                self._owner = 0
 
     def enqueue(
         self, inputs: Mapping[str, Any] | None = None, stream: Any | None = None, consumed: Any | None = None
@@ -98,7 +103,9 @@ class ExecutionContext:
         own is waited for by whoever made it, this context's by `synchronize`.
         """
         device = self._device
-        if unknown := sorted((inputs or {}).keys() - self._wanted):
+        if inputs is not None and not isinstance(inputs, Mapping):
+            raise _not_by_name(inputs)
+        if unknown := [name for name in inputs or () if name not in self._wanted]:
             raise ExecutionError(f"there is no input {unknown[0]!r}; the inputs are {sorted(self._wanted)}")
         given: list[Any | None] = []
         for binding, _ in self._inputs:
@@ -109,8 +116,7 @@ class ExecutionContext:
         if stream is None:
             device.follow_caller(self._stream)
         where = self._stream if stream is None else device.wrap_stream(stream)
-        with self._claimed():
-            outputs = self._runner.enqueue(given, where, consumed)
+        outputs = self._alone(self._with_plugins, self._runner.enqueue, given, where, consumed)
         return dict(zip(self._outputs, outputs, strict=True))
 
     def buffers(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
@@ -118,36 +124,45 @@ class ExecutionContext:
 
         shapes: of every input, for plans whose sizes are not fixed.
         """
-        with self._claimed():
-            given, made = self._runner.buffers(None if shapes is None else [shapes[name] for name in self._names])
+        ordered = None if shapes is None else self._ordered(shapes)
+        given, made = self._alone(self._with_plugins, self._runner.buffers, ordered)
         return {**dict(zip(self._names, given, strict=True)), **dict(zip(self._outputs, made, strict=True))}
 
     def synchronize(self) -> None:
         """Wait for everything on this context's own stream."""
         self._device.synchronize(self._stream)
 
-    @contextmanager
-    def _claimed(self) -> Iterator[None]:
-        """As `_alone`, around a block, with this engine's plugins in force."""
-        thread = threading.get_ident()
-        if self._owner.setdefault("thread", thread) != thread or self._running:
-            raise ExecutionError("this context is running already; create one context per thread")
-        try:
-            self._running = True
-            with using(self.engine.registry):
-                yield
-        finally:
-            self._running = False
-            self._owner.clear()
+    def _with_plugins(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Work with this engine's plugins in force."""
+        with using(self.engine.registry):
+            return work(*arguments)
+
+    def _ordered(self, shapes: Mapping[str, Sequence[int]]) -> list[tuple[int, ...]]:
+        """Shapes by name in the order of the inputs."""
+        if not isinstance(shapes, Mapping):
+            raise _not_by_name(shapes)
+        if shapes.keys() != self._wanted:
+            raise self._other_names(shapes)
+        found = []
+        for name in self._names:
+            try:
+                found.append(tuple(map(index, shapes[name])))
+            except TypeError:
+                raise ExecutionError(f"the shape of input {name!r} is {shapes[name]!r}; give a tuple of ints") from None
+        return found
 
     def _check(self, inputs: Mapping[str, Any]) -> list[Array]:
-        if inputs.keys() != self._wanted:
+        try:
+            others = inputs.keys() != self._wanted
+        except AttributeError:
+            raise _not_by_name(inputs) from None
+        if others:
             raise self._other_names(inputs)
         arrays = [inputs[name] for name in self._names]
-        for index, dtype in enumerate(self._dtypes):
-            array = arrays[index]
+        for place, dtype in enumerate(self._dtypes):
+            array = arrays[place]
             if type(array) is not np.ndarray or array.dtype is not dtype:
-                arrays[index] = _check_type(*self._inputs[index], array)
+                arrays[place] = _check_type(*self._inputs[place], array)
         return arrays
 
     def _other_names(self, inputs: Mapping[str, object]) -> ExecutionError:
@@ -160,14 +175,21 @@ class ExecutionContext:
         )  # fmt: skip
 
 
+def _not_by_name(given: object) -> ExecutionError:
+    return ExecutionError(f"inputs are given by name, as a dict, not as {type(given).__name__}")
+
+
 def _check_type(binding: Binding, dtype: np.dtype[Any], value: Any) -> Array:
     """The value as an array of exactly the binding's element type."""
     if is_container(binding.type.dtype):
         return boxed(value)
-    array = np.asarray(value)
-    if dtype_name(array.dtype) != binding.type.dtype:
-        raise ExecutionError(
-            f"input {binding.name!r} is {dtype_name(array.dtype)}; it must be {binding.type.dtype}: convert it with "
-            f".astype({binding.type.dtype!r})"
-        )
+    wanted = binding.type.dtype
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ExecutionError(f"input {binding.name!r} must be an array of {wanted}: {error}") from error
+    if dtype_name(array.dtype) != wanted:
+        found = f"of type {type(value).__name__}" if array.dtype.hasobject else dtype_name(array.dtype)
+        how = f".astype({wanted!r})" if hasattr(value, "astype") else f"numpy.asarray(values, {wanted!r})"
+        raise ExecutionError(f"input {binding.name!r} is {found}; it must be {wanted}: convert it with {how}")
     return array.astype(dtype, copy=False)

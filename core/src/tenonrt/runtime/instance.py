@@ -29,11 +29,16 @@ Profiler = Callable[[str, float], None]
 class Instance:
     """Buffers and bound steps of a program for fixed values of its inputs' symbols."""
 
-    def __init__(self, program: Program, resources: Resources, values: Mapping[str, int]) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, resources: Resources, values: Mapping[str, int], inputs_apart: bool = False
+    ) -> None:
+        """inputs_apart: the inputs have memory of their own, and keep what is written there from run to run."""
+        self.program = _apart(program) if inputs_apart else program
         self.resources = resources
+        self.inputs_apart = inputs_apart
         self.static = dict(values)
         self.values = dict(values)  # with the data-dependent symbols of the run in progress
+        program = self.program
         self._fixed = [known(tensor.type, values) for tensor in program.tensors]
         self._layout = self._allocate()
         self.arrays: list[Any] = [None] * len(program.tensors)
@@ -59,6 +64,8 @@ class Instance:
 
             offsets, layout = arena_layout(program, lambda t: evaluate(t.type.nbytes, self.static))
             nbytes = layout.nbytes
+            if self.inputs_apart:
+                offsets = {i: offset for i, offset in offsets.items() if i not in program.inputs}
         self._arena = self.resources.device.allocate(nbytes)
         return {i: offset for i, offset in offsets.items() if offset != UNPLACED}
 
@@ -334,6 +341,12 @@ class Instance:
             value = None if given is None else np.array(given, object).reshape(type.concrete({}))
             infos[number] = TensorInfo(type, value=value)
         return infos
+
+
+def _apart(program: Program) -> Program:
+    from tenonrt.plan.placement import with_inputs_apart  # only callers of `enqueue` need it
+
+    return with_inputs_apart(program)
 
 
 class _Segment:

@@ -55,6 +55,8 @@ class Resources:
         self._aligned: dict[int, Array] = {}
         self._placed = plan.placed
         self._problems: dict[int, Problem] = {}
+        # Set by the first call that relies on what an earlier one left in the inputs' memory, or feeds outputs back.
+        self.inputs_apart = False
 
     @cached_property
     def generator(self) -> np.random.Generator:
@@ -99,7 +101,7 @@ class ProgramRunner:
     def __init__(self, program: Program, resources: Resources) -> None:
         self.program = program
         self.resources = resources
-        self._instances: OrderedDict[tuple[tuple[str, int], ...], Instance] = OrderedDict()
+        self._instances: OrderedDict[tuple[bool, tuple[tuple[str, int], ...]], Instance] = OrderedDict()
         self._latest: tuple[list[tuple[int, ...]], Instance] | None = None  # binding symbols costs more than small runs
 
     def run(
@@ -123,7 +125,8 @@ class ProgramRunner:
         if last is None and any(array is None for array in inputs):
             last = self._only_shapes()
         shapes = [tuple(a.shape) if a is not None else (last or [])[i] for i, a in enumerate(inputs)]
-        if self._latest is None or shapes != self._latest[0]:
+        self.resources.inputs_apart = True
+        if self._latest is None or shapes != self._latest[0] or not self._latest[1].inputs_apart:
             self._latest = (shapes, self.instance(shapes))
         given = {index: a for index, a in zip(self.program.inputs, inputs, strict=True) if a is not None}
         return self._latest[1].enqueue(given, stream, consumed)
@@ -131,6 +134,7 @@ class ProgramRunner:
     def buffers(self, shapes: Sequence[Sequence[int]] | None = None) -> tuple[list[Any], list[Any]]:
         """The arrays that inputs of these shapes are copied into, and those that outputs are left in."""
         wanted = [tuple(shape) for shape in shapes] if shapes is not None else self._only_shapes()
+        self.resources.inputs_apart = True
         self._latest = (wanted, self.instance(wanted))
         held = self._latest[1]
         outputs = [held.array(index) for _, index in self.program.outputs]
@@ -147,12 +151,13 @@ class ProgramRunner:
         for index, shape in zip(self.program.inputs, shapes, strict=True):
             tensor = self.program.tensors[index]
             bind_shape(f"input {tensor.name!r}", tensor.type, shape, values)
-        key = tuple(sorted(values.items()))
+        apart = self.resources.inputs_apart
+        key = apart, tuple(sorted(values.items()))
         if key in self._instances:
             self._instances.move_to_end(key)
         else:
             with using(self.resources.registry):  # kernels are bound and perhaps compiled
-                self._instances[key] = Instance(self.program, self.resources, values)
+                self._instances[key] = Instance(self.program, self.resources, values, apart)
             if len(self._instances) > _MAX_INSTANCES:
                 self._instances.popitem(last=False)
         return self._instances[key]
