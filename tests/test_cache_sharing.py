@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tenonrt.builder.cache import CacheEntry, TimingCache
@@ -99,6 +103,46 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
         TimingCache(tmp_path / "absent" / "timings.sqlite", FINGERPRINT)
 
 
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(BuildError, match=r"cannot be used: .*null"):
+        TimingCache("a\0b", FINGERPRINT)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_file_that_cannot_be_written_to_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+) -> None:
+    """As in an image of a container, also where its last build was killed and left the log."""
+    path = tmp_path / "timings.sqlite"
+    cache = TimingCache(path, FINGERPRINT)
+    key, other = cache.key("p", "k", "1", "t"), cache.key("q", "k", "1", "t")
+    cache.put(key, CacheEntry(seconds=1.0))
+    if killed:
+        path = Path(shutil.copytree(tmp_path, tmp_path / "copy")) / path.name
+    cache.close()
+    before = path.read_bytes()
+    # Root may write everywhere: what the system would say is said in its place.
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", _only_reading(sqlite3.connect))
+        found = TimingCache(path, FINGERPRINT)
+    assert found.get(key) == CacheEntry(seconds=1.0)
+    with pytest.warns(UserWarning, match="cannot be written to: what this build finds out is not kept"):
+        found.put(other, CacheEntry(seconds=2.0))
+    found.put(other, CacheEntry(seconds=3.0))
+    assert found.get(other) == CacheEntry(seconds=3.0)
+    found.close()
+    assert path.read_bytes() == before
+
+
+def _only_reading(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
+    def checked(name: str, **options: Any) -> sqlite3.Connection:
+        assert name == ":memory:" or "mode=ro" in name
+        return connect(name, **options)
+
+    return checked
+
+
 def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
     """The first page is whole, so the damage shows only when an entry is looked for."""
     path = tmp_path / "timings.sqlite"
@@ -119,8 +163,6 @@ def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_is_no_entry_is_named(tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "timings.sqlite"
     cache = TimingCache(path, FINGERPRINT)
     key = cache.key("p", "k", "1", "t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dis
 import sys
 from collections.abc import Callable
@@ -305,6 +306,29 @@ def test_shapes_that_are_none_are_refused(shapes: Any, why: str) -> None:
     for call in (context.prepare, context.buffers):
         with pytest.raises(ExecutionError, match=why):
             call(shapes)
+
+
+def test_copies_are_refused() -> None:
+    """A copy of a context would share its memory, and give wrong results in another thread."""
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    engine = tenonrt.compile(net, optimization_level=0)
+    for found, remedy in ((engine, "save it for other proc"), (engine.create_context(), "create_context")):
+        for attempt in (copy.copy, copy.deepcopy):  # as pickling, by __reduce__
+            with pytest.raises(TypeError, match=rf"cannot be copied or pickled: .*{remedy}"):
+                attempt(found)
+
+
+def test_slips_of_the_pen_are_refused(tmp_path: Path) -> None:
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (3, 4)), function="relu"), "y")
+    engine = tenonrt.compile(net, optimization_level=0)
+    engine.save(tmp_path / "a.plan")
+    with pytest.raises(ValueError, match="code is 'Ignore'; it must be 'run' or 'ignore'"):
+        Engine.load(tmp_path / "a.plan", code="Ignore")  # type: ignore[arg-type]
+    for seed in ("a", -1, 1.5):
+        with pytest.raises(ExecutionError, match=r"the seed is .*; it must be a whole number"):
+            engine.create_context(seed=seed)  # type: ignore[arg-type]
 
 
 def test_contexts_of_one_engine_run_side_by_side() -> None:

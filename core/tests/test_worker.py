@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tenonrt.builder.worker import _origin
+from tenonrt.builder.worker import _is_settled, _origin
 
 
 def broken_plugin() -> None:
@@ -31,3 +31,13 @@ def test_an_error_raised_again_is_traced_to_where_it_began() -> None:
     with pytest.raises(RuntimeError) as caught:
         device()
     assert _origin(caught.value).startswith("broken_plugin, ")
+
+
+def test_what_the_system_refused_may_work_another_time() -> None:
+    """The timing cache must not remember for ever that memory was short once."""
+    assert not _is_settled(MemoryError())
+    assert not _is_settled(OSError(28, "No space left on device"))
+    assert _is_settled(ValueError("no such tile"))
+    raised_again = RuntimeError("step 'conv1' failed")
+    raised_again.__cause__ = MemoryError()
+    assert not _is_settled(raised_again)

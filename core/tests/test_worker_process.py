@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tenonrt.errors import BuildError
 from tenonrt.workers import WorkerDiedError, WorkerProcess
 
 MODULE = """
@@ -87,6 +91,65 @@ def test_it_is_stopped_with_its_block_and_with_its_owner(tmp_path: Path, worker:
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert gone(int(done.stdout))
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_death_by_another_hand_is_not_settled(worker: WorkerProcess, name: str) -> None:
+    """SIGKILL is what a system that is short of memory sends to whom it likes."""
+    pid = int(worker.ask(b"who"))
+    os.kill(pid, signal.Signals[name])
+    with pytest.raises(WorkerDiedError, match=name) as caught:
+        worker.ask(b"abc")
+    assert not caught.value.settled
+
+
+def test_an_interrupt_from_the_terminal_is_not_for_the_worker(worker: WorkerProcess) -> None:
+    pid = int(worker.ask(b"who"))
+    os.kill(pid, signal.SIGINT)
+    assert int(worker.ask(b"who")) == pid
+
+
+def test_an_answer_in_progress_ends_with_the_owner(tmp_path: Path) -> None:
+    (tmp_path / "answering.py").write_text(MODULE)
+    script = (
+        "import threading\nfrom tenonrt.workers import WorkerProcess as W\nw = W('answering', 600)\n"
+        "print(w.ask(b'who').decode(), flush=True)\nw.ask(b'hang')"
+    )
+    path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        time.sleep(0.2)  # for the message to be on its way
+        owner.kill()
+    assert gone(pid)
+
+
+def test_descriptors_past_those_that_select_takes(worker: WorkerProcess) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 2048:
+        pytest.skip("this process may not have as many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, before[1]))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert worker.ask(b"abc") == b"cba"
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_no_limit_is_a_limit_too(worker: WorkerProcess) -> None:
+    with WorkerProcess("answering", math.inf) as unlimited:
+        assert unlimited.ask(b"abc") == b"cba"
+
+
+def test_a_process_that_cannot_be_started_is_told(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/absent/python")
+    with pytest.raises(
+        BuildError, match=r"no process for answering can be started with /absent/python: .*No such file"
+    ):
+        worker.ask(b"abc")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, BinaryIO, Self
+
+from tenonrt.errors import BuildError
+
+# Signals that come from what a process does. All others, of which SIGKILL is what a system short of memory sends, say
+# nothing about the work.
+_OWN_FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP")
+_LONGEST = 1e6  # seconds: about half of what systems can wait for
+# Not select, which refuses descriptors past 1024.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class WorkerDiedError(Exception):
@@ -33,7 +45,7 @@ class WorkerProcess:
     """
 
     def __init__(self, module: str, seconds: float, environment: Mapping[str, str] | None = None) -> None:
-        self.seconds = seconds  # allowed for one answer
+        self.seconds = min(seconds, _LONGEST)  # allowed for one answer
         self._module = module
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,11 +71,12 @@ class WorkerProcess:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
-                    stream.close()
+                    with suppress(BrokenPipeError):  # the message that it died on is still to be sent
+                        stream.close()
         self._process = None
 
     def ask(self, message: bytes) -> bytes:
-        """The answer; `WorkerDiedError` when the process ends or takes too long over it."""
+        """The answer; `WorkerDiedError` when the process ends or takes too long over it, `BuildError` without one."""
         process = self._running()
         assert process.stdin is not None
         try:
@@ -82,13 +95,19 @@ class WorkerProcess:
             path = os.pathsep.join(p for p in sys.path if p)
             environment = {**os.environ, **self._environment, "PYTHONPATH": path}
             self._owner = os.getpid()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", self._module],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=environment,
+                )
+            except OSError as error:
+                raise BuildError(
+                    f"no process for {self._module} can be started with {sys.executable or 'sys.executable, not set'}: "
+                    f"{error}; raise this process's limits, or build where there is more room"
+                ) from error
         return self._process
 
     def _read(self, seconds: float) -> bytes | None:
@@ -101,12 +120,14 @@ class WorkerProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         descriptor, parts = self._process.stdout.fileno(), b""
-        while len(parts) < count:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            part = os.read(descriptor, count - len(parts)) if ready else b""
-            if not part:
-                return None
-            parts += part
+        with _Selector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while len(parts) < count:
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                part = os.read(descriptor, count - len(parts)) if ready else b""
+                if not part:
+                    return None
+                parts += part
         return parts
 
     def _death(self) -> WorkerDiedError:
@@ -115,17 +136,34 @@ class WorkerProcess:
             status = self._process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
             return WorkerDiedError(f"it did not finish within {self.seconds:g} s", False)
-        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return WorkerDiedError(f"it ended its process with {name}", True)
+        if status >= 0:
+            return WorkerDiedError(f"it ended its process with exit status {status}", True)
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+        return WorkerDiedError(f"it ended its process with {name}", name in _OWN_FAULTS)
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
-    """Be a worker: answer messages until the input closes."""
+    """Be a worker: answer messages until the input closes, which ends an answer that nobody waits for any more.
+
+    An interrupt from the terminal is for the owner, who ends this process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    if hasattr(selectors, "PollSelector"):
+        threading.Thread(target=_end_with_owner, args=(requests.fileno(),), daemon=True).start()
     while (message := receive(requests)) is not None:
         send(replies, answer(message))
+
+
+def _end_with_owner(descriptor: int) -> None:
+    """End this process when the other end of its input is gone: an answer in progress may never come."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # of hang-ups systems tell unasked
+    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
+        pass
+    os._exit(1)
 
 
 def send(stream: IO[bytes], message: bytes) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +54,16 @@ class _Compiled(msgspec.Struct, frozen=True):
 
 
 class TimingCache:
-    """``path`` None keeps the entries in memory, for one build."""
+    """``path`` None keeps the entries in memory, for one build. A file that cannot be written to is read."""
 
     def __init__(self, path: Path | str | None, fingerprint: Mapping[str, str]) -> None:
         self._path = None if path is None else Path(path)
         self._device = msgspec.json.encode(dict(sorted(fingerprint.items())))
         self.hits = 0
         self.misses = 0
+        self._forgets = self._path is not None and _is_read_only(self._path)
         with self._guarded():
-            self._database = sqlite3.connect(":memory:" if path is None else str(path), timeout=_LOCK_SECONDS)
+            self._database = self._connected()
         with self._guarded(), suppress(sqlite3.OperationalError):  # busy: another build is setting it at this moment
             # Measured with four writers: 22 ms an entry with a rollback journal, under 3 ms with a write-ahead log.
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -72,12 +75,28 @@ class TimingCache:
             self._database.commit()
         self._subjects: dict[str, Subject] = {}  # of the keys made so far
 
+    def _connected(self) -> sqlite3.Connection:
+        if self._path is None:
+            return sqlite3.connect(":memory:")
+        if self._forgets:
+            return _copied(self._path)
+        return sqlite3.connect(str(self._path), timeout=_LOCK_SECONDS)
+
+    def _tell(self) -> None:
+        """Say once that the file does not change."""
+        if self._forgets:
+            self._forgets = False
+            warnings.warn(
+                f"the timing cache {self._path} cannot be written to: what this build finds out is not kept",
+                stacklevel=2,
+            )
+
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Whatever is wrong with the file is an error that names it."""
         try:
             yield
-        except (sqlite3.Error, msgspec.DecodeError) as error:
+        except (sqlite3.Error, msgspec.DecodeError, ValueError) as error:  # ValueError: no file can be called so
             raise BuildError(
                 f"the timing cache {self._path} cannot be used: {error}; name another file or remove it"
             ) from error
@@ -100,6 +119,7 @@ class TimingCache:
         return entry
 
     def put(self, key: str, entry: CacheEntry) -> None:
+        self._tell()
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO timings VALUES (?, ?)", (key, msgspec.msgpack.encode(entry)))
             if key in self._subjects:
@@ -115,9 +135,32 @@ class TimingCache:
 
     def keep_code(self, key: str, code: Code) -> None:
         """Keep the code of a chosen tactic, so that the next build need not compile it."""
+        self._tell()
         kept = msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native, code.workspace))
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (key, kept))
 
     def close(self) -> None:
         self._database.close()
+
+
+def _is_read_only(path: Path) -> bool:
+    """Whether there is a file that may be read, and neither it nor its folder, where the log would be, written to."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return False
+    return not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """What a file holds, in memory."""
+    memory = sqlite3.connect(":memory:")
+    # Without its log, which is left by builds that were killed, the file is looked at as one that nobody changes.
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True)) as file:
+                file.backup(memory)
+            return memory
+        except sqlite3.OperationalError:
+            if "immutable" in options:
+                raise
+    raise AssertionError("the last attempt returns or raises")

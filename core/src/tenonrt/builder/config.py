@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from numbers import Real
+from operator import index
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tenonrt.contracts import Progress
+from tenonrt.plan.plan import MAX_THREADS
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 
@@ -90,20 +93,49 @@ class BuilderConfig:
         return self.threads if self.replay is None else self.replay.threads or self.threads
 
     def __post_init__(self) -> None:
+        """`ValueError` names the option that nothing can be built with, and what it may be."""
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}")
+        _check_whole("optimization_level", self.optimization_level, 0, 5)
+        _check_whole("threads", self.threads, 1, MAX_THREADS)
+        if self.max_batch is not None:
+            _check_whole("max_batch", self.max_batch, 1)
+        if self.workspace is not None:
+            _check_whole("workspace", self.workspace, 0)
+        for name in ("trial_seconds", "tuning_seconds", "tolerance"):
+            if (value := getattr(self, name)) is not None:
+                _check_positive(name, value)
+        if not isinstance(self.shapes, Mapping):
+            raise ValueError(f"shapes is {self.shapes!r}; it must be a dict of shapes by the inputs' names")
         for profile in self.profiles:
+            if not isinstance(profile, Mapping):
+                raise ValueError(f"a profile is {profile!r}; it must be a dict of three or more shapes by input")
             for name, given in profile.items():
                 _check_shapes(name, given)
-        if not 0 <= self.optimization_level <= 5:
-            raise ValueError(f"optimization_level is {self.optimization_level}; it goes from 0 (no timing) to 5")
-        if self.max_batch is not None and self.max_batch < 1:
-            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
-        if self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
-        if self.workspace is not None and self.workspace < 0:
-            raise ValueError(f"workspace is {self.workspace} bytes; it must not be negative")
 
 
-def _check_shapes(name: str, given: Sequence[Sequence[int]]) -> None:
+def _check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {limits}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    """0 is a limit too, infinity is none."""
+    if not isinstance(value, Real) or not float(value) >= 0:
+        raise ValueError(f"{name} is {value!r}; it must be a number of at least 0")
+
+
+def _check_shapes(name: str, shapes: object) -> None:
+    if not isinstance(shapes, Sequence) or not all(isinstance(shape, Sequence) for shape in shapes):
+        raise ValueError(
+            f"a profile has {shapes!r} for {name!r}; give the least shape, those to tune for, the greatest"
+        )
+    given: Sequence[Sequence[int]] = shapes
     if len(given) < 3:
         raise ValueError(
             f"a profile has {len(given)} shapes for {name!r}; give the least, one to tune for, the greatest"

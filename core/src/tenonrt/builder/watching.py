@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._files: dict[str, int] = {}  # what the system says of each thread
+        self._runnable: int | None = None  # an interrupt may come before it is open
         self._runnable = _open(_RUNNABLE)
         self._cores = os.cpu_count() or 1
         self._before = (0, 0)

@@ -81,6 +81,11 @@ class Worker:
         return self._samples[1]
 
 
+def _is_settled(error: Exception) -> bool:
+    """Whether the same would be raised again: what the system refuses, memory or files, it may give another time."""
+    return not any(isinstance(e, MemoryError | OSError) for e in (error, error.__cause__, error.__context__))
+
+
 def _origin(error: Exception) -> str:
     """The innermost line outside of Python's own library, where authors find what they wrote."""
     # A device raises what a launch raised again, with the step's name.
@@ -104,7 +109,9 @@ def main() -> None:
             reply = worker.answer(request)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the verdict carries it
             why = f"it raised {error!r} in {_origin(error)}"
-            reply = TrialReply(False, why, spoiled=worker.is_spoiled(request.problem.device))
+            reply = TrialReply(
+                False, why, settled=_is_settled(error), spoiled=worker.is_spoiled(request.problem.device)
+            )
         return msgspec.msgpack.encode(reply)
 
     serve(answer)

@@ -68,11 +68,12 @@ def write_plan(path: Path, header: PlanHeader, sections: Sequence[tuple[str, Par
         with written_whole(path) as file:
             file.write(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(encoded), bytes.fromhex(digest(encoded))))
             file.write(encoded)
+            at = _PREAMBLE.size + len(encoded)  # counted: a pipe cannot tell
             for _, parts in sections:
-                file.write(b"\0" * (-file.tell() % ALIGNMENT))  # an empty section has a place too
+                at += file.write(b"\0" * (-at % ALIGNMENT))  # an empty section has a place too
                 for part in parts:
-                    file.write(b"\0" * (-file.tell() % ALIGNMENT))
-                    file.write(part)
+                    at += file.write(b"\0" * (-at % ALIGNMENT))
+                    at += file.write(part)
     except OSError as error:
         raise PlanError(f"{path} cannot be written: {error}") from error
 
@@ -103,7 +104,7 @@ class PlanFile:
                 if size < _PREAMBLE.size:
                     raise NotAPlanError(f"{path} is not a plan: it has only {size} bytes")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no file can have such a name
             raise PlanError(f"{path} cannot be read: {error}") from error
         self._view = memoryview(self._map)
         self.header, start = self._read_header()

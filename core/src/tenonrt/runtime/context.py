@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class ExecutionContext:
     """Owns the activations and the stream of one run at a time; use one context per thread."""
 
     def __init__(self, engine: Engine, seed: int | None = None) -> None:
+        if seed is not None and not _is_seed(seed):
+            raise ExecutionError(f"the seed is {seed!r}; it must be a whole number of at least 0, or None")
         self.engine = engine
         self.profiler: Callable[[str, float], None] | None = None  # called with each step's name and seconds
         device = engine.registry.device(engine.header.device)
@@ -128,6 +130,9 @@ class ExecutionContext:
         given, made = self._alone(self._with_plugins, self._runner.buffers, ordered)
         return {**dict(zip(self._names, given, strict=True)), **dict(zip(self._outputs, made, strict=True))}
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ExecutionContext cannot be copied or pickled: make another with engine.create_context()")
+
     def synchronize(self) -> None:
         """Wait for everything on this context's own stream."""
         self._device.synchronize(self._stream)
@@ -173,6 +178,10 @@ class ExecutionContext:
             f"the inputs are {wanted}" + (f"; missing: {missing}" if missing else "")
             + (f"; unknown: {unknown}" if unknown else "")
         )  # fmt: skip
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, SupportsIndex) and index(value) >= 0
 
 
 def _not_by_name(given: object) -> ExecutionError:

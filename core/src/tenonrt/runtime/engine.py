@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgspec
 
@@ -43,6 +43,8 @@ class Engine:
         it is where the processor has what it needs; other code is compiled anew. Errors: `NotAPlanError`,
         `PlanVersionError`, `PlanDeviceError`, `PlanPluginError`, `PlanCorruptError`.
         """
+        if code not in ("run", "ignore"):  # a slip must not run what was not to be trusted
+            raise ValueError(f"code is {code!r}; it must be 'run' or 'ignore'")
         registry = registry or current_registry()
         plan = load_plan(Path(path), registry, verify)
         with using(registry):
@@ -51,6 +53,12 @@ class Engine:
     def save(self, path: str | Path) -> None:
         """Write the plan; the file appears whole or not at all."""
         self.plan.save(Path(path))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Engine cannot be copied or pickled: make contexts of it for other threads, and save it for "
+            "other processes, which load the plan and share its weights"
+        )
 
     def create_context(self, seed: int | None = None) -> ExecutionContext:
         """A context; ``seed`` fixes the random numbers of layers that draw some."""
