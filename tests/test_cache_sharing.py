@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.errors import BuildError
+from tenonrt.problem import Code, Problem, Tactic
 
 FINGERPRINT = {"kind": "cpu", "model": "test"}
 ENTRIES = 500
@@ -171,6 +172,25 @@ def test_an_entry_that_is_no_entry_is_named(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(BuildError, match=r"timings.sqlite cannot be used"):
         cache.get(key)
+    cache.close()
+
+
+@pytest.mark.parametrize("position", [0, 15, 16, 40, -1])
+def test_code_whose_bytes_have_changed_is_unknown(tmp_path: Path, position: int) -> None:
+    """It would be run as it is."""
+    path = tmp_path / "timings.sqlite"
+    problem, tactic = Problem((), (), (), (), "cpu"), Tactic("t")
+    code = Code(problem, tactic, bytes(range(256)))
+    cache = TimingCache(path, FINGERPRINT)
+    cache.keep_code("key", code)
+    with sqlite3.connect(path) as database:
+        kept = bytearray(database.execute("SELECT code FROM codes").fetchone()[0])
+        kept[position] ^= 4
+        database.execute("UPDATE codes SET code = ?", (bytes(kept),))
+    database.close()
+    assert cache.code("key", problem, tactic) is None
+    cache.keep_code("key", code)
+    assert cache.code("key", problem, tactic) == code
     cache.close()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from tenonrt.contracts import Code, ExecutionError, Launch, NativeCode, Problem, ProblemLayer, Tactic
 from tenonrt_device_cpu import line as straight
+from tenonrt_device_cpu import pool
 from tenonrt_device_cpu.device import CpuDevice
 from tenonrt_device_cpu.line import StraightLine
 from tenonrt_device_cpu.memory import mapped
@@ -277,6 +278,31 @@ def test_a_stopped_pool_does_no_harm(library: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that ties threads to cores")
+def test_threads_that_the_system_refuses_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's limit of processes does; those that were started end, and more may be allowed later."""
+    started: list[threading.Thread] = []
+
+    class Limited(threading.Thread):
+        def start(self) -> None:
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
+
+    made = pool.Pool(5)
+    with monkeypatch.context() as patched:
+        patched.setattr(pool, "Thread", Limited)
+        with pytest.raises(
+            ExecutionError, match=r"have 2 of the 4 threads .*: can't start .* TENONRT_NUM_THREADS to few"
+        ):
+            made.address()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert made.address()
+    made.stop()
+
+
 def test_workers_block_signals(library: Any) -> None:
     line, _ = program(library, 3, 20)
     line.run()

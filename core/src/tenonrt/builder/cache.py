@@ -19,6 +19,8 @@ from tenonrt.problem import Code, NativeCode, Problem, Tactic
 TUNER_VERSION = 6
 _LOCK_SECONDS = 60.0  # builds that share a file take turns; none holds it for longer than one entry
 
+_SEAL = 16  # bytes of the hash that is kept with a code
+
 
 class CacheEntry(msgspec.Struct, frozen=True):
     """What is known of a tactic at a problem on a device: refused with a reason, or its error and maybe its time.
@@ -127,21 +129,32 @@ class TimingCache:
                 self._database.execute("INSERT OR REPLACE INTO subjects VALUES (?, ?)", (key, subject))
 
     def code(self, key: str, problem: Problem, tactic: Tactic) -> Code | None:
-        """The compiled form of a tactic that some build chose."""
+        """The compiled form of a tactic that some build chose, None where bytes of it have changed: it would be run."""
         with self._guarded():
             row = self._database.execute("SELECT code FROM codes WHERE key = ?", (key,)).fetchone()
-            kept = None if row is None else msgspec.msgpack.decode(row[0], type=_Compiled)
+            body = None if row is None else _unsealed(row[0])
+            kept = None if body is None else msgspec.msgpack.decode(body, type=_Compiled)
         return None if kept is None else Code(problem, tactic, kept.blob, kept.info, kept.native, kept.workspace)
 
     def keep_code(self, key: str, code: Code) -> None:
         """Keep the code of a chosen tactic, so that the next build need not compile it."""
         self._tell()
-        kept = msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native, code.workspace))
+        kept = _sealed(msgspec.msgpack.encode(_Compiled(code.blob, code.info, code.native, code.workspace)))
         with self._guarded(), self._database:
             self._database.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (key, kept))
 
     def close(self) -> None:
         self._database.close()
+
+
+def _sealed(body: bytes) -> bytes:
+    """With a hash before it: SQLite's pages have none."""
+    return hashlib.blake2b(body, digest_size=_SEAL).digest() + body
+
+
+def _unsealed(kept: bytes) -> bytes | None:
+    seal, body = kept[:_SEAL], kept[_SEAL:]
+    return body if seal == hashlib.blake2b(body, digest_size=_SEAL).digest() else None
 
 
 def _is_read_only(path: Path) -> bool:

@@ -51,11 +51,22 @@ class Pool:
                 start = ctypes.addressof(memory)
                 start += -start % _LINES
                 ctypes.c_uint64.from_address(start + layout.POOL_SYSCALL).value = compiled.syscall
-                for thread in range(1, self.threads):
-                    core = cores[thread % len(cores)] if cores else None
-                    worker = Thread(target=_work, args=(compiled, memory, start, thread, core), daemon=True)
-                    worker.start()
-                    self._workers.append(worker)
+                self._workers = []
+                try:
+                    for thread in range(1, self.threads):
+                        core = cores[thread % len(cores)] if cores else None
+                        worker = Thread(target=_work, args=(compiled, memory, start, thread, core), daemon=True)
+                        worker.start()
+                        self._workers.append(worker)
+                except BaseException as error:  # an interrupt too must not leave threads that nobody can end
+                    compiled.stop(start)
+                    if not isinstance(error, RuntimeError):
+                        raise
+                    raise ExecutionError(
+                        f"the system lets this process have {len(self._workers)} of the {self.threads - 1} threads "
+                        f"that run beside the caller's: {error}; set TENONRT_NUM_THREADS to fewer than "
+                        f"{self.threads}, or raise the limit (of processes in containers)"
+                    ) from error
                 self._memory, self._address = memory, start
             return self._address
 
