@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tenonrt.builder.cache import CacheEntry, TimingCache
 from tenonrt.errors import BuildError
@@ -163,12 +165,23 @@ def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
     damaged.close()
 
 
-def test_an_entry_that_is_no_entry_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\xc1",
+        msgspec.msgpack.encode(CacheEntry(seconds=math.inf)),
+        msgspec.msgpack.encode(CacheEntry(seconds=math.nan)),
+        msgspec.msgpack.encode(CacheEntry(seconds=-1.0)),
+        msgspec.msgpack.encode(CacheEntry("crashed")).replace(b"crashed", b"crash\xc5\x01"),
+    ],
+    ids=["none", "infinite", "not a number", "negative", "not text"],
+)
+def test_an_entry_that_is_no_entry_is_named(tmp_path: Path, entry: bytes) -> None:
     path = tmp_path / "timings.sqlite"
     cache = TimingCache(path, FINGERPRINT)
     key = cache.key("p", "k", "1", "t")
     with sqlite3.connect(path) as database:
-        database.execute("INSERT INTO timings VALUES (?, ?)", (key, b"\xc1"))
+        database.execute("INSERT INTO timings VALUES (?, ?)", (key, entry))
     database.close()
     with pytest.raises(BuildError, match=r"timings.sqlite cannot be used"):
         cache.get(key)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tenonrt.problem import Code, NativeCode, Problem, Tactic
 TUNER_VERSION = 6
 _LOCK_SECONDS = 60.0  # builds that share a file take turns; none holds it for longer than one entry
 
+_LONGEST = 1e9  # seconds that no tactic takes: infinity is damage
 _SEAL = 16  # bytes of the hash that is kept with a code
 
 
@@ -29,8 +30,8 @@ class CacheEntry(msgspec.Struct, frozen=True):
     """
 
     why: str = ""
-    error: float | None = None
-    seconds: float | None = None
+    error: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST)] | None = None
     timeless: bool = False
     native: bool = False
 
