@@ -351,6 +351,26 @@ def test_mutated_sections_with_right_hashes_never_crash(plan: Path, section: str
     assert not [line for line in lines if line[0] == "raised" and line[1] in ("MemoryError", "RecursionError")]
 
 
+@pytest.mark.parametrize("section", ["program", "code"])
+def test_bytes_that_are_no_text_are_refused(plan: Path, section: str, tmp_path: Path) -> None:
+    path, (header, parts) = tmp_path / plan.name, sections_of(plan)
+    changed = {**parts, section: parts[section].replace(b"float32", b"float3\xc5")}
+    assert changed != parts
+    write_plan(path, header, [(n, [d]) for n, d in changed.items()])
+    with pytest.raises(PlanCorruptError, match=f"section '{section}' cannot be understood: 'utf-8' codec"):
+        tenonrt.Engine.load(path)
+
+
+def test_names_that_are_no_text_cannot_be_written(tmp_path: Path) -> None:
+    """As names of files that were read with ``surrogateescape`` are."""
+    network = tenonrt.Network()
+    network.mark_output(network.add_activation(network.add_input("a\udcff", (2,)), function="relu"), "y")
+    engine = tenonrt.compile(network, optimization_level=0)
+    with pytest.raises(PlanError, match=r"a.plan cannot be written: a name .*surrogates not allowed"):
+        engine.save(tmp_path / "a.plan")
+    assert not list(tmp_path.iterdir())
+
+
 def rewritten(plan: Path, tmp_path: Path, **changes: Any) -> Path:
     path, (header, parts) = tmp_path / plan.name, sections_of(plan)
     write_plan(path, msgspec.structs.replace(header, **changes), [(n, [d]) for n, d in parts.items()])

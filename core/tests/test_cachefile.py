@@ -71,3 +71,13 @@ def test_what_is_no_cache_is_named(tmp_path: Path, content: bytes | None) -> Non
         rows(path)
     if content is not None:
         assert path.read_bytes() == content
+
+
+def test_a_subject_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = filled(tmp_path / "cache", HERE, {"tactic": 1.0})
+    with sqlite3.connect(path) as database:
+        (kept,) = database.execute("SELECT subject FROM subjects").fetchone()
+        database.execute("UPDATE subjects SET subject = ?", (bytes(kept).replace(b"Relu", b"Rel\xc5"),))
+    database.close()
+    with pytest.raises(BuildError, match=r"cache is no timing cache that can be used: 'utf-8' codec"):
+        rows(path)

@@ -308,6 +308,16 @@ def test_shapes_that_are_none_are_refused(shapes: Any, why: str) -> None:
             call(shapes)
 
 
+@pytest.mark.parametrize("size", [2**42, 2**60])
+def test_sizes_that_no_memory_holds_are_told(size: int) -> None:
+    net = Network()
+    net.mark_output(net.add_activation(net.add_input("x", (symbol("n", lower=1), 4)), function="relu"), "y")
+    context = tenonrt.compile(net, optimization_level=0).create_context()
+    with pytest.raises(ExecutionError, match=f"there is no room for n={size}: .*; give smaller inputs"):
+        context.prepare({"x": (size, 4)})
+    np.testing.assert_array_equal(context.execute({"x": X})["y"], np.maximum(X, 0))
+
+
 def test_copies_are_refused() -> None:
     """A copy of a context would share its memory, and give wrong results in another thread."""
     net = Network()

@@ -99,7 +99,7 @@ class TimingCache:
         """Whatever is wrong with the file is an error that names it."""
         try:
             yield
-        except (sqlite3.Error, msgspec.DecodeError, ValueError) as error:  # ValueError: no file can be called so
+        except (sqlite3.Error, ValueError) as error:
             raise BuildError(
                 f"the timing cache {self._path} cannot be used: {error}; name another file or remove it"
             ) from error

@@ -87,5 +87,5 @@ def _opened(path: Path, *, create: bool = False) -> Iterator[sqlite3.Connection]
             for table, column in TABLES.items():
                 database.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, {column} BLOB NOT NULL)")
             yield database
-    except (sqlite3.Error, msgspec.DecodeError) as error:
+    except (sqlite3.Error, ValueError) as error:
         raise BuildError(f"{path} is no timing cache that can be used: {error}") from error

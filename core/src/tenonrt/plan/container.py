@@ -138,7 +138,7 @@ class PlanFile:
             raise PlanCorruptError(f"{self.path} is damaged: the header (bytes {_PREAMBLE.size} to {end}) has changed")
         try:
             return msgspec.json.decode(encoded, type=FileHeader), end
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise PlanCorruptError(f"{self.path}: the header cannot be understood: {error}") from error
 
     def section(self, name: str, verify: bool = True) -> memoryview:

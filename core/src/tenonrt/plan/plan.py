@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from tenonrt.errors import PlanCorruptError
+from tenonrt.errors import PlanCorruptError, PlanError
 from tenonrt.layout import ALIGNMENT
 from tenonrt.plan.container import FORMAT_VERSION, write_plan
 from tenonrt.plan.program import (
@@ -97,9 +97,9 @@ class BuildRecord:
 
 def decoded(data: memoryview | msgspec.Raw, type: type[T], path: Path | None, section: str) -> T:
     """A section of a file, or a part of one, as values; `PlanCorruptError` where they are not of the type."""
-    try:
+    try:  # msgspec's errors and Python's own for bytes that are no text are both a ValueError
         return msgspec.msgpack.decode(data, type=type)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PlanCorruptError(f"{path}: section {section!r} cannot be understood: {error}") from error
 
 
@@ -136,15 +136,11 @@ class Plan(msgspec.Struct, frozen=True):
         """Write the plan; the file appears whole or not at all."""
         entries, parts = _lay_out(self.weights)
         section = ProgramSection(self.program, entries, self.choice, self.report, self.tuned)
-        write_plan(
-            path,
-            self.header,
-            [
-                ("program", [msgspec.msgpack.encode(section)]),
-                ("code", [msgspec.msgpack.encode(list(self.codes))]),
-                ("weights", parts),
-            ],
-        )
+        try:
+            program, codes = msgspec.msgpack.encode(section), msgspec.msgpack.encode(list(self.codes))
+            write_plan(path, self.header, [("program", [program]), ("code", [codes]), ("weights", parts)])
+        except UnicodeEncodeError as error:
+            raise PlanError(f"{path} cannot be written: a name in the network is no Unicode text: {error}") from error
 
 
 def _lay_out(weights: Sequence[Array]) -> tuple[tuple[WeightEntry, ...], list[memoryview]]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tenonrt.contracts import Device, Kernel
-from tenonrt.errors import ExecutionError
+from tenonrt.errors import BuildError, ExecutionError
 from tenonrt.graph.attributes import restore_attrs
 from tenonrt.layout import aligned
 from tenonrt.plan.plan import MAX_THREADS, Plan
-from tenonrt.plan.program import KernelStep, Program
+from tenonrt.plan.program import KernelStep, Program, sizes_text
 from tenonrt.plugins.registry import Registry, using
 from tenonrt.problem import Code, Problem
 from tenonrt.runtime.codes import CodeCache
@@ -156,8 +156,15 @@ class ProgramRunner:
         if key in self._instances:
             self._instances.move_to_end(key)
         else:
-            with using(self.resources.registry):  # kernels are bound and perhaps compiled
-                self._instances[key] = Instance(self.program, self.resources, values, apart)
+            self._instances[key] = self._made(values, apart)
             if len(self._instances) > _MAX_INSTANCES:
                 self._instances.popitem(last=False)
         return self._instances[key]
+
+    def _made(self, values: Mapping[str, int], apart: bool) -> Instance:
+        try:
+            with using(self.resources.registry):  # kernels are bound and perhaps compiled
+                return Instance(self.program, self.resources, values, apart)
+        except (MemoryError, BuildError) as error:
+            sizes = f" for {sizes_text(values)}" if values else ""
+            raise ExecutionError(f"there is no room{sizes}: {error}; give smaller inputs, or free memory") from error
