@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-_RUNNING = "this context is running already; create one context per thread"
 
 
 class ExecutionContext:
@@ -51,8 +48,7 @@ class ExecutionContext:
         self._dtypes = [None if dtype.hasobject else dtype for _, dtype in self._inputs]
         self._outputs = [name for name, _ in engine.plan.program.outputs]
         self._boxes = {b.name for b in engine.bindings if not b.is_input and is_container(b.type.dtype)}
-        self._owner = 0  # the thread that runs
-        self._claim = threading.Lock()  # held for as long as it takes to look who runs
+        self._running = False
 
     def execute(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name, in arrays that belong to the caller. `ExecutionError` names a wrong input or failed step.
@@ -77,21 +73,16 @@ class ExecutionContext:
     def _alone(self, work: Callable[..., T], *arguments: Any) -> T:
         """Do what one thread at a time may do.
 
-        An interrupt may come after every call, also between the claim and the work, and must not leave it claimed: so
-        all of it is within the block, which ends without a call.
+        Python looks for interrupts and other threads after calls. There is none between the look, the claim and the
+        block that ends it, nor at its end, so an interrupt at any moment leaves the context free.
         """
-        thread = threading.get_ident()
-        if self._owner == thread:  # from a profiler, or a signal's handler
-            raise ExecutionError(_RUNNING)
+        if self._running:
+            raise ExecutionError("this context is running already; create one context per thread")
+        self._running = True
         try:
-            with self._claim:
-                if self._owner:
-                    raise ExecutionError(_RUNNING)
-                self._owner = thread
             return work(*arguments)
         finally:
-            if self._owner == thread:
-                self._owner = 0
+            self._running = False
 
     def enqueue(
         self, inputs: Mapping[str, Any] | None = None, stream: Any | None = None, consumed: Any | None = None
