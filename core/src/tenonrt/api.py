@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import msgspec
 
 from tenonrt.builder.builder import Builder
 from tenonrt.builder.config import BuilderConfig
-from tenonrt.calibration.insertion import quantize_network
+from tenonrt.calibration.insertion import is_quantized, quantize_network
 from tenonrt.calibration.session import Calibration, calibrate
 from tenonrt.contracts import LayerType, Parser, ParserOptions
 from tenonrt.errors import BuildError, ParseError
 from tenonrt.graph.network import Network
 from tenonrt.graph.verification import verify
+from tenonrt.plan.container import MAGIC
 from tenonrt.plugins.registry import PARSERS, Registry, current_registry
 from tenonrt.runtime.engine import Engine
 
@@ -53,7 +55,9 @@ def detect(path: Path, registry: Registry) -> str:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        raise ParseError(f"{path} cannot be read: {error}") from error
+        raise ParseError(f"{path} cannot be read: {error.strerror or error}") from error
+    if head.startswith(MAGIC):
+        raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
     names = [entry.name for entry in registry.usable(PARSERS)]
     parsers = {name: registry.parser(name) for name in names}
     for name, parser in parsers.items():
@@ -105,4 +109,10 @@ def compile(
             raise BuildError(f"calibration is for precision int8 or best, not {settings.precision}")
         unsigned = model.registry.device(settings.device).multiplies_unsigned
         quantize_network(model, calibrate(model, settings, calibration), calibration.keep, unsigned=unsigned)
+    elif settings.precision == "int8" and not is_quantized(model.graph):
+        warn(
+            f"nothing in {model.graph.name} is quantized, so that int8 changes nothing: give samples or a cache of "
+            f"ranges (calibration=, --calibrate), or a model with QuantizeLinear operators",
+            stacklevel=2,
+        )
     return Builder(settings).build(model)

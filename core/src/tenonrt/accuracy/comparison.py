@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,9 +13,10 @@ from tenonrt.accuracy.errors import ErrorSummary, summarize, worst
 from tenonrt.accuracy.observation import grids_of, observe
 from tenonrt.api import compile, parse
 from tenonrt.builder.config import BuilderConfig
+from tenonrt.calibration.insertion import is_quantized
 from tenonrt.calibration.session import Calibration, prepare
 from tenonrt.calibration.taps import real_tensors, tapped_engine
-from tenonrt.errors import BuildError
+from tenonrt.errors import BuildError, TenonError
 from tenonrt.graph.network import Network
 from tenonrt.plugins.registry import RUNNERS, current_registry
 from tenonrt.runtime.engine import Engine
@@ -109,15 +111,29 @@ def _runner(name: str, request: Request, ours: tuple[Engine, Network] | None) ->
     if entry is None:
         known = ", ".join(["tenonrt", "reference", *registry.names(RUNNERS)])
         raise BuildError(f"there is no runner {name!r}; there are {known}")
-    made: Runner = registry.load(entry)(request.model)
-    return made
+    return _of_plugin(name, registry.load(entry), request.model)
+
+
+def _of_plugin(name: str, make: Callable[[Path], Runner], model: Path) -> Runner:
+    """Another runtime's runner. What it raises, in whatever class of its own, becomes a `BuildError` that names it."""
+
+    def guarded(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except TenonError:
+            raise
+        except Exception as error:
+            raise BuildError(f"the runner {name} cannot run {model}: {error}") from error
+
+    run: Runner = guarded(lambda: make(model))
+    return lambda batch: guarded(lambda: run(batch))
 
 
 def _require_quantization(request: Request) -> None:
     """Without it int8 would be float32 by another name."""
     if request.config.precision != "int8" or request.calibration is not None:
         return
-    if not any(layer.kind in ("Quantize", "Dequantize") for layer in parse(request.model).graph.layers):
+    if not is_quantized(parse(request.model).graph):
         raise BuildError(
             f"{request.model} is not quantized, so that nothing would be computed in int8: give samples to calibrate "
             "with, or a calibration cache"

@@ -82,6 +82,7 @@ def load_batches(path: Path, inputs: Sequence[Tensor], most: int = 8) -> Iterato
     for file in files:
         arrays = _arrays(file, [tensor.name for tensor in inputs])
         count = _samples(file, arrays)
+        _require_types(file, arrays, inputs)
         if least == greatest and count % size:
             raise BuildError(
                 f"{file} has {count} samples, and the model takes batches of {size} and no others: "
@@ -89,6 +90,23 @@ def load_batches(path: Path, inputs: Sequence[Tensor], most: int = 8) -> Iterato
             )
         for start in range(0, count, size):
             yield {name: array[start : start + size] for name, array in arrays.items()}
+
+
+def _require_types(file: Path, arrays: Batch, inputs: Sequence[Tensor]) -> None:
+    """`BuildError` where samples are of another element type than the input, or of another size."""
+    for tensor in inputs:
+        array, type = arrays[tensor.name], tensor.type
+        if array.dtype != type.numpy:
+            raise BuildError(
+                f"{file}: the samples for input {tensor.name!r} are {array.dtype}, the input is {type}: "
+                f"convert them with .astype('{type.dtype}')"
+            )
+        sizes = zip(array.shape[1:], type.shape[1:], strict=False)
+        if type.rank and (array.ndim != type.rank or any(isinstance(b, int) and a != b for a, b in sizes)):
+            raise BuildError(
+                f"{file}: the samples for input {tensor.name!r} have the shape {array.shape}, the input is {type}; "
+                f"the first axis counts samples"
+            )
 
 
 def _samples(file: Path, arrays: Batch) -> int:

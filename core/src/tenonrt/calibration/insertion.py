@@ -24,6 +24,11 @@ _LEVELS = 127.0
 _LEAST, _GREATEST = 2.0**-124, 2.0**124
 
 
+def is_quantized(graph: Graph) -> bool:
+    """Whether a graph has integers to compute with: layers that quantize or dequantize, in sub-graphs too."""
+    return any("uantize" in layer.kind or any(map(is_quantized, layer.graphs)) for layer in graph.layers)
+
+
 def quantizable(layer: Layer) -> bool:
     """Whether a layer multiplies a computed real tensor with constant weights, which must be finite."""
     if layer.kind not in CONTRACTIONS or len(layer.inputs) < 2:

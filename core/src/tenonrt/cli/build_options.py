@@ -154,6 +154,11 @@ class PrecisionOptions:
     def calibration(self) -> Any:
         """The `Calibration` that was asked for, or None."""
         if not self.calibrated:
+            said = {"--calibrator-option": self.calibrator_option, "--keep": self.keep}
+            if unused := [option for option, given in said.items() if given]:
+                raise typer.BadParameter(
+                    "says how to calibrate; give --calibrate or --calibration-cache too", param_hint=f"'{unused[0]}'"
+                )
             return None
         return calibration_of(
             self.calibrate, self.calibrator, self.calibrator_option, self.calibration_cache, self.keep

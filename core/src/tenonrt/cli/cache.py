@@ -14,7 +14,7 @@ from tenonrt.cli.quantities import nbytes
 if TYPE_CHECKING:
     from tenonrt.builder.cachefile import Row
 
-cache = typer.Typer(help="List, merge and prune timing caches.", no_args_is_help=True)
+cache = typer.Typer(help="List, merge and prune timing caches.", no_args_is_help=True, add_completion=False)
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The timing cache.")]
 
 

@@ -48,6 +48,8 @@ def run(
     Inputs that are not given are random: standard normal numbers, integers 0 and 1.
     """
     files, shapes = pairs_of("--input", input), shapes_of(shape)
+    if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
+        raise typer.BadParameter(f"{output_dir} is no folder; name one for a file of each output", param_hint="'-o'")
     settings = config(max_batch=max_batch, optimization_level=opt_level)
     from tenonrt.cli.inputs import fill, input_sizes, load_array
     from tenonrt.cli.sources import open_engine

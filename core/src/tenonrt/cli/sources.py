@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 from tenonrt.cli.console import messages
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tenonrt.calibration.session import Calibration
     from tenonrt.contracts import Progress
     from tenonrt.runtime.engine import Engine
+
+_OPTIONS = {"optimization_level": "--opt-level"}  # that are called otherwise than their fields
 
 
 def is_plan(path: Path) -> bool:
@@ -30,10 +33,21 @@ def is_plan(path: Path) -> bool:
 
 
 def open_engine(path: Path, config: BuilderConfig, options: Mapping[str, Any]) -> Engine:
-    """An engine from a plan (``config`` and ``options`` play no part then) or built from a model."""
+    """An engine from a plan or built from a model. What was said for a build changes no plan: a warning says so."""
     from tenonrt.runtime.engine import Engine
 
-    return Engine.load(path) if is_plan(path) else build_engine(path, config, options)
+    if not is_plan(path):
+        return build_engine(path, config, options)
+    said = [field.name for field in fields(config) if getattr(config, field.name) != field_default(field)]
+    if said := [_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in (*said, *options)]:
+        threads = "; TENONRT_NUM_THREADS sets the threads of a run" if "--threads" in said else ""
+        warn(f"{path} is a plan, built already: {', '.join(said)} had no effect{threads}", stacklevel=2)
+    return Engine.load(path)
+
+
+def field_default(field: Field[Any]) -> Any:
+    """What a field of a configuration is where nothing was said."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def build_engine(
@@ -41,10 +55,7 @@ def build_engine(
 ) -> Engine:
     """Build a model with a progress bar on a terminal, and none elsewhere. options: of the model's parser."""
     from tenonrt.api import compile
-    from tenonrt.errors import ParseError
 
-    if is_plan(path):
-        raise ParseError(f"{path} is a plan already; run, bench and inspect take it as it is")
     with progress_bar() as progress:
         config = replace(config, progress=progress)
         settings = {field.name: getattr(config, field.name) for field in fields(config)}

@@ -16,6 +16,8 @@ def specialise_inputs(graph: Graph, max_batch: int | None, shapes: Mapping[str, 
     """Give inputs the shapes asked for, bound the batch symbol by ``max_batch``, and infer everything anew."""
     values: dict[str, Dimension] = {**shape_sizes(graph, shapes)}
     if max_batch is not None:
+        if not shapes:
+            _require_batch_symbol(graph, max_batch)
         values.update(_bound_batch(graph, max_batch, values))
     if values:
         substitute_symbols(graph, values)
@@ -83,6 +85,18 @@ def _check_range(tensor: Tensor, found: Symbol, size: int) -> None:
     if size < found.lower or (found.upper is not None and size > found.upper):
         limits = f"{found.lower} to {found.upper if found.upper is not None else 'any'}"
         raise BuildError(f"input {tensor.name!r}: {found.name} = {size} is outside its range, {limits}")
+
+
+def _require_batch_symbol(graph: Graph, max_batch: int) -> None:
+    """`BuildError` where every input has a fixed first dimension, of another size: the bound would change nothing."""
+    first = [tensor.type.shape[0] for tensor in graph.inputs if tensor.type.rank]
+    if max_batch in first or any(isinstance(size, Dim) for size in first):
+        return
+    found = ", ".join(f"{tensor.name} {tensor.type}" for tensor in graph.inputs) or "none"
+    raise BuildError(
+        f"max_batch is {max_batch}, but no input has a batch that varies (inputs: {found}); leave max_batch out, or "
+        f"export the model with a symbolic first dimension"
+    )
 
 
 def _bound_batch(graph: Graph, max_batch: int, fixed: Mapping[str, Dimension]) -> dict[str, Dimension]:
