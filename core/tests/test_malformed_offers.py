@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tenonrt.builder.offers import malformed
 from tenonrt.builder.regions import make_region, pose
-from tenonrt.contracts import LINEAR, NHWC, Tactic, TensorType
+from tenonrt.contracts import LINEAR, NHWC, Format, Tactic, TensorType
 from tenonrt.graph.network import Network
 
 
@@ -24,6 +24,9 @@ def network() -> Network:
         ([Tactic(inplace=((0, 1),))], "not there"),
         ([Tactic(reads_strided=(1,))], "not there"),
         ([Tactic(writes_strided=(-1,))], "not there"),
+        ([Tactic(inputs=("NCHW",))], "'NCHW' where a Format"),  # type: ignore[arg-type]
+        ([Tactic(outputs=(Format("NHWC"),))], "where a Format of axis numbers"),  # type: ignore[arg-type]
+        ([Tactic(outputs=(Format(blocks=(("C", 16),)),))], "where a Format"),  # type: ignore[arg-type]
         ([Tactic("a", (NHWC,), (NHWC,), inplace=((0, 0),), reads_strided=(0,)), Tactic("b")], ""),
     ],
 )

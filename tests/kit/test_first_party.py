@@ -38,5 +38,5 @@ def test_every_group_was_tested(outcome: Any) -> None:
     assert rules >= {
         "test_requires_a_bounded_core", "test_infer_agrees_with_reference", "test_result_is_right",
         "test_graph_computes_the_same", "test_launches_run_in_order", "test_random_bytes_are_a_parse_error",
-        "test_takes_builder_node_and_inputs",
+        "test_takes_builder_node_and_inputs", "test_every_tensor_gets_a_range",
     }  # fmt: skip

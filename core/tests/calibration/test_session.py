@@ -14,7 +14,7 @@ import tenonrt
 from tenonrt.calibration.batches import batches_of, load_batches
 from tenonrt.calibration.cache import CacheError, read_cache, write_cache
 from tenonrt.calibration.insertion import quantize_network, quantize_weights
-from tenonrt.calibration.session import Calibration, _keep, calibrate
+from tenonrt.calibration.session import Calibration, _keep, calibrate, make_calibrator
 from tenonrt.errors import BuildError, PluginError
 from tenonrt.types import Range
 
@@ -320,3 +320,16 @@ def test_calibrated_networks_may_use_all_precisions() -> None:
         residual(), precision="best", optimization_level=0, calibration=Calibration(BATCHES, "min-max")
     )
     assert "int8" in {tensor.type.dtype for tensor in engine.plan.program.tensors}
+
+
+def test_a_calibrator_that_cannot_be_made_is_named() -> None:
+    class Unfinished(tenonrt.contracts.Calibrator):
+        def observe(self, tensor: str, values: Any) -> None: ...
+
+    registry = tenonrt.Registry()
+    entry = registry.find("tenonrt.calibrators", "entropy")
+    assert entry is not None
+    registry.load(entry)
+    registry.record(entry).value = Unfinished
+    with pytest.raises(PluginError, match=r"tenonrt-calibrator-entropy:entropy: making the calibrator .* abstract"):
+        make_calibrator(registry, "entropy", {})

@@ -191,6 +191,23 @@ def test_plugins_why_imports_what_is_named(tenonrt: Tenonrt) -> None:
     assert entry["state"] == "loaded"
 
 
+def test_plugins_why_tells_what_nobody_will_ask_for(tenonrt: Tenonrt, tmp_path: Path) -> None:
+    """The class imports, so that nothing else would say why the kernel is never a candidate."""
+    (tmp_path / "odd.py").write_text("class K: pass\n")
+    for name, kernel in (("odd-kind", "cpu/acme.Nothing.odd"), ("odd-route", "cpu.Softmax/odd")):
+        info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        twice = "[tenonrt.layers]\nodd.Both = odd:K\n"
+        (info / "entry_points.txt").write_text(f"[tenonrt.kernels]\n{kernel} = odd:K\n{twice}")
+    said = tenonrt("plugins", "--why", "odd-kind", path=tmp_path).stdout
+    assert "no installed distribution offers 'acme.Nothing' of tenonrt.layers" in said
+    assert "odd-kind 1.0 and odd-route 1.0 both offer 'odd.Both'" in said
+    said = tenonrt("plugins", "--why", "cpu.Softmax/odd", path=tmp_path).stdout
+    assert "no installed distribution offers 'cpu.Softmax' of tenonrt.devices" in said
+    assert "nothing will ask" not in tenonrt("plugins", "--why", "tenonrt-kernel-numpy").stdout
+
+
 def test_a_plan_without_weights_whose_batch_is_a_symbol(tenonrt: Tenonrt, tmp_path: Path) -> None:
     """Its weights section is empty and its concatenation writes parts of a tensor of symbolic size."""
     from tenonrt import Network, compile, symbol

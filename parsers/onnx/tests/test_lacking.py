@@ -109,3 +109,19 @@ def test_layers_of_the_parsers_own(tmp_path):
     onnx.save(helper.make_model(graph, ir_version=8), path)
     with pytest.raises(UnsupportedError, match=r"an output of the model\n +.*install tenonrt-layer-shuffle"):
         tenonrt.parse(path, registry=without("tenonrt-layer-shuffle"))
+
+
+def test_a_mapping_that_raises_names_itself_and_the_node(tmp_path, monkeypatch):
+    """Whatever a mapping of another distribution raises: its author is told where, and no other mapping takes over."""
+
+    def roi(builder, node, inputs):
+        return node.attributes["size"]
+
+    registry = Registry()
+    found = registry.mapping
+    monkeypatch.setattr(registry, "mapping", lambda key: roi if key == "onnx:acme:Roi" else found(key))
+    onnx.save(model(foreign=True), tmp_path / "model.onnx")
+    with pytest.raises(tenonrt.PluginError) as caught:
+        tenonrt.parse(tmp_path / "model.onnx", registry=registry)
+    assert str(caught.value).startswith(f"{tmp_path / 'model.onnx'}: node 'roi' (acme:Roi): its mapping")
+    assert f"{__name__}.{roi.__qualname__}, raised AttributeError" in str(caught.value)

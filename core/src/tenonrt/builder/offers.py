@@ -18,7 +18,7 @@ from tenonrt.plugins.discovery import Entry
 from tenonrt.plugins.hooks import Ban, Hooks
 from tenonrt.plugins.registry import KERNELS, PluginWarning, Registry
 from tenonrt.problem import Problem, Support, Tactic
-from tenonrt.types import LINEAR, MAX_BYTES
+from tenonrt.types import LINEAR, MAX_BYTES, Format
 
 OVER_WORKSPACE = "its workspace takes more than the"
 
@@ -68,11 +68,22 @@ def malformed(problem: Problem, tactics: Sequence[Tactic]) -> str:
                 f"its tactic {tactic.key!r} has formats for {len(tactic.inputs)} activations and {len(tactic.outputs)} "
                 f"outputs; {' + '.join(problem.kinds)} has {reads} and {writes}"
             )
+        odd = next((f for f in (*tactic.inputs, *tactic.outputs) if not _is_format(f)), None)
+        if odd is not None:
+            return f"its tactic {tactic.key!r} has {odd!r} where a Format of axis numbers belongs, NHWC for instance"
         activations = {*tactic.reads_strided, *(i for _, i in tactic.inplace)}
         outputs = {*tactic.writes_strided, *(o for o, _ in tactic.inplace)}
         if not activations <= set(range(reads)) or not outputs <= set(range(writes)):
             return f"its tactic {tactic.key!r} declares strides or in-place pairs of operands that are not there"
     return ""
+
+
+def _is_format(value: object) -> bool:
+    """Whether a value can be read as a format at all; structures do not check what they are made of."""
+    if not isinstance(value, Format):
+        return False
+    axes = (*value.order, *(number for block in value.blocks for number in block))
+    return all(isinstance(axis, int) for axis in axes)
 
 
 def routed(entry: Entry, device: str) -> tuple[str, str] | None:

@@ -54,8 +54,10 @@ def make_calibrator(registry: Registry, name: str, options: Mapping[str, Any]) -
         raise PluginError(f"the calibrator {name!r} does not take these options: {error}") from error
     try:
         made = made_by(**options)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"the calibrator {name!r} does not take these options: {error}") from error
+    except Exception as error:
+        if options and isinstance(error, TypeError | ValueError):
+            raise PluginError(f"the calibrator {name!r} does not take these options: {error}") from error
+        raise PluginError(f"{entry.id}: making the calibrator {name!r} raised {error!r}") from error
     if not isinstance(made, Calibrator):
         raise PluginError(f"{entry.id} makes {type(made).__name__}, which is no Calibrator")
     return made

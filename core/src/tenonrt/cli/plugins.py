@@ -12,6 +12,7 @@ import typer
 from tenonrt.cli.options import Json
 
 if TYPE_CHECKING:
+    from tenonrt.plugins.discovery import Entry
     from tenonrt.plugins.registry import Record, Registry
 
 _COLOURS = {"found": "green", "loaded": "green", "blocked": "yellow", "incompatible": "red", "failed": "red"}
@@ -40,7 +41,7 @@ def plugins(
     elif why is None:
         _report(records)
     else:
-        _explain(records)
+        _explain(registry, records)
 
 
 def _loaded(registry: Registry, name: str) -> Iterator[Record]:
@@ -113,7 +114,30 @@ def _report_optimizations() -> None:
     output().print(made)
 
 
-def _explain(records: list[Record]) -> None:
+def _remark(registry: Registry, entry: Entry) -> str:
+    """Why an entry that imports is used by nobody all the same; empty where nothing is known."""
+    from tenonrt.errors import PluginError
+    from tenonrt.plugins.registry import DEVICES, KERNELS, LAYERS, MAPPINGS
+
+    if entry.group in (LAYERS, MAPPINGS):
+        try:
+            registry.find(entry.group, entry.name)
+        except PluginError as error:
+            return str(error)
+    if entry.group != KERNELS:
+        return ""
+    device, _, rest = entry.name.partition("/")
+    computes = rest.rpartition(".")[0]
+    for group, name in ((DEVICES, device), (LAYERS, computes)):
+        if name != "*" and not name.startswith("@") and name not in registry.names(group):
+            return (
+                f"nothing will ask for it: no installed distribution offers {name!r} of {group}; "
+                f"kernels are named <device>/<kind>.<implementation>"
+            )
+    return ""
+
+
+def _explain(registry: Registry, records: list[Record]) -> None:
     from rich.text import Text
 
     from tenonrt.cli.console import output
@@ -127,5 +151,7 @@ def _explain(records: list[Record]) -> None:
         )
         output().print(line, soft_wrap=True)
         output().print(Text(f"  {record.why or f'{entry.value} was imported without an error'}"), soft_wrap=True)
+        if remark := _remark(registry, entry):
+            output().print(Text(f"  {remark}", "yellow"), soft_wrap=True)
         if record.traceback:
             output().print(Text(record.traceback.rstrip(), "dim"), soft_wrap=True)

@@ -13,7 +13,7 @@ from tenonrt_parser_onnx.model import Model, read_model
 from tenonrt_parser_onnx.probe import Probe
 from tenonrt_parser_onnx.sniff import is_onnx
 from tenonrt_parser_onnx.survey import Survey
-from tenonrt_parser_onnx.translate import PACK, Frame, Scope, Translator, located
+from tenonrt_parser_onnx.translate import PACK, Frame, MappingError, Scope, Translator, located
 
 
 class OnnxParser(Parser):
@@ -30,6 +30,8 @@ class OnnxParser(Parser):
             self._parse(path, builder)
         except (ParseError, GraphError) as error:
             raise located(str(path), error) from error
+        except MappingError as error:
+            raise PluginError(f"{path}: {error}") from error
 
     def _parse(self, path: Path, builder: GraphBuilder) -> None:
         model = read_model(path)
@@ -44,6 +46,8 @@ class OnnxParser(Parser):
             raise _everything(model, builder, lacking)
         try:
             translator.graph(model.graph, Scope(builder, model), Frame(model.versions), nested=False)
+        except MappingError:
+            raise
         except PluginError as error:
             raise _everything(model, builder, lacking, error) from error
 

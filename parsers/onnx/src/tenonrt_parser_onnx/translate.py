@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tenonrt import PluginError
 from tenonrt.contracts import (
     GraphBuilder,
     GraphError,
     LayerMapping,
     ParseError,
     SourceNode,
+    TenonError,
     Tensor,
     TensorType,
     UnsupportedError,
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 # The format by whose name distributions offer mappings for what no native layer does: asked last.
 PACK = "onnx_reference"
 MAX_VERSION = 1000  # of domains with mappings by version; nobody has had a hundred
+
+
+class MappingError(PluginError):
+    """A mapping raised what none may: a mistake in the plugin, whatever the model."""
 
 
 def located(where: str, error: ParseError | GraphError) -> ParseError:
@@ -239,8 +245,17 @@ class Translator:
     def _mapped(
         self, mapping: LayerMapping, source: SourceNode, inputs: Sequence[Tensor | None], builder: GraphBuilder
     ) -> list[Tensor]:
-        with builder.origin(source.name):
-            return list(mapping(builder, source, inputs))
+        try:
+            with builder.origin(source.name):
+                return list(mapping(builder, source, inputs))
+        except TenonError:
+            raise
+        except Exception as error:
+            kind = f"{source.domain}:{source.type}".removeprefix(":")
+            raise MappingError(
+                f"node {source.name!r} ({kind}): its mapping, {mapping.__module__}.{mapping.__qualname__}, raised "
+                f"{error!r}; mend it there, or raise ParseError for what a model may not ask (--traceback shows where)"
+            ) from error
 
     def mapping(self, builder: GraphBuilder, domain: str, kind: str, version: int) -> LayerMapping | None:
         """The installed mapping of an operator; asked for once.
