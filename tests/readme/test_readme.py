@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from tenonrt import PluginSet
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,3 +103,29 @@ def test_modules_named_by_the_architecture_exist() -> None:
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
     assert len(named) > 20
     assert [name for name in named if not (ROOT / "core/src/tenonrt" / name).is_file()] == []
+
+
+def test_the_hook_and_the_plugin_set_of_the_page_are_accepted(tmp_path: Path) -> None:
+    """docs/hooks.md shows a module with its entry point, which a build would call, and a table that selects plugins."""
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    (module,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    first, *_ = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ((name, value),) = tomllib.loads(first)["project"]["entry-points"]["tenonrt.hooks"].items()
+    (tmp_path / f"{value}.py").write_text(module)
+    info = tmp_path / "acme_hooks-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-hooks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[tenonrt.hooks]\n{name} = {value}\n")
+    script = f"""
+import warnings
+from tenonrt import PluginSet, Registry
+from tenonrt.plugins.hooks import Hooks
+warnings.simplefilter("error")
+registry = Registry(PluginSet())
+hooks = Hooks(registry)
+print([r.state for r in registry.records() if r.entry.id == "acme-hooks:{name}"])
+"""
+    assert python(script, tmp_path, tmp_path).strip() == "['loaded']"
+    (selection,) = re.findall(r"^```toml\n(\[tool\.tenonrt\]\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(selection)
+    assert PluginSet.from_project(tmp_path).allow == ("tenonrt-*", "acme-kernels")

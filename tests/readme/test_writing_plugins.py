@@ -61,6 +61,7 @@ def test_passes_the_kit(installed: dict[str, str], tmp_path: Path) -> None:
     )  # fmt: skip
     assert "test_graph_computes_the_same[zeta-tenonrt:tidy.zeta_relus] PASSED" in shown
     assert "test_is_accepted[zeta-tenonrt:zeta] PASSED" in shown
+    assert "test_every_tensor_gets_a_range[zeta-tenonrt:zeta-peaks] PASSED" in shown
 
 
 def test_the_pass_leaves_one_relu_of_three(installed: dict[str, str], tmp_path: Path) -> None:
