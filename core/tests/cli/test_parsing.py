@@ -18,6 +18,7 @@ class Options(ParserOptions, frozen=True):
     weights: Annotated[str | None, msgspec.Meta(description="Where the weights are.")] = None
     node: tuple[str, ...] = ()
     count: int | None = None
+    seed: Annotated[Annotated[int, msgspec.Meta(ge=0)] | None, msgspec.Meta(description="Of made-up weights.")] = None
     fast: bool = False
 
 
@@ -45,6 +46,7 @@ class OneParser(Registry):
         (["m"], {}),
         (["--weights", "w", "m", "--node", "a", "--node=b"], {"weights": "w", "node": ["a", "b"]}),
         (["m", "--fast", "--count", "3"], {"fast": True, "count": 3}),
+        (["--seed", "4", "m"], {"seed": 4}),
     ],
 )
 def test_options_come_by_name(words: list[str], expected: dict[str, Any]) -> None:
@@ -57,3 +59,14 @@ def test_options_come_by_name(words: list[str], expected: dict[str, Any]) -> Non
     with using(OneParser()):
         command_of("read", with_parser_options(read)).main(words, standalone_mode=False)
     assert said == [("m", None, expected)]
+
+
+def test_a_number_is_asked_for_where_one_belongs() -> None:
+    """A bounded number was taken for a text, which swallowed the option after it."""
+
+    def read(model: Annotated[Path, typer.Argument()], *, parser_options: Any = None) -> None:
+        raise AssertionError(parser_options)
+
+    read.__annotations__ = {"model": Annotated[Path, typer.Argument()], "parser_options": Any}
+    with using(OneParser()), pytest.raises(Exception, match="valid integer"):
+        command_of("read", with_parser_options(read)).main(["m", "--seed", "--fast"], standalone_mode=False)

@@ -59,7 +59,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare. runners: names; the last one is the reference. batches: of inputs by name."""
+    """What to compare. runners: names; the last one is the reference. batches: of inputs by name. options: of the
+    model's parser.
+    """
 
     model: Path
     batches: Sequence[Batch]
@@ -68,6 +70,7 @@ class Request:
     calibration: Calibration | None = None
     layerwise: bool = False
     tolerances: Tolerances = field(default_factory=Tolerances)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare(request: Request) -> Comparison:
@@ -133,7 +136,7 @@ def _require_quantization(request: Request) -> None:
     """Without it int8 would be float32 by another name."""
     if request.config.precision != "int8" or request.calibration is not None:
         return
-    if not is_quantized(parse(request.model).graph):
+    if not is_quantized(parse(request.model, options=request.options).graph):
         raise BuildError(
             f"{request.model} is not quantized, so that nothing would be computed in int8: give samples to calibrate "
             "with, or a calibration cache"
@@ -143,7 +146,7 @@ def _require_quantization(request: Request) -> None:
 def _built(request: Request) -> tuple[Engine, Network]:
     """The engine that is compared, and its network as the build left it."""
     config = {field.name: getattr(request.config, field.name) for field in fields(request.config)}
-    network = parse(request.model)
+    network = parse(request.model, options=request.options)
     return compile(network, calibration=request.calibration, **config), network
 
 
@@ -156,7 +159,12 @@ def _reference(request: Request) -> Runner:
     """Our own engine in float32, of exact kernels that are chosen without timing."""
     given = request.config
     engine = compile(
-        request.model, optimization_level=0, allow_inexact=False, max_batch=given.max_batch, shapes=given.shapes
+        request.model,
+        options=request.options,
+        optimization_level=0,
+        allow_inexact=False,
+        max_batch=given.max_batch,
+        shapes=given.shapes,
     )
     return _running(engine)
 
@@ -170,7 +178,7 @@ def _layerwise(request: Request, engine: Engine, built: Network) -> list[Compare
     Steps are looked at where they stop anyway, so the engine is the one that is compared, its fusions included.
     """
     grids = grids_of(built.graph)
-    network = parse(request.model)
+    network = parse(request.model, options=request.options)
     prepare(network, request.config)
     tensors = [t for t in real_tensors(network.graph) if t not in network.graph.inputs]
     exact, taps = tapped_engine(network, tensors, request.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -47,6 +48,7 @@ class Sensitivity:
 class Study:
     """What to study. labels: one class per sample of all batches, in order; then the score is the top-1 accuracy.
 
+    options: of the model's parser.
     target: with labels the least accuracy, without them the largest error of the outputs relative to their size.
     """
 
@@ -56,6 +58,7 @@ class Study:
     labels: Sequence[int] | None = None
     target: float = 0.01
     config: BuilderConfig = field(default_factory=BuilderConfig)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sensitivity(study: Study) -> Sensitivity:
@@ -76,7 +79,7 @@ class _Measurement:
         self.study = study
         self.teller = Teller(study.config.progress)
         self.config = replace(study.config, precision="int8", optimization_level=0, progress=None)
-        network = parse(study.model)
+        network = parse(study.model, options=study.options)
         self.ranges: dict[str, Range] = calibrate(network, self.config, study.calibration)
         self.layers = [layer.name for layer in network.graph.layers if quantizable(layer)]
         self.real = self._outputs(set(self.layers))
@@ -115,7 +118,7 @@ class _Measurement:
         return error <= self.study.target if score is None else score >= self.study.target
 
     def _outputs(self, keep: set[str]) -> Outputs:
-        network = parse(self.study.model)
+        network = parse(self.study.model, options=self.study.options)
         prepare(network, self.config)
         quantize_network(network, self.ranges, keep)
         context = Builder(self.config).build(network).create_context(0)

@@ -28,7 +28,8 @@ VERBS = {
     "sensitivity": "Rank layers by what int8 costs, and find those to keep.",
     "plugins": "List what is installed, and say why something is not usable.",
 }
-_READ_MODELS = {"parse", "convert", "build", "run", "bench", "rank"}  # and so have the options of parsers
+# These have the options of parsers too.
+_READ_MODELS = {"parse", "convert", "build", "run", "bench", "rank", "compare", "sensitivity"}
 _CANCELLED = 130  # what shells report of a process that an interrupt ended
 
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenonrt.cli.options import Json, Level, MaxBatch, Shapes, Threads, calibration_of, config, shapes_of
+from tenonrt.cli.options import (
+    NONE_GIVEN,
+    Json,
+    Level,
+    MaxBatch,
+    ParserOptions,
+    Shapes,
+    Threads,
+    calibration_of,
+    config,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     from tenonrt.accuracy.comparison import Compared, Comparison, Tolerances
@@ -37,6 +48,8 @@ def compare(
     opt_level: Level = 3,
     threads: Threads = 1,
     json: Json = False,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Compare runtimes on the same inputs: tenonrt, reference (ours, exact and untimed), onnxruntime, openvino.
 
@@ -54,12 +67,12 @@ def compare(
     calibration = None
     if precision == "int8" and (samples is not None or calibration_cache is not None):
         calibration = calibration_of(samples, calibrator, None, calibration_cache, None)
-    batches = sample_batches(model, data, settings, seed)
+    batches = sample_batches(model, parser_options, data, settings, seed)
     names = [name.strip() for name in runners.split(",") if name.strip()]
     limits = Tolerances(absolute, relative)
     with progress_bar() as progress:
         settings = replace(settings, progress=progress)
-        found = run(Request(model, batches, names, settings, calibration, layerwise, limits))
+        found = run(Request(model, batches, names, settings, calibration, layerwise, limits, parser_options))
     _print(found, limits, json)
     if not found.passed:
         raise typer.Exit(1)

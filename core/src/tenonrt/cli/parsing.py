@@ -65,7 +65,8 @@ def _annotation(name: str, parser: str, hint: Any) -> Any:
         return Annotated[bool, option]
     if get_origin(kind) is tuple:
         return Annotated[list[str] | None, option]
-    number = next((t for t in (int, float) if t is kind or t in get_args(kind)), str)
+    plain = [get_args(part)[0] if _annotated(part) else part for part in get_args(kind) or (kind,)]
+    number = next((t for t in (int, float) if t in plain), str)
     return Annotated[number | None, option]
 
 

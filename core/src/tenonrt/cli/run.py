@@ -16,6 +16,7 @@ from tenonrt.cli.options import (
     ParserOptions,
     Shapes,
     Source,
+    Threads,
     config,
     pairs_of,
     shapes_of,
@@ -39,6 +40,7 @@ def run(
     shape: Shapes = None,
     max_batch: MaxBatch = None,
     opt_level: Level = 3,
+    threads: Threads = 1,
     json: Json = False,
     *,
     parser_options: ParserOptions = NONE_GIVEN,
@@ -50,7 +52,7 @@ def run(
     files, shapes = pairs_of("--input", input), shapes_of(shape)
     if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
         raise typer.BadParameter(f"{output_dir} is no folder; name one for a file of each output", param_hint="'-o'")
-    settings = config(max_batch=max_batch, optimization_level=opt_level)
+    settings = config(max_batch=max_batch, optimization_level=opt_level, threads=threads)
     from tenonrt.cli.inputs import fill, input_sizes, load_array
     from tenonrt.cli.sources import open_engine
 

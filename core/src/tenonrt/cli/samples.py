@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenonrt.builder.config import BuilderConfig
@@ -12,8 +13,13 @@ if TYPE_CHECKING:
 _BATCH = 32  # samples, where the model takes any number
 
 
-def sample_batches(model: Path, data: Path | None, config: BuilderConfig, seed: int) -> list[dict[str, Array]]:
-    """All batches of the data, of up to ``max_batch`` samples; without data two random ones of the least sizes."""
+def sample_batches(
+    model: Path, options: Mapping[str, Any], data: Path | None, config: BuilderConfig, seed: int
+) -> list[dict[str, Array]]:
+    """All batches of the data, of up to ``max_batch`` samples; without data two random ones of the least sizes.
+
+    options: of the model's parser.
+    """
     import numpy as np
 
     from tenonrt.api import parse
@@ -22,7 +28,7 @@ def sample_batches(model: Path, data: Path | None, config: BuilderConfig, seed: 
     from tenonrt.dims import symbols
     from tenonrt.graph.shaping import specialise_inputs
 
-    graph = parse(model).graph
+    graph = parse(model, options=options).graph
     specialise_inputs(graph, config.max_batch, config.shapes)
     if data is not None:
         return [dict(batch) for batch in load_batches(data, graph.inputs, config.max_batch or _BATCH)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenonrt.cli.options import Json, MaxBatch, Shapes, calibration_of, config, shapes_of
+from tenonrt.cli.options import NONE_GIVEN, Json, MaxBatch, ParserOptions, Shapes, calibration_of, config, shapes_of
 
 if TYPE_CHECKING:
     from tenonrt.accuracy.sensitivity import Sensitivity, Study
@@ -29,6 +29,8 @@ def sensitivity(
     shape: Shapes = None,
     max_batch: MaxBatch = None,
     json: Json = False,
+    *,
+    parser_options: ParserOptions = NONE_GIVEN,
 ) -> None:
     """Rank layers by the error that quantizing each adds, and find the fewest to keep in float32 for a target.
 
@@ -43,10 +45,11 @@ def sensitivity(
     from tenonrt.types import TensorType
 
     classes = None if labels is None else load_array("labels", labels, TensorType((), "int64")).reshape(-1).tolist()
-    batches = sample_batches(model, data, settings, 0)
+    batches = sample_batches(model, parser_options, data, settings, 0)
     calibration = calibration_of(data, calibrator, None, calibration_cache, None)
     with progress_bar() as progress:
-        study = Study(model, batches, calibration, classes, target, replace(settings, progress=progress))
+        settings = replace(settings, progress=progress)
+        study = Study(model, batches, calibration, classes, target, settings, parser_options)
         found = run(study)
     if json:
         import msgspec
@@ -90,6 +93,11 @@ def _command(found: Sensitivity, study: Study) -> str:
     words = ["tenonrt", "build", str(study.model), "--calibrate", str(given.data), "--calibrator", given.calibrator]
     if given.cache is not None:
         words += ["--calibration-cache", str(given.cache)]
+    for option, value in study.options.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [f"--{option.replace('_', '-')}"] + [str(each)] * (each is not True)
+    for name, shape in study.config.shapes.items():
+        words += ["--shape", f"{name}={'x'.join(map(str, shape)) or 'scalar'}"]
     if study.config.max_batch is not None:
         words += ["--max-batch", str(study.config.max_batch)]
     for layer in found.keep:

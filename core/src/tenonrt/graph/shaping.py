@@ -94,8 +94,8 @@ def _require_batch_symbol(graph: Graph, max_batch: int) -> None:
         return
     found = ", ".join(f"{tensor.name} {tensor.type}" for tensor in graph.inputs) or "none"
     raise BuildError(
-        f"max_batch is {max_batch}, but no input has a batch that varies (inputs: {found}); leave max_batch out, or "
-        f"export the model with a symbolic first dimension"
+        f"max_batch is {max_batch}, but no input has a batch that varies (inputs: {found}); leave max_batch out, "
+        f"export the model with a symbolic first dimension, or see what its parser offers (tenonrt build MODEL --help)"
     )
 
 
