@@ -168,6 +168,18 @@ def test_the_batch_is_known_at_run_time(sizes: tuple[int, int]) -> None:
     judge(FullyConnectedKernel(), problem_of(define), TARGETS[0], sizes)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 24), (1, 24)], ids=str)
+def test_a_row_of_a_result_that_may_have_but_one(shape: tuple[int, ...]) -> None:
+    """A constant for each channel is as large as a result of one row, which is known to be one only when running."""
+    rows = tenonrt.symbol("N", 1, 8), tenonrt.symbol("T", 1, 8)
+
+    def define(network: tenonrt.Network) -> Any:
+        y = network.add_fully_connected(network.add_input("x", (*rows[: len(shape) - 1], 20)), weights(24, 20))
+        return network.add_elementwise(y, weights(*shape), operation="prod")
+
+    judge(FullyConnectedKernel(), problem_of(define), TARGETS[0], (1, 3))
+
+
 @pytest.mark.parametrize("target", [AVX512, AVX2, BASELINE, NEON], ids=lambda t: t.name)
 def test_every_target_compiles(target: Target) -> None:
     compiles(DirectConvolution(), convolution((1, 24, 9, 9), 40, (3, 3), "silu", pre_padding=(1, 1)), target)

@@ -117,6 +117,19 @@ def reach(type: TensorType, result: TensorType, axis: int) -> Reach | None:
     return "channel" if fits else None
 
 
+def operand_reach(problem: Problem, number: int, result: int, axis: int) -> Reach | None:
+    """How an operand of a problem spreads over a result; beside a small result too, a constant of one value is a scalar
+    and one of a value for each channel spreads over channels: sizes known only when running must not change that.
+    """
+    type, of = problem.types[number], problem.types[result]
+    spread = reach(type, of, axis)
+    if spread != "full" or number not in problem.constants:
+        return spread
+    if type.size == 1:
+        return "scalar"
+    return "channel" if type.size == type.shape[axis] else "full"
+
+
 @dataclass(frozen=True)
 class Tail:
     """The layers after the anchor, with what they read from outside: tensor number -> how it spreads."""
@@ -141,11 +154,10 @@ def read_tail(problem: Problem) -> Tail | str:
         for number in layer.inputs:
             if number in made or number < 0:
                 continue
-            spread = reach(problem.types[number], problem.types[result], axis)
+            spread = operand_reach(problem, number, result, axis)
             if spread is None:
                 return f"its tail reads {problem.types[number]} beside {problem.types[result]}"
-            alone = number in problem.constants and problem.types[number].size == 1
-            operands[number] = "scalar" if alone else spread  # beside a result of one element it is as large, too
+            operands[number] = spread
         made.update(layer.outputs)
     return Tail(layers, operands, result)
 

@@ -51,7 +51,7 @@ from tenonrt_kernel_llvm.emitter import Index, Value
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
 from tenonrt_kernel_llvm.operations import refusal
 from tenonrt_kernel_llvm.routine import Routine
-from tenonrt_kernel_llvm.tails import Reach, Tail, reach, read_tail, regions_with_tail, tail_of
+from tenonrt_kernel_llvm.tails import Reach, Tail, operand_reach, read_tail, regions_with_tail, tail_of
 from tenonrt_kernel_llvm.target import BLOCK, Target, host_target
 
 MAX_HEAD = 6
@@ -93,7 +93,7 @@ def _read_head(problem: Problem, layers: Sequence[ProblemLayer], result: int) ->
         for number in layer.inputs:
             if number in made or number < 0:
                 continue
-            spread = reach(problem.types[number], problem.types[result], 1)
+            spread = operand_reach(problem, number, result, 1)
             if spread is None or problem.types[number].dtype != "float32":
                 return f"before the convolution is {problem.types[number]} beside {problem.types[result]}"
             operands[number] = spread
