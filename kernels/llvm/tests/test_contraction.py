@@ -168,6 +168,17 @@ def test_the_batch_is_known_at_run_time(sizes: tuple[int, int]) -> None:
     judge(FullyConnectedKernel(), problem_of(define), TARGETS[0], sizes)
 
 
+def test_a_tail_reads_few_channels_that_are_convolved() -> None:
+    """They cannot be read plane by plane and in blocks, too."""
+
+    def define(network: tenonrt.Network) -> Any:
+        x = network.add_input("x", (2, 12, 5, 6))
+        y = network.add_convolution(x, weights(12, 12, 3, 3), None, pre_padding=(1, 1), post_padding=(1, 1))
+        return network.add_elementwise(x, y, operation="max")
+
+    judge(DirectConvolution(), problem_of(define), TARGETS[0])
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 24), (1, 24)], ids=str)
 def test_a_row_of_a_result_that_may_have_but_one(shape: tuple[int, ...]) -> None:
     """A constant for each channel is as large as a result of one row, which is known to be one only when running."""

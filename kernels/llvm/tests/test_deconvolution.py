@@ -32,7 +32,7 @@ def deconvolution(
             return network.add_activation(y, function="relu")
         if tail == "residual":
             return network.add_elementwise(network.add_input("other", y.type.shape), y, operation="sum")
-        return y
+        return network.add_elementwise(x, y, operation="sum") if tail == "own" else y
 
     return problem_of(define)
 
@@ -105,6 +105,12 @@ def test_the_batch_is_known_at_run_time() -> None:
     problem = deconvolution((tenonrt.symbol("N", 1, 8), 20, 5, 6), 24, (4, 4), "residual", stride=(2, 2))
     assert TransposedConvolution().supports(problem).runtime_symbols == "all"
     judge(TransposedConvolution(), problem, TARGETS[0], (1, 3))
+
+
+def test_a_tail_reads_few_channels_that_are_convolved() -> None:
+    """They cannot be read plane by plane and in blocks, too."""
+    problem = deconvolution((2, 5, 5, 6), 5, (3, 3), "own", pre_padding=(1, 1), post_padding=(1, 1))
+    judge(TransposedConvolution(), problem, TARGETS[0])
 
 
 def test_too_many_parts_are_refused() -> None:

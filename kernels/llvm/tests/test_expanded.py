@@ -32,6 +32,8 @@ def pair(
             groups=middle, stride=(strides[1],) * axes, dilation=(dilation,) * axes,
             pre_padding=(paddings[1],) * axes, post_padding=(paddings[1],) * axes,
         )  # fmt: skip
+        if tails[1] == "own":
+            return network.add_elementwise(x, second, operation="sum")
         return with_tail(network, second, tails[1])
 
     return problem_of(define)
@@ -57,6 +59,11 @@ def test_pairs_of_any_shape(
         windows = (windows[0], 1)
     image = (batch, channels, size, size + 1)[: 2 + axes]
     judge(ExpandedConvolution(), pair(image, middle, windows, strides, dilation, paddings, tails), target)
+
+
+def test_a_tail_reads_few_channels_that_are_convolved() -> None:
+    """They cannot be read plane by plane and in blocks, too."""
+    judge(ExpandedConvolution(), pair((1, 8, 9, 10), 8, (1, 3), (1, 1), 1, (0, 1), ("none", "own")), TARGETS[0])
 
 
 def test_every_tactic_compiles_for_another_machine() -> None:

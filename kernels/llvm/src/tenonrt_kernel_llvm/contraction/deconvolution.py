@@ -18,6 +18,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     named,
     operand_formats,
     pack_epilogue,
+    reads_source,
     tail_refusal,
 )
 from tenonrt_kernel_llvm.contraction.grouping import read_grouping
@@ -83,6 +84,8 @@ class TransposedConvolution(_Transposed):
         parts, tail, target = parts_of(problem), tail_of(problem), host_target()
         found = []
         for recipe in recipes(max(parts, key=_taps).geometry, target):
+            if recipe.planes and reads_source(problem, tail):
+                continue
             if recipe.order == "k" or any(_edges(part, recipe) > MAX_EDGES for part in parts):
                 continue
             formats = operand_formats(problem, tail, LINEAR if recipe.planes else NCHW16C, NCHW16C)

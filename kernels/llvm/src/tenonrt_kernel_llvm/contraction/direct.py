@@ -32,7 +32,7 @@ from tenonrt_kernel_llvm.contraction.direct_recipes import (
     weights_bytes,
 )
 from tenonrt_kernel_llvm.contraction.direct_writer import DirectWriter
-from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats, overwritable
+from tenonrt_kernel_llvm.contraction.epilogue import named, operand_formats, overwritable, reads_source
 from tenonrt_kernel_llvm.contraction.filters import filters_of, read_filters
 from tenonrt_kernel_llvm.contraction.piecewise import PiecewiseWriter
 from tenonrt_kernel_llvm.kernel import LlvmKernel, runtime_symbols
@@ -67,6 +67,8 @@ class DirectConvolution(LlvmKernel):
         results = tuple(range(len(problem.outputs)))
         found = []
         for recipe in recipes(filters.geometry, host_target()):
+            if recipe.planes and reads_source(problem, filters.reach):
+                continue
             formats = operand_formats(problem, filters.reach, _source_format(recipe), NCHW16C)
             found.append(
                 Tactic(

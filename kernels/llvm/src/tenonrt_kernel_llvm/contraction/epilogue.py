@@ -200,6 +200,11 @@ def operand_formats(problem: Problem, tail: Tail, source: Format, result: Format
     return tuple(formats)
 
 
+def reads_source(problem: Problem, tail: Tail) -> bool:
+    """Whether a tail reads what the anchor does: that is stored as the result then, not in planes."""
+    return problem.layer.inputs[0] in tail.operands
+
+
 def overwritable(
     problem: Problem, tails: Sequence[Tail], formats: Sequence[Format], result: Format
 ) -> tuple[tuple[int, int], ...]:

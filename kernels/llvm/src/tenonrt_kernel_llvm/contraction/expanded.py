@@ -37,6 +37,7 @@ from tenonrt_kernel_llvm.contraction.epilogue import (
     named,
     operand_formats,
     pack_epilogue,
+    reads_source,
     tail_refusal,
 )
 from tenonrt_kernel_llvm.contraction.filters import filters_of
@@ -142,6 +143,8 @@ class ExpandedConvolution(LlvmKernel):
         workspace = pooled.workspace(second.geometry)
         found = []
         for choice in choices(first.geometry, second.geometry, host_target()):
+            if choice.recipe.planes and reads_source(problem, second.tail):
+                continue
             source = LINEAR if choice.recipe.planes else NCHW16C
             formats = operand_formats(problem, second.tail, source, NCHW16C)
             strided = strided_operands(problem, formats)
