@@ -11,7 +11,7 @@ import pytest
 import tenonrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvm_judging import REGISTRY, TARGETS, judge, problem_of
+from llvm_judging import REGISTRY, TARGETS, compiles, judge, problem_of
 from tenonrt.builder.sampling import reference_outputs
 from tenonrt.builder.trial import Sample, try_tactic
 from tenonrt.contracts import Problem
@@ -114,7 +114,7 @@ def weighted(network: tenonrt.Network, shape: tuple[int, ...], axis: int = 0, pe
 
 
 def convolution(
-    sizes: tuple[int, int, int, int, int], dtype: str = "uint8", form: str = "relu-quantize", **attrs: Any
+    sizes: tuple[Any, int, int, int, int], dtype: str = "uint8", form: str = "relu-quantize", **attrs: Any
 ) -> Problem:
     """sizes: batch, channels, side, outputs, window. form: what follows, up to a sum that is quantized again."""
     batch, channels, side, outputs, window = sizes
@@ -202,6 +202,15 @@ def test_dilated_windows(engine: Engine) -> None:
     judge_full_range(QuantizedContraction(), problem, target_of(engine))
 
 
+def test_every_tactic_compiles_where_the_batch_is_known_at_run_time(engine: Engine) -> None:
+    batch = tenonrt.symbol("N", 1, 8)
+    static, symbolic = (convolution((n, 24, 4, 64, 3), pre_padding=(1, 1), post_padding=(1, 1)) for n in (2, batch))
+    kernel = QuantizedContraction()
+    assert any("shared" in tactic.key for tactic in kernel.tactics(static))
+    assert kernel.supports(symbolic).runtime_symbols == "all"
+    compiles(kernel, symbolic, target_of(engine))
+
+
 @pytest.mark.parametrize("kind", ["FullyConnected", "MatrixMultiply"])
 @pytest.mark.parametrize("rows", [1, 5, 37])
 def test_products_with_weights(kind: str, rows: int, engine: Engine) -> None:
@@ -212,6 +221,22 @@ def test_products_with_weights(kind: str, rows: int, engine: Engine) -> None:
         else:
             y = network.add_matrix_multiply(x, weighted(network, (70, 45), axis=1))
         return network.add_quantize(y, np.float32(1), None, dtype="int8")
+
+    judge_full_range(QuantizedContraction(), problem_of(define), target_of(engine))
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("kind", ["FullyConnected", "MatrixMultiply"])
+def test_products_of_four_axes_are_of_rows(kind: str, quantized: bool, engine: Engine) -> None:
+    """Not of images: what is multiplied is the last axis, as it lies."""
+
+    def define(network: tenonrt.Network) -> Any:
+        x = dequantized(network, "x", (1, 3, 4, 20), "int8")
+        if kind == "FullyConnected":
+            y = network.add_fully_connected(x, weighted(network, (8, 20)))
+        else:
+            y = network.add_matrix_multiply(x, weighted(network, (20, 8), axis=1))
+        return network.add_quantize(y, np.float32(1), None, dtype="int8") if quantized else y
 
     judge_full_range(QuantizedContraction(), problem_of(define), target_of(engine))
 

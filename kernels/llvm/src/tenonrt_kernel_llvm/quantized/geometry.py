@@ -107,14 +107,16 @@ def image_format(problem: Problem, number: int) -> Format:
     return NHWC if problem.types[number].rank == 4 else LINEAR
 
 
-def result_format(problem: Problem, region: Quantized) -> Format:
-    """Real images in blocks of channels, as the kernels for them read."""
-    number = problem.outputs[0]
-    if region.result.quantized or problem.types[number].rank != 4:
-        return image_format(problem, number)
-    return NCHW16C
-
-
 def formats_of(problem: Problem, region: Quantized) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
-    """Of the activations, and of the result."""
-    return tuple(image_format(problem, n) for n in problem.activations), (result_format(problem, region),)
+    """Of the activations, and of the result: real images in blocks of channels, as the kernels for them read.
+
+    Products read rows of the last axis, whatever the rank.
+    """
+    if region.anchor.kind in ("FullyConnected", "MatrixMultiply"):
+        return (LINEAR,) * len(problem.activations), (LINEAR,)
+    number = problem.outputs[0]
+    real_image = not region.result.quantized and problem.types[number].rank == 4
+    return (
+        tuple(image_format(problem, n) for n in problem.activations),
+        (NCHW16C if real_image else image_format(problem, number),),
+    )

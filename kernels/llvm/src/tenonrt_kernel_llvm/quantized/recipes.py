@@ -49,7 +49,8 @@ def recipes(shape: Shape, engines: list[Engine]) -> list[Recipe]:
     wanted_rows = (_WORKERS, 2 * _WORKERS, 2) if shape.sets == 1 else (-(-_WORKERS // shape.sets), 4, _WORKERS)
     rows = [min(most_rows, max(least, wanted)) for wanted in wanted_rows]
     found = [Recipe(engine, "panel", count, shape.sets) for count in dict.fromkeys(rows)]
-    if shape.sets == 1 and pairs > 1 and most_rows < 2 * _WORKERS:
+    known = isinstance(shape.images, int)  # images that share take phases of their own
+    if known and shape.sets == 1 and pairs > 1 and most_rows < 2 * _WORKERS:
         found += [Recipe(engine, "shared", *cut) for cut in _cuts(most_rows, pairs)]
     return found
 
