@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tenonrt import Builder, BuilderConfig, Engine, Network, Registry
 from tenonrt.builder.optimizations import OPTIMIZATIONS
+from tenonrt.builder.selection import Selector
+from tenonrt.contracts import LINEAR, NCHW16C, NHWC
 from tenonrt.plan.program import Choice
 from tenonrt.plugins.selection import PluginSet
 
@@ -110,6 +112,18 @@ def test_a_dense_block_joins_nothing_by_copying(cache: Path, chained: bool) -> N
     assert ladder["regions chosen"] - ladder["concats removed"] == 3
     kept = build(dense(chained), cache, "concat_removal")
     assert [name for name in copies(kept) if "concat" in name] == ["concat 0", "concat 1", "concat 2"]
+
+
+def test_a_slice_with_gaps_within_rows_is_no_view() -> None:
+    """Kernels that read slices take for granted that a row is dense, as their first runs have it."""
+    network = Network("sliced", Registry())
+    x = network.add_input("x", (2, 20, 8, 16))
+    for axis, name in ((1, "channels"), (2, "rows"), (3, "columns")):
+        bounds = [np.array([value]) for value in (1, x.type.shape[axis], axis, 2)]
+        network.mark_output(network.add("Slice", [x, *bounds], {}, name=name)[0], f"y {name}")
+    selector = Selector(network.graph, [NCHW16C, NHWC])
+    formats = {layer.name: selector._slice_formats(layer, view) for layer, view in selector.views.items()}
+    assert formats == {"channels": [LINEAR], "rows": [LINEAR, NHWC]}
 
 
 def test_what_two_concatenations_read_is_copied_once(cache: Path) -> None:

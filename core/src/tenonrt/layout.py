@@ -70,7 +70,7 @@ def physical_part(part: Part, format: Format, shape: Shape) -> Part | None:
     """A slice of a tensor of this logical shape as a slice of its physical array; None where it would cut a block.
 
     Of a format with blocks only a slice along the blocked axes is one: what lies inside of them stays dense, as kernels
-    for such formats take for granted.
+    for such formats take for granted. Elements of the innermost axis lie side by side in every format.
     """
     outer, blocked = list(part), {axis for axis, _ in format.blocks}
     if blocked and any(not _whole(p, shape[a]) for a, p in enumerate(part) if a not in blocked):
@@ -83,6 +83,8 @@ def physical_part(part: Part, format: Format, shape: Shape) -> Part | None:
             return None
         outer[axis] = (start // size, -(-stop // size), 1)
     order = format.order or range(len(part))
+    if not format.blocks and part and part[order[-1]][2] != 1:
+        return None
     return (*(outer[axis] for axis in order), *((0, size, 1) for _, size in format.blocks))
 
 

@@ -90,9 +90,10 @@ class Support(msgspec.Struct, frozen=True):
 class Tactic(msgspec.Struct, frozen=True):
     """One way a kernel solves a problem. Keys are unique within (kernel, problem) and stable between versions.
 
-    A strided operand is a slice of a larger buffer. In a format without blocks each axis of the physical array may have
-    any stride. In one with blocks only whole blocks are sliced off along the blocked axis (channels 16 to 48 of
-    NCHW16c): the strides of the axes outside of it vary (the batch's), what lies inside is dense, the blocks too.
+    A strided operand is a slice of a larger buffer. In a format without blocks each axis of the physical array but the
+    last, which is dense, may have any stride. In one with blocks only whole blocks are sliced off along the blocked
+    axis (channels 16 to 48 of NCHW16c): the strides of the axes outside of it vary (the batch's), what lies inside is
+    dense, the blocks too.
     """
 
     key: str = "default"

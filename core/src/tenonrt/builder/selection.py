@@ -49,7 +49,7 @@ class Selector:
         self._positions = {layer: i for i, layer in enumerate(self.layers)}
         for layer in self.layers:
             view = find_view(layer)
-            if view is not None and self._allows(view):
+            if view is not None and self._allows(view) and self._lies_in(layer, view, LINEAR):
                 self.views[layer] = view
                 self._note_slices(layer, view)
 
@@ -68,12 +68,14 @@ class Selector:
         """The formats in which every part of a view's whole is a slice of it."""
         if view.parts is None:
             return []
-        whole = layer.outputs[0] if view.whole == "output" else layer.inputs[0]
-        assert whole is not None
-        shape, rank = whole.type.shape, whole.type.rank
-        plain = [f for f in self.formats if f.quant is None and f.fits(rank)]
-        fit = [f for f in plain if all(physical_part(part, f, shape) is not None for part in view.parts)]
-        return [LINEAR, *(f for f in fit if f != LINEAR)]
+        rank = _whole_of(layer, view).type.rank
+        plain = [f for f in self.formats if f.quant is None and f.fits(rank) and f != LINEAR]
+        return [LINEAR, *(f for f in plain if self._lies_in(layer, view, f))]
+
+    def _lies_in(self, layer: Layer, view: View, format: Format) -> bool:
+        """Whether every part of a view's whole, if it has parts, is a slice of it in this format."""
+        shape = _whole_of(layer, view).type.shape
+        return all(physical_part(part, format, shape) is not None for part in view.parts or ())
 
     def number(self, tensor: Tensor) -> int:
         if tensor not in self._numbers:
@@ -268,6 +270,12 @@ def is_known(layer: Layer) -> bool:
 def storage_formats(offers: Iterable[Offer]) -> list[Format]:
     """The formats that some tactic reads or writes, in a stable order."""
     return sorted({f for offer in offers for f in (*offer.tactic.inputs, *offer.tactic.outputs)}, key=str)
+
+
+def _whole_of(layer: Layer, view: View) -> Tensor:
+    whole = layer.outputs[0] if view.whole == "output" else layer.inputs[0]
+    assert whole is not None
+    return whole
 
 
 def find_view(layer: Layer) -> View | None:
