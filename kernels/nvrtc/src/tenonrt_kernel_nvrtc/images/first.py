@@ -29,7 +29,7 @@ from tenonrt_kernel_nvrtc.images.first_source import (
 from tenonrt_kernel_nvrtc.images.patches import MULTIPROCESSORS, PIXELS, WARPS, Patch
 from tenonrt_kernel_nvrtc.kernel import CudaKernel, capability
 from tenonrt_kernel_nvrtc.pointwise import chain
-from tenonrt_kernel_nvrtc.products.problem import Branch, Geometry, branches, geometry, others, refuses
+from tenonrt_kernel_nvrtc.products.problem import Branch, Geometry, geometry, others, parts_of, refuses
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 
 _TAIL = 4  # layers of a region, the convolution included
@@ -104,10 +104,8 @@ class FirstKernel(CudaKernel):
 
 def _parts(problem: Problem) -> tuple[Branch, Geometry]:
     """The product, its columns padded to eights, and how rows are gathered, of channels as they come."""
-    found = branches(problem)
-    assert not isinstance(found, str), found
     channels = problem.types[problem.layer.inputs[0]].concrete({})[1]
-    return found[0], replace(geometry(problem), channels=channels)
+    return parts_of(problem)[0], replace(geometry(problem), channels=channels)
 
 
 def _work(g: Geometry, columns: int) -> Work:

@@ -19,6 +19,11 @@ def refuses_windows(axes: Iterable[Window]) -> str:
     return ""
 
 
+def stage_depth(channels: int, most: int) -> int:
+    """Channels in a stage of k: half of ``most`` where that many would be zeros."""
+    return most // 2 if -channels % most >= most // 2 else most
+
+
 def mapped_rows(g: Geometry, box: int, depth: int, item: int) -> Mapped:
     """The map of ``box`` rows and ``depth`` channels, elements of ``item`` bytes, that are copied at once."""
     y, x = g.rows, g.columns

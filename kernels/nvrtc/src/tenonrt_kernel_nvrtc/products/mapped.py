@@ -31,7 +31,7 @@ from tenonrt_kernel_nvrtc.loading import architecture
 from tenonrt_kernel_nvrtc.products.mapped_finish import BEYOND, Finish
 from tenonrt_kernel_nvrtc.products.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.products.mapped_tiles import DEPTH, Tile, tiles
-from tenonrt_kernel_nvrtc.products.problem import Branch, branches, geometry, packed_branches, product_tactic, refuses
+from tenonrt_kernel_nvrtc.products.problem import geometry, packed_branches, parts_of, product_tactic, refuses
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
 
@@ -75,7 +75,7 @@ class MappedProductKernel(CudaKernel):
         then scale and shift of a normalization, in single precision."""
         plain, norm = _parted(code.problem)
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
-        matrix, bias = packed_branches(_parts(plain), given, DEPTH, narrow_of(code.tactic))
+        matrix, bias = packed_branches(parts_of(plain), given, DEPTH, narrow_of(code.tactic))
         parameters = [given[i] for i in norm.inputs[1:]] if norm is not None else []
         return [matrix, np.concatenate([bias, np.zeros(BEYOND), *parameters]).astype(np.float32)]
 
@@ -84,7 +84,7 @@ class MappedProductKernel(CudaKernel):
 
     def generate(self, problem: Problem, tactic: Tactic) -> tuple[str, dict[str, Any]]:
         tile, (plain, norm) = Tile.parsed(shape_of(tactic)), _parted(problem)
-        g, parts = geometry(plain), _parts(plain)
+        g, parts = geometry(plain), parts_of(plain)
         m, n, k = _sizes(plain)
         operands = len(problem.outputs) + len(problem.activations)
         ptx = narrow_of(tactic).ptx
@@ -113,16 +113,10 @@ def _parted(problem: Problem) -> tuple[Problem, ProblemLayer | None]:
     return msgspec.structs.replace(problem, layers=problem.layers[:-1], outputs=(last.inputs[0],)), last
 
 
-def _parts(problem: Problem) -> tuple[Branch, ...]:
-    found = branches(problem)
-    assert not isinstance(found, str), found
-    return found
-
-
 def _sizes(problem: Problem) -> tuple[int, int, int]:
     """Rows, columns, and stages of k."""
     g = geometry(problem)
-    return g.m, sum(part.columns for part in _parts(problem)), -(-g.channels // DEPTH)
+    return g.m, sum(part.columns for part in parts_of(problem)), -(-g.channels // DEPTH)
 
 
 def _tiles(problem: Problem) -> list[Tile]:
@@ -132,7 +126,7 @@ def _tiles(problem: Problem) -> list[Tile]:
 
 
 def _refuses_norm(problem: Problem, plain: Problem, norm: ProblemLayer) -> str:
-    if problem.outputs != tuple(norm.outputs) or problem.layer.kind != "FullyConnected" or len(_parts(plain)) != 1:
+    if problem.outputs != tuple(norm.outputs) or problem.layer.kind != "FullyConnected" or len(parts_of(plain)) != 1:
         return "an interior result is wanted, statistics, or a normalization of something else than one product's rows"
     parameters, size = norm.inputs[1:], _sizes(plain)[1]
     if norm.attrs.axis not in (-1, problem.types[norm.inputs[0]].rank - 1):

@@ -79,6 +79,13 @@ def branches(problem: Problem) -> tuple[Branch, ...] | str:
     return tuple(made)
 
 
+def parts_of(problem: Problem) -> tuple[Branch, ...]:
+    """The branches of a problem that `refuses` lets through."""
+    found = branches(problem)
+    assert not isinstance(found, str), found
+    return found
+
+
 def geometry(problem: Problem) -> Geometry:
     """How rows are gathered; the same for all branches."""
     layer = problem.layer

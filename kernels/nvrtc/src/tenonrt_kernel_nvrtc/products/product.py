@@ -14,7 +14,7 @@ from tenonrt.contracts import Array, Code, GraphView, Layer, Problem, Tactic, We
 from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.products.problem import Branch, branches, geometry, packed_branches, product_tactic, refuses
+from tenonrt_kernel_nvrtc.products.problem import geometry, packed_branches, parts_of, product_tactic, refuses
 from tenonrt_kernel_nvrtc.products.source import source
 from tenonrt_kernel_nvrtc.products.tiles import DEPTH, Tile, blocks_of, tiles
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
@@ -39,17 +39,17 @@ class ProductKernel(CudaKernel):
     def offers(self, problem: Problem, narrow: Sequence[Narrow]) -> Sequence[Tactic]:
         if not narrow:
             return ()
-        found = tiles(geometry(problem), sum(part.columns for part in _parts(problem)))
+        found = tiles(geometry(problem), sum(part.columns for part in parts_of(problem)))
         return [product_tactic(problem, tile.key, n) for n in narrow for tile in found]
 
     def estimate(self, problem: Problem, tactic: Tactic) -> float | None:
-        g, n = geometry(problem), sum(part.columns for part in _parts(problem))
+        g, n = geometry(problem), sum(part.columns for part in parts_of(problem))
         return Tile.parsed(shape_of(tactic)).seconds(g.m, n, blocks_of(g))
 
     def pack(self, code: Code, weights: Weights) -> Sequence[Array]:
         """Weights [columns, k], k the channels of all taps padded to blocks, and bias [columns] in single precision."""
         given = dict(zip(code.problem.constants, weights.constants, strict=True))
-        return packed_branches(_parts(code.problem), given, DEPTH, narrow_of(code.tactic))
+        return packed_branches(parts_of(code.problem), given, DEPTH, narrow_of(code.tactic))
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
         return narrow_of(tactic).dtype
@@ -59,7 +59,7 @@ class ProductKernel(CudaKernel):
 
     def written(self, problem: Problem, tactic: Tactic, factors: str = "") -> tuple[str, dict[str, Any]]:
         """What `generate` returns; ``factors``: the name of what scales the channels of each image."""
-        tile, g, parts = Tile.parsed(shape_of(tactic)), geometry(problem), _parts(problem)
+        tile, g, parts = Tile.parsed(shape_of(tactic)), geometry(problem), parts_of(problem)
         columns = sum(part.columns for part in parts)
         operands = len(problem.outputs) + len(problem.activations)
         images = problem.layer.kind == "Convolution"
@@ -67,9 +67,3 @@ class ProductKernel(CudaKernel):
             "grid": (tile.grid(g.m, columns),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(operands)) if images else (),
         }  # fmt: skip
-
-
-def _parts(problem: Problem) -> tuple[Branch, ...]:
-    found = branches(problem)
-    assert not isinstance(found, str), found
-    return found

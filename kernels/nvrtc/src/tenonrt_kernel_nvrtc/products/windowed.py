@@ -17,19 +17,11 @@ from tenonrt.contracts import Array, Code, Executable, GraphView, Layer, Problem
 from tenonrt_kernel_nvrtc.growing import product_regions
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.products.gathering import mapped_rows, refuses_windows
+from tenonrt_kernel_nvrtc.products.gathering import mapped_rows, refuses_windows, stage_depth
 from tenonrt_kernel_nvrtc.products.mapped_finish import BEYOND, Finish
 from tenonrt_kernel_nvrtc.products.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.products.mapped_tiles import DEPTH, Tile, best, every, fits
-from tenonrt_kernel_nvrtc.products.problem import (
-    Branch,
-    Geometry,
-    branches,
-    geometry,
-    packed_branches,
-    product_tactic,
-    refuses,
-)
+from tenonrt_kernel_nvrtc.products.problem import geometry, packed_branches, parts_of, product_tactic, refuses
 from tenonrt_kernel_nvrtc.storage import Narrow, narrow_of, shape_of
 from tenonrt_kernel_nvrtc.tensor_maps import MappedLaunch, Matrix
 
@@ -84,7 +76,7 @@ class WindowProductKernel(CudaKernel):
         """Weights [columns, taps, channels], channels padded to stages of k; bias [columns, and what tiles read beyond
         it] in single precision."""
         depth, given = _parsed(code.tactic).depth, dict(zip(code.problem.constants, weights.constants, strict=True))
-        matrix, bias = packed_branches(_parts(code.problem), given, depth, narrow_of(code.tactic), depth)
+        matrix, bias = packed_branches(parts_of(code.problem), given, depth, narrow_of(code.tactic), depth)
         return [matrix, np.concatenate([bias, np.zeros(BEYOND)]).astype(np.float32)]
 
     def packing(self, problem: Problem, tactic: Tactic) -> str:
@@ -95,7 +87,7 @@ class WindowProductKernel(CudaKernel):
         multiplied = Operands(
             m, n, stages, tile.depth, 16, f"f32.{ptx}.{ptx}", "float", ", 1, 1, 0, 0", geometry(problem)
         )  # fmt: skip
-        return source(multiplied, tile, Finish(problem, _parts(problem), m, n, tile)), {
+        return source(multiplied, tile, Finish(problem, parts_of(problem), m, n, tile)), {
             "grid": (tile.grid(m, n),), "block": (tile.threads,), "shared": tile.shared,
             "pitches": tuple(range(len(problem.outputs) + len(problem.activations))),
         }  # fmt: skip
@@ -115,25 +107,15 @@ def _parsed(tactic: Tactic) -> WindowTile:
     return WindowTile.parsed(shape_of(tactic))
 
 
-def _parts(problem: Problem) -> tuple[Branch, ...]:
-    found = branches(problem)
-    assert not isinstance(found, str), found
-    return found
-
-
-def _depth(g: Geometry) -> int:
-    """Channels in a stage: half as many where more would be padded."""
-    return DEPTH // 2 if -g.channels % DEPTH >= DEPTH // 2 else DEPTH
-
-
 def _sizes(problem: Problem) -> tuple[int, int, int]:
     """Rows, columns, and stages of k."""
     g = geometry(problem)
-    return g.m, sum(part.columns for part in _parts(problem)), g.taps * -(-g.channels // _depth(g))
+    stages = g.taps * -(-g.channels // stage_depth(g.channels, DEPTH))
+    return g.m, sum(part.columns for part in parts_of(problem)), stages
 
 
 def _tiles(problem: Problem) -> list[WindowTile]:
     """Rows are not shared: those of a tile across are the same pixels, which the cache has."""
     m, n, stages = _sizes(problem)
-    make = partial(WindowTile, depth=_depth(geometry(problem)))
+    make = partial(WindowTile, depth=stage_depth(geometry(problem).channels, DEPTH))
     return best([tile for tile in every(make) if tile.across == 1 and fits(tile, m, n)], m, n, stages)[:_MOST]

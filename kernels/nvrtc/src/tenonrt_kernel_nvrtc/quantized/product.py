@@ -31,7 +31,7 @@ from tenonrt.contracts import (
 from tenonrt_kernel_nvrtc.curves import CURVES
 from tenonrt_kernel_nvrtc.kernel import CudaKernel
 from tenonrt_kernel_nvrtc.loading import architecture
-from tenonrt_kernel_nvrtc.products.gathering import mapped_rows, refuses_windows
+from tenonrt_kernel_nvrtc.products.gathering import mapped_rows, refuses_windows, stage_depth
 from tenonrt_kernel_nvrtc.products.mapped_source import Operands, source
 from tenonrt_kernel_nvrtc.quantized.finish import ByteFinish, order
 from tenonrt_kernel_nvrtc.quantized.problem import columns_of, finishing, geometry_of, read_regions, regions_of
@@ -42,6 +42,7 @@ from tenonrt_kernel_nvrtc.windows import windows
 
 _CHANNELS = 16  # of a pixel or row, which a map's strides are multiples of
 _STEP = 32  # bytes of k in an instruction
+_DEPTH = 128  # bytes of k in a stage, at most
 
 
 class ByteProductKernel(CudaKernel):
@@ -63,7 +64,7 @@ class ByteProductKernel(CudaKernel):
         images = regions_of(problem)[0].product.kind == "Convolution"
         stored, count = NHWC if images else LINEAR, len(problem.outputs)
         inputs = (stored,) * len(problem.activations)
-        found = [tile.key for tile in tiles(_work(problem), _depth(geometry_of(problem).channels))]
+        found = [tile.key for tile in tiles(_work(problem), stage_depth(geometry_of(problem).channels, _DEPTH))]
         if problem.types[problem.outputs[0]].dtype == "float32":
             formats = [(n, n.channels_8 if images else n.rows) for n in narrow]
             return [Tactic(n.key(key), inputs, (to,) * count, n.dtype) for n, to in formats for key in found]
@@ -135,17 +136,12 @@ def _multiplied(problem: Problem) -> tuple[str, str, str]:
     return f"s32.{'u8' if read == 'uint8' else 's8'}.s8", "int", ""
 
 
-def _depth(channels: int) -> int:
-    """Bytes of k in a stage: fewer where they would be padded more."""
-    return 64 if -channels % 128 >= 64 else 128
-
-
 def _work(problem: Problem) -> Work:
     g, region = geometry_of(problem), regions_of(problem)[0]
     n = sum(columns_of(problem))
     read = g.images * g.rows.size * g.columns.size * g.channels
     written = g.m * n * (2 if region.quantize is None else 1)
-    stages = g.taps * -(-g.channels // _depth(g.channels))
+    stages = g.taps * -(-g.channels // stage_depth(g.channels, _DEPTH))
     added = region.added is not None
     rows = region.product.kind == "FullyConnected"
     return Work(g.m, n, stages, read + written + (g.m * n if added else 0), added, rows)
