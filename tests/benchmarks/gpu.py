@@ -121,8 +121,9 @@ def beside_jax(path: Path, run: Callable[[], object], stream: Any) -> dict[str, 
     import onnx
     from jax_network import JaxNetwork
 
-    network = JaxNetwork(onnx.load(path))
-    (shape,) = ([d.dim_value for d in i.type.tensor_type.shape.dim] for i in onnx.load(path).graph.input)
+    model = onnx.load(path)
+    network = JaxNetwork(model)
+    (shape,) = ([d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input)
     placed = network.placed(np.random.default_rng(0).standard_normal(shape, np.float32))
     waits: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         "ours_beside_jax": (run, lambda made: stream.synchronize()),
